@@ -1,0 +1,5 @@
+"""LightMem: a self-hosted memory server for LLM agents."""
+
+from importlib.metadata import version
+
+__version__ = version("lightmem-server")

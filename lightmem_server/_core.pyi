@@ -1,0 +1,60 @@
+"""The native module: bindings of the crate lightmem-core. Imported by lightmem_server/core.py alone.
+
+Shapes: n rows, q query views, v passage views per row (`views`), d dimensions (`dim`), m hits. All arrays are
+C-contiguous. Every method releases the GIL while it works. Wrong shapes or dtypes, non-finite vectors and ids of
+the wrong length raise `CoreError`, and change nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["CoreError", "Engine", "cpu_features"]
+
+class CoreError(Exception):
+    """The core refused its input, or found a snapshot damaged. `args[0]` says what."""
+
+def cpu_features() -> list[str]:
+    """The instruction sets that the kernels use on this machine, best first, such as ["avx512vnni"]."""
+
+class Engine:
+    """The resident partitions of one process. Safe to call from many threads at once."""
+
+    def __new__(
+        cls, *, dim: int, views: int, budget_bytes: int, language: str, stm_turns: int, stm_tokens: int
+    ) -> Engine:
+        """An empty engine.
+
+        Args:
+            dim: Dimensions of a vector, 1 to 4096.
+            views: Passage views per row, 1 to 4. View 0 is the turn, view 1 the turn with what precedes it.
+            budget_bytes: Partitions beyond it are evicted, least recently used first.
+            language: Analyser of the lexical lists; "english" stems with Snowball.
+            stm_turns: Most turns in the ring of one session, at least 1.
+            stm_tokens: Most tokens in it; the newest turn stays even if it has more.
+        """
+    def version(self, partition: str) -> int | None:
+        """The version up to which a partition is resident; None when it is not resident."""
+    def load(self, partition: str, version: int, rows: Any) -> None:
+        """Make a partition resident with these rows (a `core.Rows`), replacing what was there."""
+    def apply(self, partition: str, base_version: int, version: int, rows: Any, removed: NDArray[np.uint8]) -> bool:
+        """Bring a resident partition from `base_version` to `version`.
+
+        Args:
+            rows: Rows added or changed (a row replaces the one with its id).
+            removed: (r, 16) uint8, ids to drop; unknown ones are ignored.
+
+        Returns:
+            False, with nothing changed, when the partition is not resident at `base_version`.
+        """
+    def search(self, partition: str, plan: Any) -> Any:
+        """Run a `core.SearchPlan`; returns a `core.SearchResult`, or None when the partition is not resident."""
+    def session_ring(self, partition: str, session_id: str) -> list[bytes] | None:
+        """The 16-byte ids in a session's STM ring, oldest first; None when the partition is not resident."""
+    def evict(self, partition: str) -> bool:
+        """Drop a partition from memory; False when it was not resident."""
+    def stats(self) -> dict[str, int]:
+        """`partitions`, `rows`, `size_bytes`, `budget_bytes`, `evictions`, `loads`, `searches`."""

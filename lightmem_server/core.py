@@ -1,0 +1,236 @@
+"""The one Python door to the Rust core: options and results of `_core`, as typed dataclasses.
+
+Only this module changes when the binding changes. Everything that crosses is a batch: columns of n rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightmem_server import _core
+from lightmem_server._core import CoreError as NativeCoreError
+from lightmem_server._core import Engine as NativeEngine
+from lightmem_server.errors import CoreError
+from lightmem_server.types import MetadataExpression, Scalar
+
+Vectors: TypeAlias = NDArray[np.float32]
+Ids: TypeAlias = NDArray[np.uint8]
+
+VIEW_TURN = 0
+"""Passage view 0: the turn alone, with its speaker."""
+VIEW_WINDOW = 1
+"""Passage view 1: the turn with the one before it."""
+VIEWS = 2
+
+NEVER = np.iinfo(np.int64).max
+ALWAYS = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """n rows as columns, in commit order (STM rings and ties follow it).
+
+    Attributes:
+        ids: (n, 16) uint8.
+        vectors: (n, views, dim) float32, each of unit length or all zero (never found by a dense list).
+        texts: n lists of `views` strings: what the lexical lists index, per view.
+        tiers, kinds: (n,) uint8, numbers of types.Tier and types.Kind.
+        sessions, agents: n strings, "" for none.
+        occurred_at: (n,) int64 microseconds.
+        valid_from, valid_to: (n,) int64; ALWAYS and NEVER where not limited. A row is valid at t when from <= t < to.
+        expires_at: (n,) int64; NEVER where it doesn't. Not found at t >= expires_at.
+        token_counts: (n,) uint32, for the STM rings.
+        is_archived, is_pinned: (n,) bool. Archived rows are never found by search.
+        in_ring: (n,) bool: whether the row belongs to its session's STM ring (turns do).
+        metadata: n dicts.
+        orders: (n,) uint64, ascending: the commit order of the row's first version. A changed row keeps it.
+    """
+
+    ids: Ids
+    vectors: Vectors
+    texts: Sequence[Sequence[str]]
+    tiers: NDArray[np.uint8]
+    kinds: NDArray[np.uint8]
+    sessions: Sequence[str]
+    agents: Sequence[str]
+    occurred_at: NDArray[np.int64]
+    valid_from: NDArray[np.int64]
+    valid_to: NDArray[np.int64]
+    expires_at: NDArray[np.int64]
+    token_counts: NDArray[np.uint32]
+    is_archived: NDArray[np.bool_]
+    is_pinned: NDArray[np.bool_]
+    in_ring: NDArray[np.bool_]
+    metadata: Sequence[dict[str, Scalar]]
+    orders: NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFilter:
+    """What a search considers; empty lists don't restrict. Archived, removed, expired and (at `now` or `as_of`)
+    invalid rows are never considered."""
+
+    tiers: Sequence[int] = ()
+    kinds: Sequence[int] = ()
+    sessions: Sequence[str] = ()
+    agents: Sequence[str] = ()
+    occurred_from: int = ALWAYS
+    occurred_to: int = NEVER
+    as_of: int | None = None
+    metadata: MetadataExpression | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPlan:
+    """One hybrid search: every query view against every passage view, dense and lexical, fused by weighted RRF.
+
+    A row scores sum(weight / (rrf_k + rank)) over the lists that hold it, rank from 1; lists of the same source (the
+    same passage view and method) from several query views count with the query view's weight. Then a row within
+    `boost_from <= occurred_at < boost_to` has `boost / (rrf_k + 1)` added. Ties by `orders`, newer first.
+
+    Attributes:
+        vectors: (q, dim) float32, unit length; q may be 0 (lexical alone).
+        texts: lexical query views; may be empty (dense alone).
+        vector_weights, text_weights: one weight per query view.
+        dense_weights, lexical_weights: one weight per passage view; 0 leaves the list out.
+        list_depth: entries taken from each list before fusion, at least 1.
+        max_candidates: most hits to return, at least 1.
+        now: microseconds; for expiry and, without `filter.as_of`, validity.
+        deadline_micros: stop scanning after this long and say so; 0: no limit.
+    """
+
+    vectors: Vectors
+    texts: Sequence[str]
+    vector_weights: Sequence[float]
+    text_weights: Sequence[float]
+    dense_weights: Sequence[float]
+    lexical_weights: Sequence[float]
+    list_depth: int
+    max_candidates: int
+    now: int
+    rrf_k: float = 60.0
+    filter: SearchFilter = field(default_factory=SearchFilter)
+    boost: float = 0.0
+    boost_from: int = ALWAYS
+    boost_to: int = ALWAYS
+    deadline_micros: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """m hits, best first.
+
+    Attributes:
+        ids: (m, 16) uint8.
+        scores: (m,) float32, the fused score.
+        sources: names of the s lists: "dense_turn", "dense_window", "lexical_turn", "lexical_window", in this order.
+        ranks: (m, s) uint32: the best rank over the query views, from 1; 0 where the list doesn't hold the row.
+        similarities: (m,) float32: cosine of the first query view with view 0, computed at full precision; nan
+            without vectors.
+        matched_count: rows that passed the filter, of those scanned.
+        scanned_count: rows looked at; fewer than resident only when the deadline cut the scan.
+        is_complete: False when the deadline cut the scan.
+    """
+
+    ids: Ids
+    scores: Vectors
+    sources: list[str]
+    ranks: NDArray[np.uint32]
+    similarities: Vectors
+    matched_count: int
+    scanned_count: int
+    is_complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """Figures of the resident set; sizes in bytes, the rest counts since start."""
+
+    partitions: int
+    rows: int
+    size_bytes: int
+    budget_bytes: int
+    evictions: int
+    loads: int
+    searches: int
+
+
+class Engine:
+    """The resident partitions of this process. Every call is thread-safe, synchronous and releases the GIL; on the event
+    loop, run it in a thread.
+
+    Raises (every method):
+        CoreError: the input was refused, nothing was changed.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        budget_bytes: int,
+        stm_turns: int,
+        stm_tokens: int,
+        language: str = "english",
+        views: int = VIEWS,
+    ) -> None:
+        self.dim = dim
+        self.views = views
+        try:
+            self._native = NativeEngine(
+                dim=dim,
+                views=views,
+                budget_bytes=budget_bytes,
+                language=language,
+                stm_turns=stm_turns,
+                stm_tokens=stm_tokens,
+            )
+        except NativeCoreError as error:
+            raise CoreError(str(error)) from error
+
+    def version(self, partition: str) -> int | None:
+        """The version up to which a partition is resident; None when it is not resident."""
+        return self._native.version(partition)
+
+    def load(self, partition: str, version: int, rows: Rows) -> None:
+        """Make a partition resident with these rows, replacing what was there."""
+        try:
+            self._native.load(partition, version, rows)
+        except NativeCoreError as error:
+            raise CoreError(str(error)) from error
+
+    def apply(self, partition: str, base_version: int, version: int, rows: Rows, removed: Ids) -> bool:
+        """Bring a resident partition from `base_version` to `version`; False when it isn't resident at the first."""
+        try:
+            return self._native.apply(partition, base_version, version, rows, removed)
+        except NativeCoreError as error:
+            raise CoreError(str(error)) from error
+
+    def search(self, partition: str, plan: SearchPlan) -> SearchResult | None:
+        """Search one partition; None when it is not resident."""
+        try:
+            result = self._native.search(partition, plan)
+        except NativeCoreError as error:
+            raise CoreError(str(error)) from error
+        return None if result is None else SearchResult(**result)
+
+    def session_ring(self, partition: str, session_id: str) -> list[bytes] | None:
+        """The 16-byte ids in a session's STM ring, oldest first; None when the partition is not resident."""
+        return self._native.session_ring(partition, session_id)
+
+    def evict(self, partition: str) -> bool:
+        """Drop a partition from memory; False when it was not resident."""
+        return self._native.evict(partition)
+
+    def stats(self) -> EngineStats:
+        """Figures of the resident set."""
+        return EngineStats(**self._native.stats())
+
+
+def cpu_features() -> list[str]:
+    """The instruction sets that the kernels use on this machine, best first."""
+    return _core.cpu_features()

@@ -1,0 +1,1 @@
+"""What happens to a request: lists of stages, each a function."""

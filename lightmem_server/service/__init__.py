@@ -1,0 +1,1 @@
+"""gRPC services: proto in, domain types out, errors mapped once."""

@@ -1,0 +1,1 @@
+"""Small language models: what they do, and what runs them."""

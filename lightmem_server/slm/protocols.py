@@ -1,0 +1,85 @@
+"""What the pipeline needs of small language models, whatever runs them.
+
+Implementations: slm/embedder.py, slm/selector.py on CTranslate2; slm/fakes.py, deterministic and without weights. One
+contract suite (tests/contract/test_slm.py) holds all of them to these words.
+
+Every method is a coroutine that never blocks the event loop, and may be cancelled: work of callers who left is
+dropped before it starts. A full queue raises OverloadedError at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class TokenCounter(Protocol):
+    """Counts tokens as some model does. Pure and quick; may be called on the event loop."""
+
+    def count(self, text: str) -> int:
+        """Tokens of `text`, special tokens not included. At least 0; "" has 0."""
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors whose dot product says how near they are in meaning."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the manifest."""
+
+    @property
+    def identity(self) -> str:
+        """Names the weights, the pooling and the prefixes: vectors with different identities don't compare."""
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of a vector."""
+
+    @property
+    def tokens(self) -> TokenCounter:
+        """The embedder's own tokenizer."""
+
+    async def embed_passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed what is stored.
+
+        Returns:
+            (n, dim) float32, each of unit length, in the order of `texts`; texts beyond the model's length are cut
+            at their end.
+
+        Raises:
+            OverloadedError: The queue is full; nothing was done.
+        """
+
+    async def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed what is asked; as embed_passages, with the model's query prefix, and ahead of waiting passages."""
+
+
+class Selector(Protocol):
+    """Judges whether a passage is about a need, reading both together."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the manifest."""
+
+    async def judge(
+        self, query: str, passages: Sequence[str], *, deadline: float | None = None
+    ) -> list[float | None]:
+        """Score passages against a query.
+
+        Passages are taken best first: when the deadline comes, those at the front have been judged.
+
+        Args:
+            query: The need, in words.
+            passages: Candidates, the most promising first.
+            deadline: time.monotonic() seconds; None: no limit. A sub-batch that isn't expected to end by then is not
+                begun.
+
+        Returns:
+            One logit per passage, higher is better; None where it was not judged.
+
+        Raises:
+            OverloadedError: The queue is full; nothing was done.
+        """

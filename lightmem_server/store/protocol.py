@@ -1,0 +1,212 @@
+"""What the server needs of its system of record, shaped so that SQLite and PostgreSQL can both keep it.
+
+Every implementation passes tests/contract/test_store.py. All methods are coroutines that never block the event loop
+and are safe to call at the same time.
+
+Promises: what `commit` returned is on disk (survives SIGKILL and power loss), whole or not at all; a partition's version
+counts its commits without gaps; reads see every commit that returned before they began.
+
+Errors (every method): StoreError when the disk refuses; after a failed commit nothing of it is visible.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightmem_server.types import Kind, Memory, MemoryFilter, Partition, Tier
+
+
+@dataclass(frozen=True, slots=True)
+class VectorRecord:
+    """The vectors of one memory.
+
+    Attributes:
+        memory_id: Whose they are.
+        model: The embedder's identity.
+        vectors: (views, dim) float32.
+        window_text: The text that view 1 was made from (the lexical window list indexes it too).
+    """
+
+    memory_id: uuid.UUID
+    model: str
+    vectors: NDArray[np.float32]
+    window_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """Work that must not be forgotten. One of the same kind and key per partition waits at a time; a second is merged
+    into it."""
+
+    kind: str
+    key: str = ""
+    payload: str = ""
+    not_before: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one commit does to one partition. Applied whole or not at all.
+
+    Attributes:
+        partition: Whose.
+        puts: New records, and changed ones (same id, `version` one more than the stored one).
+        vectors: Vectors of the new records; a changed record keeps its own.
+        deletes: Ids to delete; a bodiless tombstone stays.
+        jobs: Jobs to enqueue.
+        request_id: "" for none. If it was committed before with the same `request_digest`, nothing is changed and the
+            first result comes back.
+        request_digest: Hash of the request's content.
+        request_result: Kept with the request_id and returned on a replay.
+    """
+
+    partition: Partition
+    puts: Sequence[Memory] = ()
+    vectors: Sequence[VectorRecord] = ()
+    deletes: Sequence[uuid.UUID] = ()
+    jobs: Sequence[JobRecord] = ()
+    request_id: str = ""
+    request_digest: bytes = b""
+    request_result: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitResult:
+    """How a commit ended.
+
+    Attributes:
+        version: The partition's version after it (unchanged on a replay).
+        is_replay: The request_id had been committed before.
+        request_result: The result kept with the request_id: this one's, or on a replay the first one's.
+    """
+
+    version: int
+    is_replay: bool
+    request_result: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRow:
+    """A record as a replica needs it. `order` is the partition's version at which it was first committed, times 2**16, plus
+    its place in that commit: ascending in commit order, unique, and kept when the record changes."""
+
+    memory: Memory
+    vector: VectorRecord | None
+    order: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What happened to a partition after a version.
+
+    Attributes:
+        version: The version that these changes lead to.
+        is_full: True when these are all records, because the caller knew nothing or what it knew is older than what the
+            store remembers of deletions; replace, don't merge.
+        rows: Records added or changed since, in `order`; never deleted ones.
+        removed_ids: Records deleted since. Empty when is_full.
+    """
+
+    version: int
+    is_full: bool
+    rows: Sequence[StoredRow]
+    removed_ids: Sequence[uuid.UUID]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of a listing; `next_order` is None on the last."""
+
+    memories: Sequence[Memory]
+    next_order: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """An API key as it is stored: `secret_hash` is SHA-256 of the secret (which has 256 bits of its own)."""
+
+    key_id: str
+    namespace: str
+    secret_hash: bytes
+    label: str = ""
+    user_ids: tuple[str, ...] = ()
+    is_admin: bool = False
+    created_at: int = 0
+    expires_at: int | None = None
+    revoked_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Counts of a namespace or of one user. `counts` maps (tier, kind) to (active, archived)."""
+
+    user_count: int
+    counts: dict[tuple[Tier, Kind], tuple[int, int]] = field(default_factory=dict)
+    pending_job_count: int = 0
+    size_bytes: int = 0
+
+
+class Store(Protocol):
+    """The system of record."""
+
+    async def open(self) -> None:
+        """Check versions, apply migrations, start. Raises StoreVersionError, StoreError."""
+
+    async def close(self) -> None:
+        """Finish what was begun, refuse the rest, release the files. Safe to call twice."""
+
+    async def commit(self, change: Change) -> CommitResult:
+        """Apply a change durably. Concurrent commits share one transaction and one sync (group commit), yet each
+        succeeds or fails for itself.
+
+        Cancelling the caller does not undo a commit that has begun.
+
+        Raises:
+            RequestReusedError: request_id known with another digest.
+            VersionMismatchError: A put's version is not the stored version plus one.
+            NotFoundError: A put with version > 1, or a delete, of a record that is not there.
+            OverloadedError: Too many commits wait.
+            StoreError: The disk refused.
+        """
+
+    async def find_request(self, partition: Partition, request_id: str, request_digest: bytes) -> CommitResult | None:
+        """The result of an earlier commit with this request_id, None if there is none. Raises RequestReusedError."""
+
+    async def get(self, partition: Partition, ids: Sequence[uuid.UUID]) -> list[Memory | None]:
+        """Records by id, in order; None where the partition has none. Archived ones included. At most 1,000."""
+
+    async def list_page(
+        self, partition: Partition, record_filter: MemoryFilter, *, limit: int, before_order: int | None, now: int
+    ) -> Page:
+        """Records that pass the filter, newest first by order, below `before_order`. `now` decides validity where the
+        filter has no as_of. Expired records are listed (they exist until they are deleted)."""
+
+    async def changes_since(self, partition: Partition, version: int | None) -> Changes:
+        """What a replica at `version` must apply; None: everything. An unknown partition has version 0 and no rows."""
+
+    async def record_access(self, partition: Partition, ids: Sequence[uuid.UUID], at: int) -> None:
+        """Count one access of each. Not a change: no version moves. May be lost in a crash."""
+
+    async def stats(self, namespace: str, user_id: str | None = None) -> Stats:
+        """Figures of a namespace, or of one user."""
+
+    async def put_key(self, key: KeyRecord) -> None:
+        """Insert a key, or replace the one with its key_id."""
+
+    async def find_key(self, key_id: str) -> KeyRecord | None:
+        """A key by id."""
+
+    async def list_keys(self, namespace: str, *, limit: int, after_key_id: str) -> list[KeyRecord]:
+        """Keys of a namespace by key_id, after one ("" for the first page)."""
+
+    async def embedding_models(self) -> dict[str, int]:
+        """Embedder identities under which vectors are stored, with how many."""
+
+    async def check(self) -> list[str]:
+        """Findings of a quick integrity check, for `lightmem doctor`; empty when sound."""
