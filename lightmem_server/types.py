@@ -71,10 +71,10 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn as a client sends it, validated and with its defaults filled in."""
+    """One turn as a client sends it, validated. `occurred_at` None: when the server received it."""
 
     text: str
-    occurred_at: int
+    occurred_at: int | None = None
     speaker: str = ""
     role: Role = Role.USER
     metadata: Mapping[str, Scalar] = NO_METADATA

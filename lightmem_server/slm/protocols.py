@@ -46,8 +46,8 @@ class Embedder(Protocol):
         """Embed what is stored.
 
         Returns:
-            (n, dim) float32, each of unit length, in the order of `texts`; texts beyond the model's length are cut
-            at their end.
+            (n, dim) float32, each of unit length, in the order of `texts`, (0, dim) for none; texts beyond the model's
+            length are cut at their end.
 
         Raises:
             OverloadedError: The queue is full; nothing was done.
@@ -63,6 +63,10 @@ class Selector(Protocol):
     @property
     def name(self) -> str:
         """Its name in the manifest."""
+
+    @property
+    def identity(self) -> str:
+        """Names the weights: logits of different identities don't compare."""
 
     async def judge(
         self, query: str, passages: Sequence[str], *, deadline: float | None = None

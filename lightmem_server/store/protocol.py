@@ -57,7 +57,7 @@ class Change:
     Attributes:
         partition: Whose.
         puts: New records, and changed ones (same id, `version` one more than the stored one).
-        vectors: Vectors of the new records; a changed record keeps its own.
+        vectors: Vectors of the new records, and new ones of changed records; a changed record without keeps its own.
         deletes: Ids to delete; a bodiless tombstone stays.
         jobs: Jobs to enqueue.
         request_id: "" for none. If it was committed before with the same `request_digest`, nothing is changed and the
@@ -180,6 +180,9 @@ class Store(Protocol):
 
     async def get(self, partition: Partition, ids: Sequence[uuid.UUID]) -> list[Memory | None]:
         """Records by id, in order; None where the partition has none. Archived ones included. At most 1,000."""
+
+    async def find_followers(self, partition: Partition, memory_id: uuid.UUID) -> list[Memory]:
+        """Records whose `previous_id` is this one, in order; usually one or none."""
 
     async def list_page(
         self, partition: Partition, record_filter: MemoryFilter, *, limit: int, before_order: int | None, now: int

@@ -509,7 +509,7 @@ class RetrievalTrace(_message.Message):
         ELAPSED_FIELD_NUMBER: _builtins.int
         ITEM_COUNT_FIELD_NUMBER: _builtins.int
         name: _builtins.str
-        """Stable name: "plan", "embed", "refresh", "coarse", "fetch", "select", "pack"."""
+        """Stable name: "refresh", "context", "plan", "embed", "coarse", "fetch", "select", "pack"."""
         item_count: _builtins.int
         """What it worked on: query views, rows, candidates or memories."""
         @_builtins.property

@@ -1,0 +1,94 @@
+# One word per chore. `make quickstart` and `make test` are all that a newcomer needs: Python 3.11+, a Rust toolchain, make.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := all
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ENVIRONMENT := $(VENV)/.environment
+NATIVE := lightmem_server/_core.abi3.so
+RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust_core -name '*.rs' -o -name Cargo.toml)
+PYTHON_SOURCES := lightmem_server clients/python tests proto
+
+.PHONY: all
+all: format build lint test ## Format, build, lint and test
+
+.PHONY: help
+help: ## List the chores
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+# The environment holds what constraints.txt pins; the project itself is installed in place, so that edits take effect.
+$(ENVIRONMENT): pyproject.toml clients/python/pyproject.toml constraints.txt
+	@echo "==> environment in $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip --constraint constraints.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --editable clients/python --editable '.[dev]'
+	@touch $@
+
+$(NATIVE): $(RUST_SOURCES) | $(ENVIRONMENT)
+	@echo "==> native module"
+	@. $(BIN)/activate && maturin develop --release --quiet
+	@touch $@
+
+.PHONY: build
+build: $(ENVIRONMENT) $(NATIVE) ## Make the environment and build the native module
+
+.PHONY: models
+models: build ## Fetch, check and convert the default models (72 MB, once)
+	@$(BIN)/lightmem models pull
+
+.PHONY: quickstart
+quickstart: models ## From a fresh clone to remembered conversations
+	@$(BIN)/lightmem demo
+
+.PHONY: format
+format: build ## Format all code
+	cargo fmt --all
+	$(BIN)/ruff check --fix-only --quiet $(PYTHON_SOURCES)
+	$(BIN)/ruff format $(PYTHON_SOURCES)
+	$(BIN)/buf format -w proto
+
+.PHONY: proto
+proto: build ## Generate the code of proto/
+	$(BIN)/python proto/generate.py
+
+.PHONY: lint
+lint: build ## Everything that can be checked without running it
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	$(BIN)/ruff check $(PYTHON_SOURCES)
+	$(BIN)/ruff format --check $(PYTHON_SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m mypy.stubtest lightmem_server._core
+	$(BIN)/buf lint proto
+	$(BIN)/buf format --diff --exit-code proto
+	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python proto/generate.py --check
+
+.PHONY: test
+test: models ## All tests: Rust, Python, end to end with the real models
+	cargo test --workspace --quiet
+	$(BIN)/pytest
+
+.PHONY: bench-quality
+bench-quality: models ## LoCoMo through a real server: recall, MRR, latency per stage (DATA=path, ARGS=...)
+	$(BIN)/python -m tests.bench.quality $(ARGS)
+
+.PHONY: bench-kernel
+bench-kernel: build ## The Rust core beside NumPy, usearch, hnswlib and faiss
+	$(BIN)/python -m pip install --quiet faiss-cpu hnswlib
+	$(BIN)/python -m tests.bench.kernel $(ARGS)
+
+.PHONY: lock
+lock: ## Write constraints.txt anew from the newest versions that fit
+	rm -rf target/lock && $(PYTHON) -m venv target/lock
+	target/lock/bin/python -m pip install --quiet --upgrade pip
+	target/lock/bin/python -m pip install --quiet --editable clients/python --editable '.[dev]'
+	target/lock/bin/python -m pip freeze --exclude-editable --all > constraints.txt
+
+.PHONY: clean
+clean: ## Remove what was built, the environment too
+	rm -rf $(VENV) target $(NATIVE) .pytest_cache .mypy_cache .ruff_cache .hypothesis

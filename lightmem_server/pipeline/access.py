@@ -1,0 +1,52 @@
+"""Counts which memories were returned, after the answer is sent and off its path."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import Sequence
+
+import structlog
+
+from lightmem_server.errors import StoreError
+from lightmem_server.pipeline.clock import Clock
+from lightmem_server.store.protocol import Store
+from lightmem_server.types import Partition
+
+MAX_WAITING = 10_000
+"""Retrievals whose counts wait for the store; beyond it the oldest counts are lost, as they may be."""
+
+log = structlog.get_logger()
+
+
+class AccessRecorder:
+    """A bounded queue in front of Store.record_access, drained by one task."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._waiting: deque[tuple[Partition, list[uuid.UUID], int]] = deque(maxlen=MAX_WAITING)
+        self._wake = asyncio.Event()
+
+    def record(self, partition: Partition, ids: Sequence[uuid.UUID]) -> None:
+        """Note that memories were returned just now; never blocks, never fails."""
+        if ids:
+            self._waiting.append((partition, list(ids), self._clock.now()))
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Store what is noted, until cancelled; then what is left is stored by `flush`."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Store everything noted so far. A disk that refuses loses the counts: they are statistics."""
+        while self._waiting:
+            partition, ids, at = self._waiting.popleft()
+            try:
+                await self._store.record_access(partition, ids, at)
+            except StoreError as error:
+                log.warning("access_not_recorded", error=error.message)

@@ -1,0 +1,122 @@
+"""Keeps the Rust engine's partitions in step with the store.
+
+The store is the truth and counts each partition's commits; the engine holds copies. Before a partition is searched, or
+after it was written, `refresh` fetches what the copy lacks (usually nothing) and applies it. A copy that was evicted is
+loaded again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import ParamSpec, TypeVar
+
+import numpy as np
+
+from lightmem_server.core import ALWAYS, NEVER, VIEWS, Engine, Ids, Rows, SearchPlan, SearchResult
+from lightmem_server.errors import CoreError
+from lightmem_server.pipeline.passages import turn_passage
+from lightmem_server.store.protocol import Store, StoredRow
+from lightmem_server.types import Kind, Partition, State
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+ATTEMPTS = 8
+"""How often a read is tried again when the partition is evicted between refresh and read; each try loads it anew."""
+
+
+class Residents:
+    """The engine, seen from the pipeline: every method is a coroutine and off the event loop."""
+
+    def __init__(self, store: Store, engine: Engine, executor: Executor, *, embedding: str) -> None:
+        """
+        Args:
+            executor: Threads for the engine's calls, which release the GIL.
+            embedding: Identity under which vectors must be stored to be searched; others stay out of the dense lists.
+        """
+        self.engine = engine
+        self._store = store
+        self._executor = executor
+        self._embedding = embedding
+        self._locks: weakref.WeakValueDictionary[Partition, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._writers: weakref.WeakValueDictionary[Partition, asyncio.Lock] = weakref.WeakValueDictionary()
+
+    def writer(self, partition: Partition) -> asyncio.Lock:
+        """Held by whoever writes turns to a partition, so that each turn knows the one before it."""
+        return self._writers.setdefault(partition, asyncio.Lock())
+
+    async def refresh(self, partition: Partition) -> None:
+        """Bring the resident copy to the store's version, loading it when it isn't resident."""
+        lock = self._locks.setdefault(partition, asyncio.Lock())
+        async with lock:
+            resident = self.engine.version(partition.key)
+            changes = await self._store.changes_since(partition, resident)
+            if resident is not None and not changes.is_full:
+                if changes.version == resident:
+                    return
+                rows, removed = self._to_rows(changes.rows), _to_ids([id_.bytes for id_ in changes.removed_ids])
+                if await self._run(self.engine.apply, partition.key, resident, changes.version, rows, removed):
+                    return
+                changes = await self._store.changes_since(partition, None)
+            await self._run(self.engine.load, partition.key, changes.version, self._to_rows(changes.rows))
+
+    async def search(self, partition: Partition, plan: SearchPlan) -> SearchResult:
+        """Search a partition; refresh it first."""
+        return await self._read(partition, lambda: self.engine.search(partition.key, plan))
+
+    async def session_ring(self, partition: Partition, session_id: str) -> list[bytes]:
+        """Ids of a session's running conversation, oldest first; refresh the partition first."""
+        return await self._read(partition, lambda: self.engine.session_ring(partition.key, session_id))
+
+    async def _read(self, partition: Partition, read: Callable[[], R | None]) -> R:
+        for _ in range(ATTEMPTS):
+            result = await self._run(read)
+            if result is not None:
+                return result
+            await self.refresh(partition)
+        raise CoreError(f"a partition was evicted {ATTEMPTS} times while it was read; resident_bytes is far too small")
+
+    async def _run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: function(*args, **kwargs))
+
+    def _to_rows(self, stored: Sequence[StoredRow]) -> Rows:
+        """Columns of n records; a record without vectors of the current model gets zero vectors, found by words alone."""
+        n = len(stored)
+        memories = [row.memory for row in stored]
+        vectors = np.zeros((n, VIEWS, self.engine.dim), np.float32)
+        texts: list[list[str]] = []
+        for i, row in enumerate(stored):
+            passage = turn_passage(row.memory)
+            texts.append([passage, row.vector.window_text if row.vector is not None else passage])
+            if row.vector is not None and row.vector.model == self._embedding:
+                vectors[i] = row.vector.vectors
+        return Rows(
+            ids=_to_ids([memory.id.bytes for memory in memories]),
+            vectors=vectors,
+            texts=texts,
+            tiers=np.array([memory.tier for memory in memories], np.uint8),
+            kinds=np.array([memory.kind for memory in memories], np.uint8),
+            sessions=[memory.session_id for memory in memories],
+            agents=[memory.agent_id for memory in memories],
+            occurred_at=np.array([memory.occurred_at for memory in memories], np.int64),
+            valid_from=np.array([_or(memory.valid_from, ALWAYS) for memory in memories], np.int64),
+            valid_to=np.array([_or(memory.valid_to, NEVER) for memory in memories], np.int64),
+            expires_at=np.array([_or(memory.expires_at, NEVER) for memory in memories], np.int64),
+            token_counts=np.array([memory.token_count for memory in memories], np.uint32),
+            is_archived=np.array([memory.state != State.ACTIVE for memory in memories], np.bool_),
+            is_pinned=np.array([memory.is_pinned for memory in memories], np.bool_),
+            in_ring=np.array([memory.kind == Kind.TURN for memory in memories], np.bool_),
+            metadata=[dict(memory.metadata) for memory in memories],
+            orders=np.array([row.order for row in stored], np.uint64),
+        )
+
+
+def _to_ids(ids: Sequence[bytes]) -> Ids:
+    return np.frombuffer(b"".join(ids), np.uint8).reshape(len(ids), 16)
+
+
+def _or(value: int | None, default: int) -> int:
+    return default if value is None else value

@@ -1,0 +1,284 @@
+"""The read path, a list of stages under one budget:
+
+    refresh ─▶ context (STM) ─▶ plan ─▶ embed ─▶ coarse (Rust) ─▶ fetch ─▶ select (cross-encoder) ─▶ pack ─▶ trace
+
+The parts of the answer are yielded as soon as they are known. The deadline shortens the Selector's work; it never fails
+the call. Cancelling the caller ends the work at the next stage.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lightmem_server.core import ALWAYS, NEVER, SearchFilter, SearchPlan
+from lightmem_server.errors import InvalidInputError
+from lightmem_server.pipeline.clock import Clock
+from lightmem_server.pipeline.pack import pack
+from lightmem_server.pipeline.passages import turn_passage, window_passage
+from lightmem_server.pipeline.rank import RankWeights, drop_duplicates, rank
+from lightmem_server.pipeline.residents import Residents
+from lightmem_server.pipeline.retrieval import (
+    Candidate,
+    Coarse,
+    Context,
+    DropReason,
+    Part,
+    RetrieveQuery,
+    Selected,
+    SelectorMode,
+    StageTime,
+    Trace,
+)
+from lightmem_server.slm.controller import Plan, make_plan
+from lightmem_server.slm.protocols import Embedder, Selector, TokenCounter
+from lightmem_server.store.protocol import Store
+from lightmem_server.types import Memory, MemoryFilter, Partition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """The constants of retrieval, each in one place. tests/bench/quality.py says what a change does.
+
+    Attributes:
+        dense_weights, lexical_weights: Weight of each passage view's list in the fusion: (turn, window).
+        rrf_k: Damping of reciprocal rank fusion.
+        list_depth: Entries of each list that are fused.
+        window_boost: What a memory inside the query's time window gains, in units of a first place in one list.
+        window_judged: How many of the best candidates the Selector also reads in their context.
+        rank: The final blend.
+        answer_reserve_seconds: Kept free before the deadline for ranking, packing and sending.
+    """
+
+    dense_weights: tuple[float, float] = (1.0, 1.0)
+    lexical_weights: tuple[float, float] = (1.0, 1.0)
+    rrf_k: float = 60.0
+    list_depth: int = 100
+    window_boost: float = 0.5
+    window_judged: int = 12
+    rank: RankWeights = field(default_factory=lambda: RankWeights(turn=1.0, window=0.5, coarse=1.0))
+    answer_reserve_seconds: float = 0.004
+
+
+class Retrieving:
+    """The read path of one server."""
+
+    def __init__(
+        self,
+        store: Store,
+        residents: Residents,
+        embedder: Embedder,
+        selector: Selector,
+        *,
+        tokenizers: Mapping[str, TokenCounter],
+        clock: Clock,
+        tuning: Tuning | None = None,
+    ) -> None:
+        """`tokenizers` maps the names that a request may give to what counts its tokens; "" is the default."""
+        self._store = store
+        self._residents = residents
+        self._embedder = embedder
+        self._selector = selector
+        self._tokenizers = tokenizers
+        self._clock = clock
+        self._tuning = tuning or Tuning()
+
+    async def retrieve(self, query: RetrieveQuery) -> AsyncGenerator[Part, None]:
+        """Answer a query part by part: the context, the coarse hits when asked for, the memories, the trace.
+
+        Raises:
+            InvalidInputError: The query names an unknown tokenizer.
+            OverloadedError: A model's queue is full.
+            StoreError: The disk refused.
+        """
+        counter = self._tokenizers.get(query.tokenizer)
+        if counter is None:
+            known = ", ".join(sorted(name for name in self._tokenizers if name))
+            raise InvalidInputError("tokenizer", f"is not one of this server's: {known}", reason="UNKNOWN_TOKENIZER")
+        times = _Times(self._clock)
+
+        with times.stage("refresh"):
+            await self._residents.refresh(query.partition)
+        with times.stage("context") as stage:
+            conversation = await self._conversation(query.partition, query.session_id) if query.session_id else []
+            stage.item_count = len(conversation)
+        if not query.exclude_context:
+            yield Context(conversation)
+        with times.stage("plan") as stage:
+            plan = make_plan(query.query, conversation, query.asked_at, query.zone)
+            stage.item_count = len(plan.views)
+        with times.stage("embed") as stage:
+            vectors = await self._embedder.embed_queries([view.text for view in plan.views])
+            stage.item_count = len(vectors)
+        with times.stage("coarse") as stage:
+            result = await self._residents.search(query.partition, self._search_plan(query, plan, vectors))
+            stage.item_count = result.scanned_count
+        candidates = [
+            Candidate(
+                memory_id=uuid.UUID(bytes=row.tobytes()),
+                coarse_rank=i + 1,
+                coarse_score=float(result.scores[i]),
+                source_ranks={name: int(r) for name, r in zip(result.sources, result.ranks[i], strict=True) if r},
+            )
+            for i, row in enumerate(result.ids)
+        ]
+        with times.stage("fetch") as stage:
+            await self._fetch(query.partition, candidates)
+            if not query.exclude_context:
+                _drop_in_context(candidates, conversation)
+            stage.item_count = len(candidates)
+        if query.include_coarse:
+            yield Coarse([candidate for candidate in candidates if candidate.drop_reason is None])
+        with times.stage("select") as stage:
+            is_cut = await self._select(query, plan, candidates)
+            stage.item_count = sum(candidate.turn_logit is not None for candidate in candidates)
+        with times.stage("pack") as stage:
+            ranked = rank(candidates, self._tuning.rank)
+            selected = _choose(query, ranked, counter)
+            stage.item_count = len(selected.candidates)
+        yield selected
+        yield Trace(
+            plan=plan,
+            query=query,
+            stages=times.stages,
+            candidates=ranked,
+            elapsed_seconds=self._clock.monotonic() - query.arrived_at,
+            is_cut_by_deadline=is_cut or not result.is_complete,
+            matched_count=result.matched_count,
+        )
+
+    async def read_context(self, partition: Partition, session_id: str) -> list[Memory]:
+        """The running conversation of a session, oldest first."""
+        await self._residents.refresh(partition)
+        return await self._conversation(partition, session_id)
+
+    async def _conversation(self, partition: Partition, session_id: str) -> list[Memory]:
+        ring = await self._residents.session_ring(partition, session_id)
+        if not ring:
+            return []
+        turns = await self._store.get(partition, [uuid.UUID(bytes=id_) for id_ in ring])
+        return [turn for turn in turns if turn is not None]
+
+    def _search_plan(
+        self, query: RetrieveQuery, plan: Plan, vectors: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+    ) -> SearchPlan:
+        tuning = self._tuning
+        weights = [view.weight for view in plan.views]
+        left = query.budget.deadline_seconds - (self._clock.monotonic() - query.arrived_at)
+        window = plan.window
+        return SearchPlan(
+            vectors=vectors,
+            texts=[view.text for view in plan.views],
+            vector_weights=weights,
+            text_weights=weights,
+            dense_weights=tuning.dense_weights,
+            lexical_weights=tuning.lexical_weights,
+            list_depth=max(tuning.list_depth, query.budget.max_candidates),
+            max_candidates=query.budget.max_candidates,
+            now=self._clock.now(),
+            rrf_k=tuning.rrf_k,
+            filter=_to_search_filter(query.filter),
+            boost=tuning.window_boost if window is not None else 0.0,
+            boost_from=window.start if window is not None else ALWAYS,
+            boost_to=window.end if window is not None else ALWAYS,
+            deadline_micros=max(1, int(left * 1e6)),
+        )
+
+    async def _fetch(self, partition: Partition, candidates: Sequence[Candidate]) -> None:
+        """Fill in the records and the turns before them; a record that is gone by now is dropped."""
+        memories = await self._store.get(partition, [candidate.memory_id for candidate in candidates])
+        for candidate, memory in zip(candidates, memories, strict=True):
+            candidate.memory = memory
+            if memory is None:
+                candidate.drop_reason = DropReason.GONE
+        followers = [c for c in candidates if c.memory is not None and c.memory.previous_id is not None]
+        before = await self._store.get(partition, [c.memory.previous_id for c in followers])  # type: ignore[union-attr,misc]
+        for candidate, previous in zip(followers, before, strict=True):
+            candidate.previous = previous
+
+    async def _select(self, query: RetrieveQuery, plan: Plan, candidates: Sequence[Candidate]) -> bool:
+        """Let the Selector judge, best coarse first, until done or at the deadline; True when it was cut."""
+        alive = [candidate for candidate in candidates if candidate.drop_reason is None]
+        if query.selector_mode is SelectorMode.OFF or not alive:
+            return False
+        deadline = query.arrived_at + query.budget.deadline_seconds - self._tuning.answer_reserve_seconds
+        passages = [turn_passage(candidate.memory) for candidate in alive if candidate.memory is not None]
+        logits = await self._selector.judge(plan.judged, passages, deadline=deadline)
+        for candidate, logit in zip(alive, logits, strict=True):
+            candidate.turn_logit = logit
+        is_cut = any(logit is None for logit in logits)
+        if query.selector_mode is SelectorMode.FAST or is_cut:
+            return is_cut
+        best = [c for c in rank(alive, self._tuning.rank) if c.previous is not None][: self._tuning.window_judged]
+        passages = [window_passage(c.memory, c.previous) for c in best if c.memory is not None]
+        logits = await self._selector.judge(plan.judged, passages, deadline=deadline)
+        for candidate, logit in zip(best, logits, strict=True):
+            candidate.window_logit = logit
+        return any(logit is None for logit in logits)
+
+
+def _choose(query: RetrieveQuery, ranked: Sequence[Candidate], counter: TokenCounter) -> Selected:
+    """From the final order: drop duplicates, the irrelevant and what is over the budget; pack the rest."""
+    drop_duplicates(ranked)
+    for candidate in ranked:
+        if (
+            candidate.drop_reason is None
+            and candidate.relevance is not None
+            and candidate.relevance < query.min_relevance
+        ):
+            candidate.drop_reason = DropReason.MIN_RELEVANCE
+    alive = [candidate for candidate in ranked if candidate.drop_reason is None]
+    for candidate in alive[query.budget.max_memories :]:
+        candidate.drop_reason = DropReason.MAX_MEMORIES
+    taken, text, token_count = pack(
+        alive[: query.budget.max_memories], counter, max_tokens=query.budget.max_tokens, zone=query.zone
+    )
+    return Selected(taken, text, token_count)
+
+
+def _drop_in_context(candidates: Sequence[Candidate], conversation: Sequence[Memory]) -> None:
+    shown = {turn.id for turn in conversation}
+    for candidate in candidates:
+        if candidate.memory_id in shown:
+            candidate.drop_reason = DropReason.IN_CONTEXT
+
+
+def _to_search_filter(record_filter: MemoryFilter) -> SearchFilter:
+    return SearchFilter(
+        tiers=sorted(record_filter.tiers),
+        kinds=sorted(record_filter.kinds),
+        sessions=sorted(record_filter.session_ids),
+        agents=sorted(record_filter.agent_ids),
+        occurred_from=ALWAYS if record_filter.occurred_from is None else record_filter.occurred_from,
+        occurred_to=NEVER if record_filter.occurred_to is None else record_filter.occurred_to,
+        as_of=record_filter.as_of,
+        metadata=record_filter.metadata,
+    )
+
+
+@dataclass(slots=True)
+class _Stage:
+    item_count: int = 0
+
+
+class _Times:
+    """Measures stages."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.stages: list[StageTime] = []
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[_Stage]:
+        started = self._clock.monotonic()
+        stage = _Stage()
+        yield stage
+        self.stages.append(StageTime(name, self._clock.monotonic() - started, stage.item_count))

@@ -1,0 +1,155 @@
+"""The write path: embed both views, commit, insert into the resident partition. No generative model before the ack.
+
+    requests of one stream ──▶ group (one user) ──▶ previous turn ──▶ embed ──▶ commit each ──▶ refresh ──▶ ack each
+
+Requests that wait on a stream are embedded together and committed one by one in order, so that when one is refused, those
+before it are stored and those after it are not. Commits of different users share a disk sync in the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TypeAlias
+
+import numpy as np
+import uuid_utils.compat
+from numpy.typing import NDArray
+
+from lightmem_server.core import VIEWS
+from lightmem_server.pipeline.clock import Clock
+from lightmem_server.pipeline.passages import turn_passage, window_passage
+from lightmem_server.pipeline.residents import Residents
+from lightmem_server.slm.protocols import Embedder
+from lightmem_server.store.protocol import Change, Store, VectorRecord
+from lightmem_server.types import Kind, Memory, Partition, Tier, Turn
+
+ID_BYTES = 16
+
+EmbeddedTurn: TypeAlias = tuple[NDArray[np.float32], str]
+"""The vectors of one turn, (views, dim), and its window text."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteBatch:
+    """One validated WriteRequest. `request_id` "" is none."""
+
+    partition: Partition
+    turns: Sequence[Turn]
+    agent_id: str = ""
+    session_id: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteAck:
+    """What was stored, or on a replay had been stored before."""
+
+    request_id: str
+    memory_ids: Sequence[uuid.UUID]
+    is_replay: bool
+
+
+class Writing:
+    """The write path of one server."""
+
+    def __init__(self, store: Store, residents: Residents, embedder: Embedder, *, embedding: str, clock: Clock) -> None:
+        """`embedding` is the identity that the vectors are stored under."""
+        self._store = store
+        self._residents = residents
+        self._embedder = embedder
+        self._embedding = embedding
+        self._clock = clock
+
+    async def write(self, batches: Sequence[WriteBatch]) -> AsyncGenerator[WriteAck, None]:
+        """Store batches of one partition in order; yields each one's ack once it is durable and can be found.
+
+        Raises:
+            RequestReusedError, OverloadedError, StoreError: The batch whose ack is due was not stored, nor those after
+                it.
+        """
+        partition = batches[0].partition
+        async with self._residents.writer(partition):
+            await self._residents.refresh(partition)
+            last_turns = {
+                session_id: await self._last_turn(partition, session_id)
+                for session_id in {batch.session_id for batch in batches}
+            }
+            last_ids = {session_id: turn.id if turn else None for session_id, turn in last_turns.items()}
+            embedded = await self._embed(batches, last_turns)
+            for batch, views in zip(batches, embedded, strict=True):
+                change = self._to_change(batch, views, last_ids[batch.session_id])
+                result = await self._store.commit(change)
+                if not result.is_replay:
+                    last_ids[batch.session_id] = change.puts[-1].id
+                    await self._residents.refresh(partition)
+                yield WriteAck(batch.request_id, _split_ids(result.request_result), result.is_replay)
+
+    async def _last_turn(self, partition: Partition, session_id: str) -> Memory | None:
+        ring = await self._residents.session_ring(partition, session_id)
+        return (await self._store.get(partition, [uuid.UUID(bytes=ring[-1])]))[0] if ring else None
+
+    async def _embed(
+        self, batches: Sequence[WriteBatch], last_turns: Mapping[str, Memory | None]
+    ) -> list[list[EmbeddedTurn]]:
+        """Both views of every turn, in one call so that the model runs full batches; grouped as the batches are."""
+        previous: dict[str, Turn | Memory | None] = dict(last_turns)
+        passages: list[str] = []
+        windows: list[str] = []
+        for batch in batches:
+            for turn in batch.turns:
+                passages.append(turn_passage(turn))
+                windows.append(window_passage(turn, previous[batch.session_id]))
+                previous[batch.session_id] = turn
+        vectors = await self._embedder.embed_passages([*passages, *windows])
+        embedded = iter(zip(np.stack(np.split(vectors, VIEWS), axis=1), windows, strict=True))
+        return [[next(embedded) for _ in batch.turns] for batch in batches]
+
+    def _to_change(self, batch: WriteBatch, embedded: Sequence[EmbeddedTurn], last_id: uuid.UUID | None) -> Change:
+        received_at = self._clock.now()
+        memories: list[Memory] = []
+        for turn in batch.turns:
+            memories.append(
+                Memory(
+                    id=uuid_utils.compat.uuid7(),
+                    tier=Tier.MTM,
+                    kind=Kind.TURN,
+                    text=turn.text,
+                    occurred_at=received_at if turn.occurred_at is None else turn.occurred_at,
+                    created_at=received_at,
+                    agent_id=batch.agent_id,
+                    session_id=batch.session_id,
+                    speaker=turn.speaker,
+                    role=turn.role,
+                    previous_id=memories[-1].id if memories else last_id,
+                    metadata=turn.metadata,
+                    is_pinned=turn.is_pinned,
+                    expires_at=turn.expires_at,
+                    token_count=self._embedder.tokens.count(turn.text),
+                )
+            )
+        return Change(
+            partition=batch.partition,
+            puts=memories,
+            vectors=[
+                VectorRecord(memory.id, self._embedding, vectors, window_text)
+                for memory, (vectors, window_text) in zip(memories, embedded, strict=True)
+            ],
+            request_id=batch.request_id,
+            request_digest=digest(batch) if batch.request_id else b"",
+            request_result=b"".join(memory.id.bytes for memory in memories),
+        )
+
+
+def digest(batch: WriteBatch) -> bytes:
+    """Hash of what a request asks for: a retry has the same, another request under its request_id has not."""
+    content: list[object] = [batch.agent_id, batch.session_id]
+    content.append([[getattr(turn, field.name) for field in fields(Turn)] for turn in batch.turns])
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=dict).encode()).digest()
+
+
+def _split_ids(result: bytes) -> list[uuid.UUID]:
+    return [uuid.UUID(bytes=result[i : i + ID_BYTES]) for i in range(0, len(result), ID_BYTES)]

@@ -1,0 +1,254 @@
+"""The composition root: builds a server out of its parts, starts it, and drains it.
+
+The port is open at once and health says NOT_SERVING until the models are loaded and the store is open; until then every call
+gets UNAVAILABLE. On SIGTERM or SIGINT health turns NOT_SERVING, new calls are refused, and those at work may end
+within `drain_seconds`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from typing import Protocol
+
+import grpc
+import grpc.aio
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from lightmem_server.config import Settings
+from lightmem_server.core import Engine
+from lightmem_server.errors import ConfigError, UnavailableError
+from lightmem_server.pb import (
+    admin_service_pb2,
+    admin_service_pb2_grpc,
+    memory_service_pb2,
+    memory_service_pb2_grpc,
+)
+from lightmem_server.pipeline.access import AccessRecorder
+from lightmem_server.pipeline.clock import Clock
+from lightmem_server.pipeline.edit import Editing
+from lightmem_server.pipeline.passages import FORMAT
+from lightmem_server.pipeline.residents import Residents
+from lightmem_server.pipeline.retrieve import Retrieving
+from lightmem_server.pipeline.write import Writing
+from lightmem_server.service.admin import AdminServicer
+from lightmem_server.service.auth import Authenticator, ensure_admin_key
+from lightmem_server.service.backend import Backend, ModelInfo
+from lightmem_server.service.interceptors import Admission, BoundaryInterceptor
+from lightmem_server.service.memory import MemoryServicer
+from lightmem_server.slm.protocols import Embedder, Selector, TokenCounter
+from lightmem_server.slm.tokens import load_token_counter
+from lightmem_server.store.protocol import Store
+from lightmem_server.store.sqlite import SqliteStore
+
+SERVICES = tuple(
+    file.DESCRIPTOR.services_by_name[name].full_name
+    for file, name in ((memory_service_pb2, "MemoryService"), (admin_service_pb2, "AdminService"))
+)
+
+log = structlog.get_logger()
+
+
+class Models(Protocol):
+    """The loaded models of a server; slm.runtime gives the real ones, slm.fakes those of tests."""
+
+    @property
+    def embedder(self) -> Embedder:
+        """Makes vectors."""
+
+    @property
+    def selector(self) -> Selector:
+        """Judges candidates."""
+
+    async def close(self) -> None:
+        """Release them."""
+
+
+class LightMemServer:
+    """One server process's parts and their life."""
+
+    def __init__(
+        self, settings: Settings, load_models: Callable[[Settings], Models], *, clock: Clock | None = None
+    ) -> None:
+        """
+        Args:
+            load_models: Blocking; run in a thread. Raises ModelError.
+        """
+        self._settings = settings
+        self._load_models = load_models
+        self._clock = clock or Clock()
+        self._not_ready: UnavailableError | None = UnavailableError("the server is starting", reason="STARTING")
+        self._backend: Backend | None = None
+        self._health = health.aio.HealthServicer()
+        self._resources = contextlib.AsyncExitStack()
+        self._grpc: grpc.aio.Server | None = None
+        self.address = settings.listen
+        """Where it listens; after start with the real port, when 0 was asked for."""
+
+    async def start(self) -> None:
+        """Open the port, load, and say SERVING.
+
+        Raises:
+            ConfigError: The address cannot be bound, or the store's vectors are another model's.
+            ModelError, StoreError.
+        """
+        settings = self._settings
+        admission = Admission(
+            max_requests=settings.max_inflight_requests, max_streams_per_key=settings.max_streams_per_key
+        )
+        server = self._grpc = grpc.aio.server(
+            interceptors=[BoundaryInterceptor(self._check_ready, lambda: self._ready().authenticator, admission)],
+            options=[
+                ("grpc.max_receive_message_length", settings.max_message_bytes),
+                ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a rival
+                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+                ("grpc.keepalive_time_ms", 30_000),  # finds clients that vanished
+                ("grpc.keepalive_permit_without_calls", 1),
+            ],
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        memory_service_pb2_grpc.add_MemoryServiceServicer_to_server(MemoryServicer(settings, self._ready), server)
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(self._ready), server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self.address = self._bind(server)
+        await server.start()
+        log.info("listening", address=self.address)
+        self._backend = await self._build()
+        self._not_ready = None
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        log.info("serving", address=self.address, data_dir=str(settings.data_dir))
+
+    async def stop(self) -> None:
+        """Drain: refuse new calls, let those at work end within `drain_seconds`, release everything."""
+        self._not_ready = UnavailableError("the server is draining", reason="DRAINING")
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        if self._grpc is not None:
+            await self._grpc.stop(self._settings.drain_seconds)
+        await self._resources.aclose()
+        log.info("stopped")
+
+    async def _build(self) -> Backend:
+        settings, resources, clock = self._settings, self._resources, self._clock
+        started = clock.monotonic()
+        models = await asyncio.to_thread(self._load_models, settings)
+        resources.push_async_callback(models.close)
+        embedder, selector = models.embedder, models.selector
+        log.info("models_loaded", seconds=round(clock.monotonic() - started, 2))
+        tokenizers = await asyncio.to_thread(_load_tokenizers, settings, embedder.tokens)
+
+        store = SqliteStore(settings.data_dir)
+        resources.push_async_callback(store.close)
+        await store.open()
+        embedding = f"{embedder.identity}/passages-{FORMAT}"
+        await _check_embedding(store, embedding)
+        await ensure_admin_key(store, settings.admin_key_file, clock.now)
+
+        engine = Engine(
+            dim=embedder.dim,
+            budget_bytes=settings.resident_bytes,
+            stm_turns=settings.stm_turns,
+            stm_tokens=settings.stm_tokens,
+            language=settings.language,
+        )
+        threads = len(os.sched_getaffinity(0)) + 1  # the engine's calls, plus one that waits for a partition's lock
+        executor = resources.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="core"))
+        residents = Residents(store, engine, executor, embedding=embedding)
+        access = AccessRecorder(store, clock)
+        await resources.enter_async_context(_running(access))
+        return Backend(
+            store=store,
+            engine=engine,
+            authenticator=Authenticator(store, clock.now),
+            writing=Writing(store, residents, embedder, embedding=embedding, clock=clock),
+            retrieving=Retrieving(store, residents, embedder, selector, tokenizers=tokenizers, clock=clock),
+            editing=Editing(store, residents, embedder, embedding=embedding),
+            access=access,
+            clock=clock,
+            models=[
+                ModelInfo("embedder", embedder.name, embedding),
+                ModelInfo("selector", selector.name, selector.identity),
+            ],
+            server_version=version("lightmem-server"),
+        )
+
+    def _bind(self, server: grpc.aio.Server) -> str:
+        settings = self._settings
+        try:
+            if settings.tls_cert is not None and settings.tls_key is not None:
+                pair = (settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())
+                port = server.add_secure_port(settings.listen, grpc.ssl_server_credentials([pair]))
+            else:
+                port = server.add_insecure_port(settings.listen)
+        except OSError as error:
+            raise ConfigError(f"cannot read the TLS files: {error}") from error
+        except RuntimeError as error:
+            raise ConfigError(f"cannot listen on {settings.listen}: is the port taken?") from error
+        return f"{settings.listen.rpartition(':')[0]}:{port}"
+
+    def _check_ready(self) -> None:
+        if self._not_ready is not None:
+            raise self._not_ready
+
+    def _ready(self) -> Backend:
+        if self._backend is None:
+            raise UnavailableError("the server is starting", reason="STARTING")
+        return self._backend
+
+    async def _set_health(self, status: int) -> None:
+        for service in ("", *SERVICES):
+            await self._health.set(service, status)
+
+
+async def serve(settings: Settings, load_models: Callable[[Settings], Models]) -> None:
+    """Run a server until SIGTERM or SIGINT, then drain. Raises what LightMemServer.start raises."""
+    server = LightMemServer(settings, load_models)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    starting = asyncio.create_task(server.start())
+    waiting = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting  # raises what it failed with
+        await waiting
+    finally:
+        waiting.cancel()
+        # A start that was interrupted while models load in a thread can't be cut short; it ends by itself in seconds.
+        await asyncio.gather(starting, return_exceptions=True)
+        await server.stop()
+
+
+async def _check_embedding(store: Store, embedding: str) -> None:
+    """Refuse to mix vectors of different models, which don't compare."""
+    others = {name: count for name, count in (await store.embedding_models()).items() if name != embedding}
+    if others:
+        stored = ", ".join(f"{count} by {name}" for name, count in others.items())
+        raise ConfigError(
+            f"the data folder holds vectors of another embedder ({stored}; now {embedding}): "
+            "start with the `embedder` that made them, or with another data_dir"
+        )
+
+
+def _load_tokenizers(settings: Settings, builtin: TokenCounter) -> dict[str, TokenCounter]:
+    named = {name: load_token_counter(path) for name, path in settings.tokenizers.items()}
+    return {**named, "": builtin, "builtin": builtin}
+
+
+@contextlib.asynccontextmanager
+async def _running(access: AccessRecorder) -> AsyncIterator[None]:
+    task = asyncio.create_task(access.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await access.flush()

@@ -1,0 +1,165 @@
+"""AdminService: what operators call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import NoReturn
+
+from lightmem_server.errors import InvalidInputError, NotFoundError, NotImplementedYetError
+from lightmem_server.pb import admin_service_pb2 as pb
+from lightmem_server.pb import admin_service_pb2_grpc, memory_pb2
+from lightmem_server.service import convert
+from lightmem_server.service.auth import caller, make_key
+from lightmem_server.service.backend import Backend
+from lightmem_server.service.interceptors import Context as RpcContext
+from lightmem_server.store.protocol import KeyRecord
+
+MAX_KEY_USERS = 64
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 1000
+
+
+class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
+    """Checks the admin right, calls, converts back."""
+
+    def __init__(self, backend: Callable[[], Backend]) -> None:
+        """`backend` is called per RPC, after the interceptor has seen that the server is ready."""
+        self._backend = backend
+        self._started = time.monotonic()
+
+    async def GetStats(self, request: pb.GetStatsRequest, context: RpcContext) -> pb.GetStatsResponse:  # noqa: N802
+        """Figures; see the proto."""
+        namespace = _require_admin()
+        user_id = convert.to_name(request.user_id, "user_id")
+        stats = await self._backend().store.stats(namespace, user_id or None)
+        engine = self._backend().engine.stats()
+        return pb.GetStatsResponse(
+            user_count=stats.user_count,
+            counts=[
+                pb.GetStatsResponse.Count(
+                    tier=memory_pb2.Tier.ValueType(tier),
+                    kind=memory_pb2.Kind.ValueType(kind),
+                    active_count=active,
+                    archived_count=archived,
+                )
+                for (tier, kind), (active, archived) in sorted(stats.counts.items())
+            ],
+            store_size_bytes=stats.size_bytes,
+            resident_partition_count=engine.partitions,
+            resident_size_bytes=engine.size_bytes,
+            resident_limit_bytes=engine.budget_bytes,
+            models=[
+                pb.GetStatsResponse.Model(role=model.role, name=model.name, identity=model.identity)
+                for model in self._backend().models
+            ],
+            server_version=self._backend().server_version,
+            uptime=convert.from_seconds(time.monotonic() - self._started),
+            pending_job_count=stats.pending_job_count,
+        )
+
+    async def CreateKey(self, request: pb.CreateKeyRequest, context: RpcContext) -> pb.CreateKeyResponse:  # noqa: N802
+        """Make a key; see the proto."""
+        namespace = _require_admin()
+        if len(request.key.user_ids) > MAX_KEY_USERS:
+            raise InvalidInputError("key.user_ids", f"has more than {MAX_KEY_USERS} users", reason="TOO_MANY")
+        expires_at = None
+        if request.key.HasField("expires_at"):
+            expires_at = convert.to_micros(request.key.expires_at, "key.expires_at")
+        record, secret = make_key(
+            namespace,
+            now=self._backend().clock.now(),
+            label=convert.to_name(request.key.label, "key.label"),
+            user_ids=[
+                convert.to_name(user_id, f"key.user_ids[{i}]", is_required=True)
+                for i, user_id in enumerate(request.key.user_ids)
+            ],
+            is_admin=request.key.is_admin,
+            expires_at=expires_at,
+        )
+        await self._backend().store.put_key(record)
+        return pb.CreateKeyResponse(key=_from_key(record), secret=secret)
+
+    async def ListKeys(self, request: pb.ListKeysRequest, context: RpcContext) -> pb.ListKeysResponse:  # noqa: N802
+        """A page of keys; see the proto."""
+        namespace = _require_admin()
+        if request.page_size > MAX_PAGE_SIZE:
+            raise InvalidInputError("page_size", f"is more than {MAX_PAGE_SIZE}", reason="OUT_OF_RANGE")
+        limit = request.page_size or DEFAULT_PAGE_SIZE
+        after = convert.to_name(request.page_token, "page_token")
+        keys = await self._backend().store.list_keys(namespace, limit=limit + 1, after_key_id=after)
+        page, is_last = keys[:limit], len(keys) <= limit
+        return pb.ListKeysResponse(
+            keys=[_from_key(key) for key in page], next_page_token="" if is_last else page[-1].key_id
+        )
+
+    async def RevokeKey(self, request: pb.RevokeKeyRequest, context: RpcContext) -> pb.RevokeKeyResponse:  # noqa: N802
+        """Make a key useless; see the proto."""
+        namespace = _require_admin()
+        key_id = convert.to_name(request.key_id, "key_id", is_required=True)
+        key = await self._backend().store.find_key(key_id)
+        if key is None or key.namespace != namespace:
+            raise NotFoundError("no such key")
+        if key.revoked_at is None:
+            key = replace(key, revoked_at=self._backend().clock.now())
+            await self._backend().store.put_key(key)
+        return pb.RevokeKeyResponse(key=_from_key(key))
+
+    def Consolidate(  # noqa: N802
+        self, request: pb.ConsolidateRequest, context: RpcContext
+    ) -> AsyncIterator[pb.ConsolidateResponse]:
+        """Not in this version."""
+        _refuse("Consolidate")
+
+    async def UndoConsolidation(  # noqa: N802
+        self, request: pb.UndoConsolidationRequest, context: RpcContext
+    ) -> pb.UndoConsolidationResponse:
+        """Not in this version."""
+        _refuse("UndoConsolidation")
+
+    async def EraseUser(self, request: pb.EraseUserRequest, context: RpcContext) -> pb.EraseUserResponse:  # noqa: N802
+        """Not in this version."""
+        _refuse("EraseUser")
+
+    def ExportUser(  # noqa: N802
+        self, request: pb.ExportUserRequest, context: RpcContext
+    ) -> AsyncIterator[pb.ExportUserResponse]:
+        """Not in this version."""
+        _refuse("ExportUser")
+
+    async def ImportUser(  # noqa: N802
+        self, request_iterator: AsyncIterator[pb.ImportUserRequest], context: RpcContext
+    ) -> pb.ImportUserResponse:
+        """Not in this version."""
+        _refuse("ImportUser")
+
+    def Backup(self, request: pb.BackupRequest, context: RpcContext) -> AsyncIterator[pb.BackupResponse]:  # noqa: N802
+        """Not in this version."""
+        _refuse("Backup")
+
+
+def _require_admin() -> str:
+    """The namespace of a caller with admin rights."""
+    caller.get().require_admin()
+    return caller.get().namespace
+
+
+def _refuse(method: str) -> NoReturn:
+    _require_admin()
+    raise NotImplementedYetError(f"{method} is not in this version of the server")
+
+
+def _from_key(key: KeyRecord) -> pb.ApiKey:
+    message = pb.ApiKey(
+        key_id=key.key_id,
+        label=key.label,
+        user_ids=key.user_ids,
+        is_admin=key.is_admin,
+        created_at=convert.from_micros(key.created_at),
+    )
+    if key.expires_at is not None:
+        message.expires_at.CopyFrom(convert.from_micros(key.expires_at))
+    if key.revoked_at is not None:
+        message.revoked_at.CopyFrom(convert.from_micros(key.revoked_at))
+    return message

@@ -1,0 +1,158 @@
+"""API keys: who calls, and for whom they may.
+
+A key is `lm_<key id>_<secret>`; the secret has 256 random bits, so its SHA-256 is what is stored: nothing slower is needed
+against guessing. Comparison takes constant time. The caller of the RPC at work is in a context variable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from lightmem_server.errors import ForbiddenError, InvalidInputError, UnauthenticatedError
+from lightmem_server.store.protocol import KeyRecord, Store
+from lightmem_server.types import SHARED_USER, Partition
+
+DEFAULT_NAMESPACE = "default"
+KEY_ID_BYTES = 10
+SECRET_BYTES = 32
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever holds the key of this call."""
+
+    key_id: str
+    namespace: str
+    user_ids: frozenset[str]
+    is_admin: bool
+
+    def partition(self, user_id: str) -> Partition:
+        """The partition of a user whom the caller may act for.
+
+        Raises:
+            ForbiddenError: The key is bound to other users.
+            InvalidInputError: The id is reserved.
+        """
+        if user_id == SHARED_USER:
+            raise InvalidInputError("scope.user_id", f"'{SHARED_USER}' is reserved", reason="RESERVED_USER_ID")
+        if self.user_ids and user_id not in self.user_ids:
+            raise ForbiddenError("this key is not for that user", reason="KEY_NOT_FOR_USER")
+        return Partition(self.namespace, user_id)
+
+    def require_admin(self) -> None:
+        """Raises ForbiddenError unless the key has admin rights."""
+        if not self.is_admin:
+            raise ForbiddenError("this key has no admin rights", reason="KEY_NOT_ADMIN")
+
+
+caller: ContextVar[Caller] = ContextVar("caller")
+"""Set by the interceptor before a servicer method runs."""
+
+
+def make_key(
+    namespace: str,
+    *,
+    now: int,
+    label: str = "",
+    user_ids: Iterable[str] = (),
+    is_admin: bool = False,
+    expires_at: int | None = None,
+) -> tuple[KeyRecord, str]:
+    """A new key: what to store, and the text to hand out, which is not stored."""
+    key_id = base64.b32encode(secrets.token_bytes(KEY_ID_BYTES)).decode().lower()
+    secret = secrets.token_urlsafe(SECRET_BYTES)
+    record = KeyRecord(
+        key_id=key_id,
+        namespace=namespace,
+        secret_hash=_hash(secret),
+        label=label,
+        user_ids=tuple(user_ids),
+        is_admin=is_admin,
+        created_at=now,
+        expires_at=expires_at,
+    )
+    return record, f"lm_{key_id}_{secret}"
+
+
+class Authenticator:
+    """Finds the caller of a key."""
+
+    def __init__(self, store: Store, now: Callable[[], int]) -> None:
+        self._store = store
+        self._now = now
+
+    async def authenticate(self, authorization: str | None) -> Caller:
+        """The caller of an `authorization` header.
+
+        Raises:
+            UnauthenticatedError: No header, another scheme, an unknown, expired or revoked key.
+        """
+        if not authorization:
+            raise UnauthenticatedError("send the key as 'authorization: Bearer lm_...'", reason="KEY_MISSING")
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            raise UnauthenticatedError("send the key as 'authorization: Bearer lm_...'", reason="KEY_MISSING")
+        record = await self.verify(token.strip())
+        if record is None:
+            raise UnauthenticatedError("the key is unknown, expired or revoked")
+        return Caller(record.key_id, record.namespace, frozenset(record.user_ids), record.is_admin)
+
+    async def verify(self, key: str) -> KeyRecord | None:
+        """The record of a key that is good now."""
+        prefix, _, rest = key.partition("_")
+        key_id, _, secret = rest.partition("_")
+        if prefix != "lm" or not key_id or not secret or not key.isascii():
+            return None
+        record = await self._store.find_key(key_id)
+        if record is None or not hmac.compare_digest(record.secret_hash, _hash(secret)):
+            return None
+        is_over = record.expires_at is not None and record.expires_at <= self._now()
+        return None if record.revoked_at is not None or is_over else record
+
+
+async def ensure_admin_key(store: Store, path: Path, now: Callable[[], int]) -> None:
+    """At the first start, make an admin key and leave it in a file that its owner alone can read.
+
+    The file is written before the key is stored: a crash between the two leaves a file that opens nothing, which the next
+    start replaces. A file that was deleted later on purpose is not made again.
+    """
+    present = await asyncio.to_thread(_read_key_file, path)
+    if present and await Authenticator(store, now).verify(present) is not None:
+        return
+    if await store.list_keys(DEFAULT_NAMESPACE, limit=1, after_key_id=""):
+        log.warning("admin_key_file_unusable", path=str(path), advice="keys exist; the file holds none of them")
+        return
+    record, key = make_key(DEFAULT_NAMESPACE, now=now(), label="admin key of the first start", is_admin=True)
+    await asyncio.to_thread(_write_key_file, path, key)
+    await store.put_key(record)
+    log.info("admin_key_created", path=str(path))
+
+
+def _read_key_file(path: Path) -> str:
+    return path.read_text("utf-8").strip() if path.exists() else ""
+
+
+def _write_key_file(path: Path, key: str) -> None:
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=path.name, delete=False) as file:
+        file.write(key + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    Path(file.name).replace(path)  # tempfile made it with mode 0600
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()

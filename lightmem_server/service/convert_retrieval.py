@@ -1,0 +1,136 @@
+"""Proto to domain and back, for Retrieve: see convert.py."""
+
+from __future__ import annotations
+
+import math
+
+from lightmem_server.config import Settings
+from lightmem_server.errors import InvalidInputError
+from lightmem_server.pb import memory_service_pb2 as pb
+from lightmem_server.pipeline.retrieval import Budget, Candidate, RetrieveQuery, SelectorMode, Trace
+from lightmem_server.service import convert
+from lightmem_server.types import Partition
+
+MAX_QUERY_BYTES = 8192
+MAX_MEMORIES = 100
+MAX_CANDIDATES = 200
+MAX_TOKENS = 32_768
+MIN_DEADLINE_SECONDS = 0.001
+MAX_DEADLINE_SECONDS = 10.0
+MAX_HYPOTHETICAL_QUERIES = 4
+
+
+def to_query(
+    request: pb.RetrieveRequest, partition: Partition, settings: Settings, *, now: int, arrived_at: float
+) -> RetrieveQuery:
+    """A RetrieveRequest, checked, with its defaults. Raises InvalidInputError."""
+    record_filter = convert.to_filter(request.filter)
+    if record_filter.include_archived:
+        raise InvalidInputError(
+            "filter.include_archived", "archived memories are not searched", reason="ARCHIVED_NOT_SEARCHED"
+        )
+    if request.hypothetical_queries > MAX_HYPOTHETICAL_QUERIES:
+        raise InvalidInputError(
+            "hypothetical_queries", f"is more than {MAX_HYPOTHETICAL_QUERIES}", reason="OUT_OF_RANGE"
+        )
+    if not (math.isfinite(request.min_relevance) and 0 <= request.min_relevance <= 1):
+        raise InvalidInputError("min_relevance", "is not between 0 and 1", reason="OUT_OF_RANGE")
+    try:
+        mode = SelectorMode(request.selector_mode) if request.selector_mode else SelectorMode.FULL
+    except ValueError:
+        raise InvalidInputError(
+            "selector_mode", f"{request.selector_mode} is not a SelectorMode", reason="UNKNOWN_ENUM_VALUE"
+        ) from None
+    return RetrieveQuery(
+        partition=partition,
+        query=convert.to_text(request.query, "query", MAX_QUERY_BYTES),
+        budget=_to_budget(request.budget, settings),
+        asked_at=convert.to_micros(request.asked_at, "asked_at") if request.HasField("asked_at") else now,
+        arrived_at=arrived_at,
+        session_id=convert.to_name(request.scope.session_id, "scope.session_id"),
+        filter=record_filter,
+        zone=convert.to_zone(request.time_zone, "time_zone"),
+        selector_mode=mode,
+        min_relevance=request.min_relevance,
+        include_coarse=request.include_coarse,
+        exclude_context=request.exclude_context,
+        tokenizer=convert.to_name(request.tokenizer, "tokenizer"),
+    )
+
+
+def _to_budget(budget: pb.RetrievalBudget, settings: Settings) -> Budget:
+    for name, most in (("max_memories", MAX_MEMORIES), ("max_candidates", MAX_CANDIDATES), ("max_tokens", MAX_TOKENS)):
+        if getattr(budget, name) > most:
+            raise InvalidInputError(f"budget.{name}", f"is more than {most}", reason="OUT_OF_RANGE")
+    deadline = settings.default_deadline_ms / 1000
+    if budget.HasField("deadline"):
+        deadline = convert.to_seconds(budget.deadline, "budget.deadline")
+        if not MIN_DEADLINE_SECONDS <= deadline <= MAX_DEADLINE_SECONDS:
+            raise InvalidInputError("budget.deadline", "is not between 1 ms and 10 s", reason="OUT_OF_RANGE")
+    max_memories = budget.max_memories or settings.default_max_memories
+    if budget.max_candidates and budget.max_candidates < max_memories:
+        raise InvalidInputError("budget.max_candidates", "is less than max_memories", reason="OUT_OF_RANGE")
+    return Budget(
+        max_memories=max_memories,
+        max_candidates=budget.max_candidates or max(settings.default_max_candidates, max_memories),
+        max_tokens=budget.max_tokens or settings.default_max_tokens,
+        deadline_seconds=deadline,
+    )
+
+
+def from_candidate(candidate: Candidate, user_id: str, *, is_coarse: bool = False) -> pb.RetrievedMemory:
+    """The proto of a candidate that is returned."""
+    assert candidate.memory is not None, "dropped candidates are not returned"
+    return pb.RetrievedMemory(
+        memory=convert.from_memory(candidate.memory, user_id),
+        score=candidate.coarse_score if is_coarse else candidate.score,
+        relevance=None if is_coarse else candidate.relevance,
+        token_count=candidate.token_count,
+    )
+
+
+def from_trace(trace: Trace) -> pb.RetrievalTrace:
+    """The proto of a trace."""
+    query, window = trace.query, trace.plan.window
+    plan = pb.RetrievalTrace.Plan(
+        query_views=[view.text for view in trace.plan.views],
+        window_text="" if window is None else window.text,
+        budget=pb.RetrievalBudget(
+            max_memories=query.budget.max_memories,
+            max_candidates=query.budget.max_candidates,
+            max_tokens=query.budget.max_tokens,
+            deadline=convert.from_seconds(query.budget.deadline_seconds),
+        ),
+        selector_mode=pb.SelectorMode.ValueType(query.selector_mode),
+    )
+    if window is not None:
+        plan.window_from.CopyFrom(convert.from_micros(window.start))
+        plan.window_to.CopyFrom(convert.from_micros(window.end))
+    return pb.RetrievalTrace(
+        plan=plan,
+        stages=[
+            pb.RetrievalTrace.Stage(
+                name=stage.name, elapsed=convert.from_seconds(stage.seconds), item_count=stage.item_count
+            )
+            for stage in trace.stages
+        ],
+        candidates=[_from_traced(candidate, i + 1) for i, candidate in enumerate(trace.candidates)],
+        elapsed=convert.from_seconds(trace.elapsed_seconds),
+        is_cut_by_deadline=trace.is_cut_by_deadline,
+        matched_count=trace.matched_count,
+    )
+
+
+def _from_traced(candidate: Candidate, final_rank: int) -> pb.RetrievalTrace.Candidate:
+    return pb.RetrievalTrace.Candidate(
+        memory_id=str(candidate.memory_id),
+        coarse_rank=candidate.coarse_rank,
+        coarse_score=candidate.coarse_score,
+        source_ranks=[
+            pb.RetrievalTrace.SourceRank(source=source, rank=rank) for source, rank in candidate.source_ranks.items()
+        ],
+        turn_logit=candidate.turn_logit,
+        window_logit=candidate.window_logit,
+        final_rank=final_rank,
+        drop_reason=pb.DropReason.ValueType(candidate.drop_reason or 0),
+    )

@@ -1,0 +1,77 @@
+"""The Controller: from a query, the running conversation and the clock, a plan of what to search for.
+
+Deterministic and quick (under 3 ms): no model is asked. It plans, it never answers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, tzinfo
+
+from lightmem_server.slm.time_window import TimeWindow, find_time_window
+from lightmem_server.types import Memory, Role
+
+COMPLETION_TURNS = 2
+"""How many of the last turns complete a query that doesn't stand alone."""
+
+COMPLETION_CHARACTERS = 400
+"""How much of each of them."""
+
+STANDALONE_WORDS = 4
+"""A query with fewer words is taken to need its conversation."""
+
+_REFERS_BACK = re.compile(
+    r"^\s*(?:and|but|so|also|then|what about|how about)\b"
+    r"|\b(?:he|him|his|she|her|hers|they|them|their|theirs|it|its|this|that|these|those|there|then|one|ones|else|same)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class QueryView:
+    """One wording of the need, with its weight in the fusion."""
+
+    text: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to search for. `views[0]` is the query as it was asked; `judged` is the wording that the Selector reads."""
+
+    views: tuple[QueryView, ...]
+    judged: str
+    window: TimeWindow | None
+
+
+def make_plan(query: str, conversation: Sequence[Memory], asked_at: int, zone: tzinfo = UTC) -> Plan:
+    """Plan a retrieval.
+
+    Args:
+        query: The need, in words.
+        conversation: The session's running conversation (STM), oldest first; may be empty.
+        asked_at: Microseconds; what "yesterday" is relative to.
+        zone: The user's time zone.
+    """
+    views = [QueryView(query, 1.0)]
+    judged = query
+    if conversation and needs_conversation(query):
+        judged = complete_query(query, conversation)
+        views.append(QueryView(judged, 1.0))
+    return Plan(tuple(views), judged, find_time_window(query, asked_at, zone))
+
+
+def needs_conversation(query: str) -> bool:
+    """Whether a query refers back to what was said: "and her sister?" does, "Where does Ana live?" does not."""
+    return len(query.split()) < STANDALONE_WORDS or _REFERS_BACK.search(query) is not None
+
+
+def complete_query(query: str, conversation: Sequence[Memory]) -> str:
+    """The query made self-contained: the last turns before it say whom and what it speaks of."""
+    turns = [
+        turn for turn in conversation if turn.role in (Role.USER, Role.ASSISTANT) and turn.text.strip() != query.strip()
+    ]
+    topic = " ".join(turn.text[:COMPLETION_CHARACTERS] for turn in turns[-COMPLETION_TURNS:])
+    return f"{topic} {query}" if topic else query
