@@ -6,7 +6,8 @@ and are safe to call at the same time.
 Promises: what `commit` returned is on disk (survives SIGKILL and power loss), whole or not at all; a partition's version
 counts its commits without gaps; reads see every commit that returned before they began.
 
-Errors (every method): StoreError when the disk refuses; after a failed commit nothing of it is visible.
+Errors (every method): StoreError when the disk refuses, or the store is closed; after a failed commit nothing of it is
+visible. OverloadedError when too many calls wait.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from numpy.typing import NDArray
 
 from lightmem_server.types import Kind, Memory, MemoryFilter, Partition, Tier
 
+MAX_GET = 1000
+"""Most ids of one Store.get."""
+
 
 @dataclass(frozen=True, slots=True)
 class VectorRecord:
@@ -30,13 +34,11 @@ class VectorRecord:
         memory_id: Whose they are.
         model: The embedder's identity.
         vectors: (views, dim) float32.
-        window_text: The text that view 1 was made from (the lexical window list indexes it too).
     """
 
     memory_id: uuid.UUID
     model: str
     vectors: NDArray[np.float32]
-    window_text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,8 @@ class Change:
     Attributes:
         partition: Whose.
         puts: New records, and changed ones (same id, `version` one more than the stored one).
-        vectors: Vectors of the new records, and new ones of changed records; a changed record without keeps its own.
+        vectors: Vectors of the new records, and new ones of changed records; a changed record without keeps its own. Those
+            of a stored record that is not among the puts replace its vectors and leave its version: replicas get it anew.
         deletes: Ids to delete; a bodiless tombstone stays.
         jobs: Jobs to enqueue.
         request_id: "" for none. If it was committed before with the same `request_digest`, nothing is changed and the
@@ -170,7 +173,9 @@ class Store(Protocol):
         Raises:
             RequestReusedError: request_id known with another digest.
             VersionMismatchError: A put's version is not the stored version plus one.
-            NotFoundError: A put with version > 1, or a delete, of a record that is not there.
+            NotFoundError: A put with version > 1, a vector, or a delete, of a record that is not there; a put of a
+                record that was deleted: ids do not come back.
+            InvalidInputError: More than 65,536 puts.
             OverloadedError: Too many commits wait.
             StoreError: The disk refused.
         """
@@ -179,7 +184,7 @@ class Store(Protocol):
         """The result of an earlier commit with this request_id, None if there is none. Raises RequestReusedError."""
 
     async def get(self, partition: Partition, ids: Sequence[uuid.UUID]) -> list[Memory | None]:
-        """Records by id, in order; None where the partition has none. Archived ones included. At most 1,000."""
+        """Records by id, in order; None where the partition has none. Archived ones included. At most MAX_GET."""
 
     async def find_followers(self, partition: Partition, memory_id: uuid.UUID) -> list[Memory]:
         """Records whose `previous_id` is this one, in order; usually one or none."""
@@ -193,8 +198,13 @@ class Store(Protocol):
     async def changes_since(self, partition: Partition, version: int | None) -> Changes:
         """What a replica at `version` must apply; None: everything. An unknown partition has version 0 and no rows."""
 
+    async def purge_tombstones(self, partition: Partition, up_to_version: int) -> int:
+        """Forget the deletions up to a version (at most the present one); replicas older than it reload whole. Returns how
+        many were forgotten."""
+
     async def record_access(self, partition: Partition, ids: Sequence[uuid.UUID], at: int) -> None:
-        """Count one access of each. Not a change: no version moves. May be lost in a crash."""
+        """Count one access of each. Not a change: no version moves. May be lost in a crash, and is
+        where too many commits wait."""
 
     async def stats(self, namespace: str, user_id: str | None = None) -> Stats:
         """Figures of a namespace, or of one user."""

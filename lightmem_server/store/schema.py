@@ -1,0 +1,61 @@
+"""Brings a database to the current schema: numbered SQL files, applied in order inside one transaction.
+
+The number of the last applied file is the database's `user_version`. A released file is never edited; a change is a new
+file.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import apsw
+
+from lightmem_server.errors import StoreError, StoreVersionError
+
+APPLICATION_ID = 0x4C4D656D
+"""Marks a SQLite file as ours ("LMem"), so that another program's database is never migrated."""
+
+
+def read_migrations() -> list[str]:
+    """The SQL of each migration; the first brings an empty database to version 1."""
+    found = sorted(
+        (file for file in files(__package__).joinpath("migrations").iterdir() if file.name.endswith(".sql")),
+        key=lambda file: file.name,
+    )
+    numbers = [int(file.name.partition("_")[0]) for file in found]
+    if not numbers or numbers != list(range(1, len(numbers) + 1)):
+        raise StoreError(f"this installation is damaged: its migrations are numbered {numbers}")
+    return [file.read_text("utf-8") for file in found]
+
+
+def migrate(connection: apsw.Connection, migrations: list[str]) -> None:
+    """Apply what the database lacks, all or nothing; `check_version` comes before.
+
+    Raises:
+        apsw.Error: As SQLite reports it.
+    """
+    with connection:  # one transaction, rolled back by an exception
+        version = int(connection.pragma("user_version"))
+        for sql in migrations[version:]:
+            connection.execute(sql).fetchall()  # a script runs on only as its rows are taken
+        if version < len(migrations):
+            connection.pragma("application_id", APPLICATION_ID)
+            connection.pragma("user_version", len(migrations))
+
+
+def check_version(connection: apsw.Connection, newest: int) -> None:
+    """Refuse a database that this program must not touch. Writes nothing.
+
+    Raises:
+        StoreVersionError: The database is newer than this program.
+        StoreError: It belongs to another program.
+    """
+    version = int(connection.pragma("user_version"))
+    application_id = int(connection.pragma("application_id"))
+    is_empty = connection.execute("SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)").get
+    if application_id != APPLICATION_ID and not (is_empty and version == 0 and application_id == 0):
+        raise StoreError("the database belongs to another program")
+    if version > newest:
+        raise StoreVersionError(
+            f"the database has schema version {version}, this program knows up to {newest}; install a newer LightMem"
+        )

@@ -1,0 +1,221 @@
+"""What changes do to the tables of SQLite. Runs in the writing thread, inside a savepoint: raising undoes it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import apsw
+
+from lightmem_server.errors import InvalidInputError, NotFoundError, RequestReusedError, VersionMismatchError
+from lightmem_server.store.protocol import Change, CommitResult, JobRecord, KeyRecord, VectorRecord
+from lightmem_server.store.rows import ORDER_FACTOR, key_columns, memory_columns, vector_columns
+from lightmem_server.types import Memory, Partition
+
+PRUNE_ROWS = 500
+"""Requests forgotten in one commit: bounds what pruning adds to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """The partition that a commit changes, and the version that it leads to."""
+
+    partition_id: int
+    version: int
+
+
+def apply_change(connection: apsw.Connection, change: Change, *, now: int) -> CommitResult:
+    """Apply a change to the tables; see `Store.commit`.
+
+    Raises:
+        RequestReusedError, VersionMismatchError, NotFoundError, InvalidInputError: See `Store.commit`.
+    """
+    if len(change.puts) > ORDER_FACTOR:
+        raise InvalidInputError("puts", f"a commit holds at most {ORDER_FACTOR} records", reason="TOO_MANY")
+    found = connection.execute(
+        "SELECT partition_id, version FROM partition WHERE namespace = ? AND user_id = ?",
+        (change.partition.namespace, change.partition.user_id),
+    ).fetchone()
+    if found is not None and change.request_id:
+        replay = find_request(connection, found[0], found[1], change.request_id, change.request_digest)
+        if replay is not None:
+            return replay
+    target = _begin(connection, change.partition, found)
+    for place, memory in enumerate(change.puts):
+        _put(connection, target, memory, target.version * ORDER_FACTOR + place)
+    for vector in change.vectors:
+        _put_vector(connection, target, vector)
+    for id_ in change.deletes:
+        _delete(connection, target, id_)
+    for job in change.jobs:
+        enqueue_job(connection, target.partition_id, job)
+    if change.request_id:
+        connection.execute(
+            "INSERT INTO request (partition_id, request_id, digest, result, created_at) VALUES (?, ?, ?, ?, ?)",
+            (target.partition_id, change.request_id, change.request_digest, change.request_result, now),
+        )
+    return CommitResult(target.version, is_replay=False, request_result=change.request_result)
+
+
+def find_request(
+    connection: apsw.Connection, partition_id: int, version: int, request_id: str, digest: bytes
+) -> CommitResult | None:
+    """The result kept with a request_id, with the partition's present version.
+
+    Raises:
+        RequestReusedError: It was kept for another content.
+    """
+    row = connection.execute(
+        "SELECT digest, result FROM request WHERE partition_id = ? AND request_id = ?", (partition_id, request_id)
+    ).fetchone()
+    if row is None:
+        return None
+    if row[0] != digest:
+        raise RequestReusedError("this request_id was used before for another request")
+    return CommitResult(version, is_replay=True, request_result=row[1])
+
+
+def enqueue_job(connection: apsw.Connection, partition_id: int, job: JobRecord) -> None:
+    """Let a job wait. Merged into a waiting one, the newer payload and the earlier time hold."""
+    connection.execute(
+        """INSERT INTO job (partition_id, kind, key, payload, not_before) VALUES (?, ?, ?, ?, ?)
+        ON CONFLICT (partition_id, kind, key) WHERE lease_owner IS NULL DO UPDATE
+        SET payload = excluded.payload, not_before = min(not_before, excluded.not_before)""",
+        (partition_id, job.kind, job.key, job.payload, job.not_before),
+    )
+
+
+def record_access(connection: apsw.Connection, partition: Partition, ids: Sequence[uuid.UUID], at: int) -> None:
+    """Count an access of each record that is there."""
+    connection.executemany(
+        """INSERT INTO access (memory_no, access_count, last_accessed_at)
+        SELECT memory_no, 1, ? FROM memory JOIN partition USING (partition_id)
+        WHERE namespace = ? AND user_id = ? AND id = ?
+        ON CONFLICT (memory_no) DO UPDATE SET access_count = access_count + 1,
+            last_accessed_at = max(coalesce(last_accessed_at, excluded.last_accessed_at), excluded.last_accessed_at)""",
+        ((at, partition.namespace, partition.user_id, id_.bytes) for id_ in ids),
+    )
+
+
+def put_key(connection: apsw.Connection, key: KeyRecord) -> None:
+    """Insert or replace a key."""
+    connection.execute(
+        """INSERT INTO api_key VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key_id) DO UPDATE SET
+        (namespace, secret_hash, label, user_ids, is_admin, created_at, expires_at, revoked_at) =
+        (excluded.namespace, excluded.secret_hash, excluded.label, excluded.user_ids, excluded.is_admin,
+         excluded.created_at, excluded.expires_at, excluded.revoked_at)""",
+        key_columns(key),
+    )
+
+
+def purge_tombstones(connection: apsw.Connection, partition: Partition, up_to_version: int) -> int:
+    """Forget deletions up to a version; returns how many."""
+    row = connection.execute(
+        """UPDATE partition SET purge_floor = max(purge_floor, min(version, ?)) WHERE namespace = ? AND user_id = ?
+        RETURNING partition_id, purge_floor""",
+        (up_to_version, partition.namespace, partition.user_id),
+    ).fetchall()
+    if not row:
+        return 0
+    connection.execute("DELETE FROM tombstone WHERE partition_id = ? AND deleted_version <= ?", row[0])
+    return int(connection.changes())
+
+
+def prune_requests(connection: apsw.Connection, created_before: int) -> bool:
+    """Forget some old requests; returns whether more may be left."""
+    connection.execute(
+        "DELETE FROM request WHERE rowid IN (SELECT rowid FROM request WHERE created_at < ? LIMIT ?)",
+        (created_before, PRUNE_ROWS),
+    )
+    return bool(connection.changes() == PRUNE_ROWS)
+
+
+def _begin(connection: apsw.Connection, partition: Partition, found: tuple[int, int] | None) -> _Target:
+    if found is None:
+        connection.execute(
+            "INSERT INTO partition (namespace, user_id, version) VALUES (?, ?, 1)",
+            (partition.namespace, partition.user_id),
+        )
+        return _Target(connection.last_insert_rowid(), 1)
+    partition_id, version = found
+    connection.execute("UPDATE partition SET version = ? WHERE partition_id = ?", (version + 1, partition_id))
+    return _Target(partition_id, version + 1)
+
+
+def _put(connection: apsw.Connection, target: _Target, memory: Memory, order_no: int) -> None:
+    if memory.version > 1:
+        _change(connection, target, memory)
+        return
+    if _is_tombstone(connection, target.partition_id, memory.id):
+        raise NotFoundError(f"memory {memory.id} was deleted and its id does not come back")
+    connection.execute(
+        """INSERT INTO memory (partition_id, id, order_no, changed_version, record_version, tier, kind, state,
+            session_id, agent_id, occurred_at, valid_from, valid_to, previous_id, body)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (partition_id, id) DO NOTHING""",
+        (target.partition_id, memory.id.bytes, order_no, target.version, *memory_columns(memory)),
+    )
+    if connection.changes() == 0:
+        raise VersionMismatchError(f"memory {memory.id} exists already")
+    if memory.access_count:
+        connection.execute(
+            "INSERT INTO access (memory_no, access_count, last_accessed_at) VALUES (?, ?, ?)",
+            (connection.last_insert_rowid(), memory.access_count, memory.last_accessed_at),
+        )
+
+
+def _change(connection: apsw.Connection, target: _Target, memory: Memory) -> None:
+    row = connection.execute(
+        "SELECT memory_no, record_version FROM memory WHERE partition_id = ? AND id = ?",
+        (target.partition_id, memory.id.bytes),
+    ).fetchone()
+    if row is None:
+        raise NotFoundError(f"no memory {memory.id}")
+    memory_no, record_version = row
+    if memory.version != record_version + 1:
+        raise VersionMismatchError(f"memory {memory.id} is at version {record_version}")
+    connection.execute(
+        """UPDATE memory SET changed_version = ?, record_version = ?, tier = ?, kind = ?, state = ?, session_id = ?,
+            agent_id = ?, occurred_at = ?, valid_from = ?, valid_to = ?, previous_id = ?, body = ?
+        WHERE memory_no = ?""",
+        (target.version, *memory_columns(memory), memory_no),
+    )
+
+
+def _put_vector(connection: apsw.Connection, target: _Target, vector: VectorRecord) -> None:
+    row = connection.execute(
+        "UPDATE memory SET changed_version = ? WHERE partition_id = ? AND id = ? RETURNING memory_no",
+        (target.version, target.partition_id, vector.memory_id.bytes),
+    ).fetchall()
+    if not row:
+        raise NotFoundError(f"no memory {vector.memory_id} for this vector")
+    connection.execute(
+        """INSERT INTO vector (memory_no, model_no, views, dim, data) VALUES (?, ?, ?, ?, ?)
+        ON CONFLICT (memory_no) DO UPDATE SET (model_no, views, dim, data) =
+        (excluded.model_no, excluded.views, excluded.dim, excluded.data)""",
+        (row[0][0], _model_no(connection, vector.model), *vector_columns(vector)),
+    )
+
+
+def _model_no(connection: apsw.Connection, identity: str) -> int:
+    row = connection.execute("SELECT model_no FROM model WHERE identity = ?", (identity,)).fetchone()
+    if row is not None:
+        return int(row[0])
+    connection.execute("INSERT INTO model (identity) VALUES (?)", (identity,))
+    return int(connection.last_insert_rowid())
+
+
+def _delete(connection: apsw.Connection, target: _Target, id_: uuid.UUID) -> None:
+    key = (target.partition_id, id_.bytes)
+    connection.execute("DELETE FROM memory WHERE partition_id = ? AND id = ?", key)  # vector and access go with it
+    if connection.changes() == 0:
+        raise NotFoundError(f"no memory {id_}")
+    connection.execute("DELETE FROM history WHERE partition_id = ? AND id = ?", key)
+    connection.execute("INSERT INTO tombstone VALUES (?, ?, ?)", (*key, target.version))
+
+
+def _is_tombstone(connection: apsw.Connection, partition_id: int, id_: uuid.UUID) -> bool:
+    row = connection.execute(
+        "SELECT 1 FROM tombstone WHERE partition_id = ? AND id = ?", (partition_id, id_.bytes)
+    ).fetchone()
+    return row is not None
