@@ -7,7 +7,7 @@ the wrong length raise `CoreError`, and change nothing.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ class CoreError(Exception):
 def cpu_features() -> list[str]:
     """The instruction sets that the kernels use on this machine, best first, such as ["avx512vnni"]."""
 
+@final
 class Engine:
     """The resident partitions of one process. Safe to call from many threads at once."""
 

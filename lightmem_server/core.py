@@ -102,6 +102,7 @@ class SearchPlan:
         max_candidates: most hits to return, at least 1.
         now: microseconds; for expiry and, without `filter.as_of`, validity.
         deadline_micros: stop scanning after this long and say so; 0: no limit.
+        rescore: candidates of each dense list rescored at full precision; 0: the core's default for `list_depth`.
     """
 
     vectors: Vectors
@@ -119,6 +120,7 @@ class SearchPlan:
     boost_from: int = ALWAYS
     boost_to: int = ALWAYS
     deadline_micros: int = 0
+    rescore: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,232 @@
+//! From the dataclasses of `lightmem_server/core.py` to the core's types, and back.
+//!
+//! Whatever is wrong with an argument becomes a `CoreError` that names it. Everything is copied out, so that the work
+//! itself runs without the GIL on memory that no Python thread can change.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lightmem_core::filter::SearchFilter;
+use lightmem_core::metadata::{Expression, MAX_DEPTH, Operator, Scalar};
+use lightmem_core::rows::{Id, Rows};
+use lightmem_core::search::{SearchPlan, SearchResult, default_rescore};
+use numpy::ndarray::Array2;
+use numpy::{Element, IntoPyArray, PyArray1, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PySequence, PyString};
+
+use crate::error::refused;
+
+fn field<'py, T>(object: &Bound<'py, PyAny>, name: &str, expected: &str) -> PyResult<T>
+where
+    T: for<'a> FromPyObject<'a, 'py>,
+{
+    object.getattr(name)?.extract().map_err(|_| refused(name, expected))
+}
+
+/// A C-contiguous array of the wanted dtype; `None` in `shape` stands for any length.
+fn array<T: Element + Copy>(
+    value: &Bound<'_, PyAny>,
+    name: &str,
+    shape: &[Option<usize>],
+    expected: &str,
+) -> PyResult<Vec<T>> {
+    let refuse = || refused(name, expected);
+    let array = value.cast::<PyArrayDyn<T>>().map_err(|_| refuse())?;
+    let fits = array.shape().len() == shape.len()
+        && array.shape().iter().zip(shape).all(|(&actual, wanted)| wanted.is_none_or(|wanted| wanted == actual));
+    // `as_slice` alone would take Fortran order too, with the elements in another order than the shape says.
+    if !fits || !array.is_c_contiguous() {
+        return Err(refuse());
+    }
+    array.try_readonly().map_err(|_| refuse())?.as_slice().map(<[T]>::to_vec).map_err(|_| refuse())
+}
+
+fn column<T: Element + Copy>(rows: &Bound<'_, PyAny>, name: &str, expected: &str) -> PyResult<Vec<T>> {
+    array(&rows.getattr(name)?, name, &[None], expected)
+}
+
+/// (n, 16) uint8.
+pub fn ids(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Vec<Id>> {
+    let bytes: Vec<u8> = array(value, name, &[None, Some(16)], "(n, 16) uint8")?;
+    Ok(bytes.as_chunks::<16>().0.to_vec())
+}
+
+/// A `core.Rows`.
+pub fn rows(value: &Bound<'_, PyAny>, views: usize, dim: usize) -> PyResult<Rows> {
+    let texts: Vec<Vec<String>> = field(value, "texts", "n lists of strings")?;
+    if texts.iter().any(|row| row.len() != views) {
+        return Err(refused("texts", &format!("{views} strings per row")));
+    }
+    Ok(Rows {
+        ids: ids(&value.getattr("ids")?, "ids")?,
+        vectors: array(
+            &value.getattr("vectors")?,
+            "vectors",
+            &[None, Some(views), Some(dim)],
+            &format!("(n, {views}, {dim}) float32, C-contiguous"),
+        )?,
+        texts: texts.into_iter().flatten().collect(),
+        tiers: column(value, "tiers", "(n,) uint8")?,
+        kinds: column(value, "kinds", "(n,) uint8")?,
+        sessions: field(value, "sessions", "n strings")?,
+        agents: field(value, "agents", "n strings")?,
+        occurred_at: column(value, "occurred_at", "(n,) int64")?,
+        valid_from: column(value, "valid_from", "(n,) int64")?,
+        valid_to: column(value, "valid_to", "(n,) int64")?,
+        expires_at: column(value, "expires_at", "(n,) int64")?,
+        token_counts: column(value, "token_counts", "(n,) uint32")?,
+        is_archived: column(value, "is_archived", "(n,) bool")?,
+        is_pinned: column(value, "is_pinned", "(n,) bool")?,
+        in_ring: column(value, "in_ring", "(n,) bool")?,
+        metadata: metadata(&value.getattr("metadata")?)?,
+        orders: column(value, "orders", "(n,) uint64")?,
+    })
+}
+
+fn metadata(value: &Bound<'_, PyAny>) -> PyResult<Vec<BTreeMap<String, Scalar>>> {
+    let refuse = || refused("metadata", "n dicts from strings to scalars");
+    let sequence = value.cast::<PySequence>().map_err(|_| refuse())?;
+    let mut rows = Vec::with_capacity(sequence.len()?);
+    for row in sequence.try_iter()? {
+        let row = row?;
+        let dict = row.cast::<PyDict>().map_err(|_| refuse())?;
+        let mut map = BTreeMap::new();
+        for (key, value) in dict {
+            map.insert(key.extract().map_err(|_| refuse())?, scalar(&value)?);
+        }
+        rows.push(map);
+    }
+    Ok(rows)
+}
+
+fn scalar(value: &Bound<'_, PyAny>) -> PyResult<Scalar> {
+    // bool first: in Python it is an int.
+    if let Ok(truth) = value.cast::<PyBool>() {
+        Ok(Scalar::Bool(truth.is_true()))
+    } else if value.is_instance_of::<PyString>() {
+        value.extract().map(Scalar::Text).map_err(|_| refused("metadata", "text in UTF-8"))
+    } else if value.is_instance_of::<PyInt>() {
+        value.extract().map(Scalar::Int).map_err(|_| refused("metadata", "integers of 64 bits"))
+    } else if value.is_instance_of::<PyFloat>() {
+        value.extract().map(Scalar::Float)
+    } else {
+        Err(refused("metadata", "strings, integers, floats and truth values"))
+    }
+}
+
+/// A `core.SearchPlan`.
+pub fn plan(value: &Bound<'_, PyAny>, dim: usize) -> PyResult<SearchPlan> {
+    let number = "a whole number, not negative";
+    let numbers = "a sequence of numbers";
+    let list_depth = field(value, "list_depth", number)?;
+    let rescore: usize = field(value, "rescore", number)?;
+    let deadline: u64 = field(value, "deadline_micros", number)?;
+    Ok(SearchPlan {
+        vectors: array(
+            &value.getattr("vectors")?,
+            "vectors",
+            &[None, Some(dim)],
+            &format!("(q, {dim}) float32, C-contiguous"),
+        )?,
+        texts: field(value, "texts", "a sequence of strings")?,
+        vector_weights: field(value, "vector_weights", numbers)?,
+        text_weights: field(value, "text_weights", numbers)?,
+        dense_weights: field(value, "dense_weights", numbers)?,
+        lexical_weights: field(value, "lexical_weights", numbers)?,
+        list_depth,
+        rescore: if rescore == 0 { default_rescore(list_depth) } else { rescore },
+        max_candidates: field(value, "max_candidates", number)?,
+        now: field(value, "now", "int64 microseconds")?,
+        rrf_k: field(value, "rrf_k", "a number")?,
+        filter: filter(&value.getattr("filter")?)?,
+        boost: field(value, "boost", "a number")?,
+        boost_from: field(value, "boost_from", "int64 microseconds")?,
+        boost_to: field(value, "boost_to", "int64 microseconds")?,
+        deadline: (deadline > 0).then(|| Duration::from_micros(deadline)),
+    })
+}
+
+fn filter(value: &Bound<'_, PyAny>) -> PyResult<SearchFilter> {
+    let expression = value.getattr("metadata")?;
+    Ok(SearchFilter {
+        tiers: field::<Vec<u16>>(value, "tiers", "small numbers")?.into_iter().map(saturate).collect(),
+        kinds: field::<Vec<u16>>(value, "kinds", "small numbers")?.into_iter().map(saturate).collect(),
+        sessions: field(value, "sessions", "strings")?,
+        agents: field(value, "agents", "strings")?,
+        occurred_from: field(value, "occurred_from", "int64 microseconds")?,
+        occurred_to: field(value, "occurred_to", "int64 microseconds")?,
+        as_of: field(value, "as_of", "int64 microseconds or None")?,
+        metadata: if expression.is_none() { None } else { Some(metadata_expression(&expression, 1)?) },
+    })
+}
+
+/// Too large codes stay too large, so that the core refuses them by name. (`Vec<u8>` would take `bytes`.)
+fn saturate(code: u16) -> u8 {
+    u8::try_from(code).unwrap_or(u8::MAX)
+}
+
+/// A `types.MetadataExpression`, told apart by its fields: the binding imports no Python module.
+fn metadata_expression(value: &Bound<'_, PyAny>, level: usize) -> PyResult<Expression> {
+    if level > MAX_DEPTH {
+        return Err(refused("filter.metadata", &format!("at most {MAX_DEPTH} levels")));
+    }
+    let name = value.get_type().name()?;
+    let list = || -> PyResult<Vec<Expression>> {
+        value.getattr("filters")?.try_iter()?.map(|inner| metadata_expression(&inner?, level + 1)).collect()
+    };
+    match name.to_str()? {
+        "AllOf" => Ok(Expression::All(list()?)),
+        "AnyOf" => Ok(Expression::Any(list()?)),
+        "Not" => Ok(Expression::Not(Box::new(metadata_expression(&value.getattr("filter")?, level + 1)?))),
+        "Condition" => {
+            let mut values = Vec::new();
+            for inner in value.getattr("values")?.try_iter()? {
+                values.push(scalar(&inner?)?);
+            }
+            let operator = match field(value, "operator", "a types.Operator")? {
+                1 => Operator::Eq,
+                2 => Operator::Ne,
+                3 => Operator::Gt,
+                4 => Operator::Gte,
+                5 => Operator::Lt,
+                6 => Operator::Lte,
+                7 => Operator::In,
+                8 => Operator::Contains,
+                _ => return Err(refused("operator", "a types.Operator")),
+            };
+            Ok(Expression::Condition { key: field(value, "key", "a string")?, operator, values })
+        }
+        _ => Err(refused("filter.metadata", "Condition, AllOf, AnyOf or Not")),
+    }
+}
+
+/// The fields of a `core.SearchResult`.
+pub fn result(py: Python<'_>, found: SearchResult, views: usize) -> PyResult<Bound<'_, PyDict>> {
+    let m = found.ids.len();
+    let sources = sources(views);
+    let shaped = |error: numpy::ndarray::ShapeError| refused("result", &error.to_string());
+    let ids = Array2::from_shape_vec((m, 16), found.ids.into_flattened()).map_err(shaped)?;
+    let ranks = Array2::from_shape_vec((m, sources.len()), found.ranks).map_err(shaped)?;
+    let fields = PyDict::new(py);
+    fields.set_item("ids", ids.into_pyarray(py))?;
+    fields.set_item("scores", PyArray1::from_vec(py, found.scores))?;
+    fields.set_item("sources", sources)?;
+    fields.set_item("ranks", ranks.into_pyarray(py))?;
+    fields.set_item("similarities", PyArray1::from_vec(py, found.similarities))?;
+    fields.set_item("matched_count", found.matched_count)?;
+    fields.set_item("scanned_count", found.scanned_count)?;
+    fields.set_item("is_complete", found.is_complete)?;
+    Ok(fields)
+}
+
+/// Names of the lists' sources, in the order of the ranks.
+fn sources(views: usize) -> Vec<String> {
+    let view_name = |view| match view {
+        0 => "turn".to_owned(),
+        1 => "window".to_owned(),
+        other => format!("view{other}"),
+    };
+    let named = |method: &'static str| (0..views).map(move |view| format!("{method}_{}", view_name(view)));
+    named("dense").chain(named("lexical")).collect()
+}

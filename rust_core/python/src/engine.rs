@@ -1,0 +1,101 @@
+//! The engine, as Python sees it.
+
+use lightmem_core::engine::{Engine, EngineOptions};
+use lightmem_core::tiers::RingLimits;
+use lightmem_core::vector::kernel::Kernel;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+use crate::convert;
+use crate::error::to_python;
+
+/// The resident partitions of one process. Safe to call from many threads at once.
+#[pyclass(name = "Engine", module = "lightmem_server._core", frozen)]
+pub struct PyEngine(Engine);
+
+#[pymethods]
+impl PyEngine {
+    #[new]
+    #[pyo3(signature = (*, dim, views, budget_bytes, language, stm_turns, stm_tokens))]
+    fn new(
+        dim: usize,
+        views: usize,
+        budget_bytes: usize,
+        language: String,
+        stm_turns: usize,
+        stm_tokens: u64,
+    ) -> PyResult<Self> {
+        let ring = RingLimits { turns: stm_turns, tokens: stm_tokens };
+        Engine::new(&EngineOptions { dim, views, budget_bytes, language, ring }).map(Self).map_err(to_python)
+    }
+
+    fn version(&self, py: Python<'_>, partition: &str) -> PyResult<Option<u64>> {
+        py.detach(|| self.0.version(partition)).map_err(to_python)
+    }
+
+    fn load(&self, py: Python<'_>, partition: &str, version: u64, rows: &Bound<'_, PyAny>) -> PyResult<()> {
+        let schema = self.0.schema();
+        let rows = convert::rows(rows, schema.views, schema.dim)?;
+        py.detach(|| self.0.load(partition, version, &rows)).map_err(to_python)
+    }
+
+    fn apply(
+        &self,
+        py: Python<'_>,
+        partition: &str,
+        base_version: u64,
+        version: u64,
+        rows: &Bound<'_, PyAny>,
+        removed: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        let schema = self.0.schema();
+        let rows = convert::rows(rows, schema.views, schema.dim)?;
+        let removed = convert::ids(removed, "removed")?;
+        py.detach(|| self.0.apply(partition, base_version, version, &rows, &removed)).map_err(to_python)
+    }
+
+    fn search<'py>(
+        &self,
+        py: Python<'py>,
+        partition: &str,
+        plan: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let schema = self.0.schema();
+        let plan = convert::plan(plan, schema.dim)?;
+        let found = py.detach(|| self.0.search(partition, &plan)).map_err(to_python)?;
+        found.map(|found| convert::result(py, found, schema.views)).transpose()
+    }
+
+    fn session_ring<'py>(
+        &self,
+        py: Python<'py>,
+        partition: &str,
+        session_id: &str,
+    ) -> PyResult<Option<Vec<Bound<'py, PyBytes>>>> {
+        let ring = py.detach(|| self.0.session_ring(partition, session_id)).map_err(to_python)?;
+        Ok(ring.map(|ids| ids.iter().map(|id| PyBytes::new(py, id)).collect()))
+    }
+
+    fn evict(&self, py: Python<'_>, partition: &str) -> PyResult<bool> {
+        py.detach(|| self.0.evict(partition)).map_err(to_python)
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = py.detach(|| self.0.stats()).map_err(to_python)?;
+        let fields = PyDict::new(py);
+        fields.set_item("partitions", stats.partitions)?;
+        fields.set_item("rows", stats.rows)?;
+        fields.set_item("size_bytes", stats.size_bytes)?;
+        fields.set_item("budget_bytes", stats.budget_bytes)?;
+        fields.set_item("evictions", stats.evictions)?;
+        fields.set_item("loads", stats.loads)?;
+        fields.set_item("searches", stats.searches)?;
+        Ok(fields)
+    }
+}
+
+/// The instruction sets that the kernels use on this machine, best first.
+#[pyfunction]
+pub fn cpu_features() -> Vec<&'static str> {
+    Kernel::available().iter().map(|kernel| kernel.name()).collect()
+}

@@ -1,0 +1,23 @@
+//! Python bindings of `lightmem-core`: conversion and nothing else. `lightmem_server/_core.pyi` is the manual.
+
+use pyo3::prelude::*;
+
+mod convert;
+mod engine;
+mod error;
+
+/// The native module of LightMem.
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use crate::engine::{PyEngine, cpu_features};
+    #[pymodule_export]
+    use crate::error::CoreError;
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__all__", ["CoreError", "Engine", "cpu_features"])
+    }
+}

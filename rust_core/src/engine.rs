@@ -1,0 +1,294 @@
+//! The resident partitions of a process, under a budget of bytes.
+//!
+//! One short lock guards the table of partitions, one lock guards each partition: many searches or one change. The
+//! table is never locked while a partition is built, searched or changed. A search keeps its partition alive even if
+//! it is evicted meanwhile; a partition in use is not evicted.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
+
+use hashbrown::HashMap;
+
+use crate::error::CoreError;
+use crate::lexical::analyser::Analyser;
+use crate::partition::{Partition, PreparedRows, Schema};
+use crate::rows::{Id, Rows};
+use crate::search::{SearchPlan, SearchResult};
+use crate::tiers::RingLimits;
+
+/// Settings of an engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Dimensions of a vector, 1 to 4096.
+    pub dim: usize,
+    /// Passage views per row, 1 to 4.
+    pub views: usize,
+    /// Bytes that the resident partitions may take before the least recently used are evicted.
+    pub budget_bytes: usize,
+    /// Language of the texts; see [`Analyser::new`].
+    pub language: String,
+    /// Bounds of a session's STM ring.
+    pub ring: RingLimits,
+}
+
+impl Default for EngineOptions {
+    /// 384 dimensions, two views, English, 1 GiB, rings of 32 turns and 2,048 tokens.
+    fn default() -> Self {
+        Self {
+            dim: 384,
+            views: 2,
+            budget_bytes: 1 << 30,
+            language: "english".to_owned(),
+            ring: RingLimits { turns: 32, tokens: 2_048 },
+        }
+    }
+}
+
+/// Figures of an engine; sizes in bytes, the last three counted since its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineStats {
+    /// Resident partitions.
+    pub partitions: usize,
+    /// Rows in them.
+    pub rows: usize,
+    /// Bytes they take.
+    pub size_bytes: usize,
+    /// Bytes they may take.
+    pub budget_bytes: usize,
+    /// Partitions dropped for lack of room.
+    pub evictions: u64,
+    /// Partitions loaded.
+    pub loads: u64,
+    /// Searches run.
+    pub searches: u64,
+}
+
+#[derive(Debug)]
+struct Resident {
+    partition: RwLock<Partition>,
+    last_used: AtomicU64,
+    size_bytes: AtomicUsize,
+    rows: AtomicUsize,
+}
+
+/// The resident partitions of a process; shared by its threads.
+#[derive(Debug)]
+pub struct Engine {
+    schema: Schema,
+    budget_bytes: usize,
+    table: RwLock<HashMap<Box<str>, Arc<Resident>>>,
+    clock: AtomicU64,
+    evictions: AtomicU64,
+    loads: AtomicU64,
+    searches: AtomicU64,
+}
+
+impl Engine {
+    /// An engine without partitions.
+    ///
+    /// # Errors
+    /// [`CoreError::OptionOutOfRange`] or [`CoreError::UnknownLanguage`].
+    pub fn new(options: &EngineOptions) -> Result<Self, CoreError> {
+        let ranges = [
+            ("dim", options.dim, 1..=4096, "1 to 4096"),
+            ("views", options.views, 1..=4, "1 to 4"),
+            ("stm_turns", options.ring.turns, 1..=usize::MAX, "at least 1"),
+        ];
+        for (name, value, allowed, range) in ranges {
+            if !allowed.contains(&value) {
+                return Err(CoreError::OptionOutOfRange { name, value, range });
+            }
+        }
+        let analyser = Analyser::new(&options.language)?;
+        Ok(Self {
+            schema: Schema { dim: options.dim, views: options.views, analyser, ring: options.ring },
+            budget_bytes: options.budget_bytes,
+            table: RwLock::new(HashMap::new()),
+            clock: AtomicU64::new(0),
+            evictions: AtomicU64::new(0),
+            loads: AtomicU64::new(0),
+            searches: AtomicU64::new(0),
+        })
+    }
+
+    /// What all partitions share.
+    #[must_use]
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// The version up to which a partition is resident.
+    ///
+    /// # Errors
+    /// [`CoreError::LockPoisoned`].
+    pub fn version(&self, key: &str) -> Result<Option<u64>, CoreError> {
+        self.read(key, |partition| Ok(partition.version()))
+    }
+
+    /// Make a partition resident with these rows, replacing what was there, then evict others if over budget.
+    ///
+    /// # Errors
+    /// Those of [`Rows::check`] and [`Partition::new`]; nothing was changed.
+    pub fn load(&self, key: &str, version: u64, rows: &Rows) -> Result<(), CoreError> {
+        let partition = Partition::new(self.schema, version, &PreparedRows::new(&self.schema, rows)?)?;
+        self.insert(key, partition)
+    }
+
+    /// Bring a partition from `base_version` to `version`; false, with nothing changed, when it is not resident at
+    /// `base_version`.
+    ///
+    /// # Errors
+    /// Those of [`Rows::check`] and [`Partition::apply`]; nothing was changed.
+    pub fn apply(
+        &self,
+        key: &str,
+        base_version: u64,
+        version: u64,
+        rows: &Rows,
+        removed: &[Id],
+    ) -> Result<bool, CoreError> {
+        // Checked even when not resident: a wrong call is refused every time, not by chance.
+        let prepared = PreparedRows::new(&self.schema, rows)?;
+        if version < base_version {
+            return Err(CoreError::VersionGoesBack { base_version, version });
+        }
+        let Some(resident) = self.find(key)? else { return Ok(false) };
+        {
+            let mut partition = resident.partition.write().map_err(|_| CoreError::LockPoisoned)?;
+            if partition.version() != base_version {
+                return Ok(false);
+            }
+            partition.apply(version, &prepared, removed)?;
+            resident.measure(&partition);
+        }
+        self.keep_budget(key)?;
+        Ok(true)
+    }
+
+    /// Search a partition; `None` when it is not resident.
+    ///
+    /// # Errors
+    /// Those of [`Partition::search`].
+    pub fn search(&self, key: &str, plan: &SearchPlan) -> Result<Option<SearchResult>, CoreError> {
+        let found = self.read(key, |partition| partition.search(plan))?;
+        if found.is_some() {
+            self.searches.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(found)
+    }
+
+    /// Ids in a session's STM ring, oldest first; `None` when the partition is not resident.
+    ///
+    /// # Errors
+    /// [`CoreError::LockPoisoned`].
+    pub fn session_ring(&self, key: &str, session: &str) -> Result<Option<Vec<Id>>, CoreError> {
+        self.read(key, |partition| Ok(partition.session_ring(session)))
+    }
+
+    /// Drop a partition; false when it was not resident.
+    ///
+    /// # Errors
+    /// [`CoreError::LockPoisoned`].
+    pub fn evict(&self, key: &str) -> Result<bool, CoreError> {
+        let dropped = self.table.write().map_err(|_| CoreError::LockPoisoned)?.remove(key);
+        // Freed here, after the table is unlocked.
+        Ok(dropped.is_some())
+    }
+
+    /// Figures of the engine.
+    ///
+    /// # Errors
+    /// [`CoreError::LockPoisoned`].
+    pub fn stats(&self) -> Result<EngineStats, CoreError> {
+        let table = self.table.read().map_err(|_| CoreError::LockPoisoned)?;
+        Ok(EngineStats {
+            partitions: table.len(),
+            rows: table.values().map(|resident| resident.rows.load(Ordering::Relaxed)).sum(),
+            size_bytes: table.iter().map(|(key, resident)| resident.charged_bytes(key)).sum(),
+            budget_bytes: self.budget_bytes,
+            evictions: self.evictions.load(Ordering::Relaxed),
+            loads: self.loads.load(Ordering::Relaxed),
+            searches: self.searches.load(Ordering::Relaxed),
+        })
+    }
+
+    fn find(&self, key: &str) -> Result<Option<Arc<Resident>>, CoreError> {
+        let table = self.table.read().map_err(|_| CoreError::LockPoisoned)?;
+        let found = table.get(key).cloned();
+        if let Some(resident) = &found {
+            resident.last_used.store(self.tick(), Ordering::Relaxed);
+        }
+        Ok(found)
+    }
+
+    fn read<T>(
+        &self,
+        key: &str,
+        work: impl FnOnce(&Partition) -> Result<T, CoreError>,
+    ) -> Result<Option<T>, CoreError> {
+        let Some(resident) = self.find(key)? else { return Ok(None) };
+        let partition = resident.partition.read().map_err(|_| CoreError::LockPoisoned)?;
+        work(&partition).map(Some)
+    }
+
+    fn insert(&self, key: &str, partition: Partition) -> Result<(), CoreError> {
+        let resident = Arc::new(Resident {
+            last_used: AtomicU64::new(self.tick()),
+            size_bytes: AtomicUsize::new(partition.size_bytes()),
+            rows: AtomicUsize::new(partition.len()),
+            partition: RwLock::new(partition),
+        });
+        let replaced = self.table.write().map_err(|_| CoreError::LockPoisoned)?.insert(key.into(), resident);
+        drop(replaced);
+        self.loads.fetch_add(1, Ordering::Relaxed);
+        self.keep_budget(key)
+    }
+
+    /// Evict the least recently used partitions until the rest fit, except `kept` and those in use.
+    fn keep_budget(&self, kept: &str) -> Result<(), CoreError> {
+        let size = |table: &HashMap<Box<str>, Arc<Resident>>| {
+            table.iter().map(|(key, resident)| resident.charged_bytes(key)).sum::<usize>()
+        };
+        if size(&*self.table.read().map_err(|_| CoreError::LockPoisoned)?) <= self.budget_bytes {
+            return Ok(());
+        }
+        let mut dropped = Vec::new();
+        {
+            let mut table = self.table.write().map_err(|_| CoreError::LockPoisoned)?;
+            let mut left = size(&table);
+            let mut by_age: Vec<(u64, Box<str>)> = table
+                .iter()
+                .filter(|(key, resident)| &***key != kept && Arc::strong_count(resident) == 1)
+                .map(|(key, resident)| (resident.last_used.load(Ordering::Relaxed), key.clone()))
+                .collect();
+            by_age.sort_unstable();
+            for (_, key) in by_age {
+                if left <= self.budget_bytes {
+                    break;
+                }
+                if let Some(resident) = table.remove(&key) {
+                    left -= resident.charged_bytes(&key);
+                    dropped.push(resident);
+                }
+            }
+        }
+        self.evictions.fetch_add(dropped.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn tick(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl Resident {
+    fn measure(&self, partition: &Partition) {
+        self.size_bytes.store(partition.size_bytes(), Ordering::Relaxed);
+        self.rows.store(partition.len(), Ordering::Relaxed);
+    }
+
+    /// What a partition costs, with its place in the table.
+    fn charged_bytes(&self, key: &str) -> usize {
+        self.size_bytes.load(Ordering::Relaxed) + size_of::<Self>() + key.len() + 64
+    }
+}

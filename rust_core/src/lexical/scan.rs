@@ -1,0 +1,164 @@
+//! The best rows of a lexical query by BM25, block by block, without scoring every row.
+//!
+//! `MaxScore`: each term has an upper bound of what it can add to a row. Once the k-th best score passes the sum of
+//! the smallest bounds, rows that hold only those terms can't win any more, so their lists are no longer walked, only
+//! probed for rows that another term brought up.
+//! Source: Turtle, Flood, "Query evaluation: strategies and optimizations", IPM 31(6), 1995.
+//!
+//! Scores are whole numbers, in units of 1/65,536: their sums don't depend on the order of addition, so pruning and
+//! the numbering of rows change no ranking.
+
+use super::postings::{LexicalIndex, Posting, PostingList, ViewStatistics};
+use crate::vector::topk::{Candidate, TopK};
+
+/// BM25's saturation of term frequency, and its length normalisation: Lucene's defaults.
+const K1: f32 = 1.2;
+const B: f32 = 0.75;
+/// Units of a score of 1.
+pub const SCORE_UNIT: f32 = 65_536.0;
+/// Rows of one scan block, a multiple of 64.
+pub const BLOCK: usize = 1024;
+
+/// What one term adds to a row's score, at least 1 unit.
+///
+/// `idf * tf * (K1 + 1) / (tf + K1 * (1 - B + B * length / average_length))`, with Lucene's never-negative
+/// `idf = ln(1 + (N - n + 0.5) / (n + 0.5))`.
+/// Source: Robertson, Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009.
+#[must_use]
+pub fn contribution(weight: f32, frequency: u16, length: u16, average_length: f32) -> u32 {
+    let frequency = f32::from(frequency);
+    let norm = K1 * (1.0 - B + B * f32::from(length) / average_length);
+    // Positive and far below 2^32, so the cast only drops the fraction.
+    #[allow(clippy::cast_sign_loss)]
+    let units = (weight * frequency * (K1 + 1.0) / (frequency + norm) * SCORE_UNIT) as u32;
+    units.max(1)
+}
+
+/// Inverse document frequency of a term that `containing` of `documents` rows hold.
+#[must_use]
+pub fn inverse_document_frequency(documents: u64, containing: u64) -> f32 {
+    (1.0 + (documents as f32 - containing as f32 + 0.5) / (containing as f32 + 0.5)).ln()
+}
+
+struct ScanTerm<'a> {
+    postings: &'a [Posting],
+    weight: f32,
+    /// At least every contribution of the term.
+    bound: u32,
+}
+
+/// One lexical list in the making.
+pub struct LexicalScan<'a> {
+    /// By ascending bound.
+    terms: Vec<ScanTerm<'a>>,
+    /// `bound_sums[i]` is the sum of the bounds of the terms before i.
+    bound_sums: Vec<u64>,
+    average_length: f32,
+    top: TopK,
+    scores: Box<[u32; BLOCK]>,
+}
+
+impl<'a> LexicalScan<'a> {
+    /// Prepare a query: distinct terms with their frequencies, against one view. A term said twice weighs twice.
+    #[must_use]
+    pub fn new(index: &'a LexicalIndex, view: usize, query: &[(Box<str>, u32)], depth: usize) -> Self {
+        let ViewStatistics { documents, total_length } = index.statistics(view);
+        let average_length = (total_length as f32 / documents.max(1) as f32).max(1.0);
+        let found = query.iter().filter_map(|(term, count)| Some((index.list(term, view)?, *count)));
+        let mut terms: Vec<ScanTerm<'a>> = found
+            .filter(|(list, _)| !list.postings().is_empty())
+            .map(|(list, count)| scan_term(list, count, documents, average_length))
+            .collect();
+        terms.sort_by_key(|term| term.bound);
+        let mut bound_sums = vec![0_u64];
+        bound_sums.extend(terms.iter().scan(0_u64, |sum, term| {
+            *sum += u64::from(term.bound);
+            Some(*sum)
+        }));
+        let expected = terms.iter().map(|term| term.postings.len()).sum();
+        Self { terms, bound_sums, average_length, top: TopK::new(depth, expected), scores: Box::new([0; BLOCK]) }
+    }
+
+    /// Whether no row can be found.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.terms.is_empty()
+    }
+
+    /// Score the rows of one block: `start`, a multiple of [`BLOCK`], and those after it whose bit in `mask` is set.
+    /// Blocks may come in any order, each once.
+    pub fn scan_block(&mut self, start: usize, mask: &[u64; BLOCK / 64], orders: &[u64]) {
+        let threshold = self.top.threshold();
+        let essential = self.bound_sums.iter().rposition(|&sum| (sum as f64) < threshold).unwrap_or(0);
+        let Some((rest, walked)) = self.terms.split_at_checked(essential) else { return };
+        let rest_bound = self.bound_sums.get(essential).copied().unwrap_or(0);
+        let mut touched = [0_u64; BLOCK / 64];
+        for term in walked {
+            for posting in block_of(term.postings, start) {
+                let offset = posting.row as usize - start;
+                if let (Some(score), Some(word)) = (self.scores.get_mut(offset), touched.get_mut(offset / 64)) {
+                    *score += contribution(term.weight, posting.frequency, posting.length, self.average_length);
+                    *word |= 1 << (offset % 64);
+                }
+            }
+        }
+        for (group, (&touched, &allowed)) in touched.iter().zip(mask).enumerate() {
+            let mut bits = touched;
+            while bits != 0 {
+                let bit = bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                let offset = group * 64 + bit;
+                let Some(mut score) = self.scores.get_mut(offset).map(|score| u64::from(std::mem::take(score))) else {
+                    continue;
+                };
+                let threshold = self.top.threshold();
+                if allowed >> bit & 1 == 0 || ((score + rest_bound) as f64) < threshold {
+                    continue;
+                }
+                let row = start + offset;
+                let mut is_out = false;
+                for (term, &smaller) in rest.iter().zip(&self.bound_sums).rev() {
+                    if let Some(posting) = find(block_of(term.postings, start), row) {
+                        let units = contribution(term.weight, posting.frequency, posting.length, self.average_length);
+                        score += u64::from(units);
+                    }
+                    if ((score + smaller) as f64) < threshold {
+                        is_out = true;
+                        break;
+                    }
+                }
+                if !is_out {
+                    let order = orders.get(row).copied().unwrap_or_default();
+                    self.top.push(Candidate { score: score as f64, order, row: row as u32 });
+                }
+            }
+        }
+    }
+
+    /// The best rows, best first.
+    #[must_use]
+    pub fn finish(self) -> Vec<Candidate> {
+        self.top.into_sorted()
+    }
+}
+
+fn scan_term(list: &PostingList, count: u32, documents: u64, average_length: f32) -> ScanTerm<'_> {
+    let containing = list.postings().len() as u64;
+    let weight = inverse_document_frequency(documents, containing) * count as f32;
+    let (max_frequency, min_length) = list.bounds();
+    // Rounding may break the formula's monotony by a few units of the last place.
+    let bound = contribution(weight, max_frequency, min_length, average_length);
+    ScanTerm { postings: list.postings(), weight, bound: bound.saturating_add(bound >> 20).saturating_add(2) }
+}
+
+fn block_of(postings: &[Posting], start: usize) -> &[Posting] {
+    let from = postings.partition_point(|posting| (posting.row as usize) < start);
+    let rest = postings.get(from..).unwrap_or_default();
+    let to = rest.partition_point(|posting| (posting.row as usize) < start + BLOCK);
+    rest.get(..to).unwrap_or_default()
+}
+
+fn find(postings: &[Posting], row: usize) -> Option<&Posting> {
+    let position = postings.binary_search_by(|posting| (posting.row as usize).cmp(&row)).ok()?;
+    postings.get(position)
+}

@@ -1,0 +1,314 @@
+//! One user's memories: columns, vectors, postings, metadata and STM rings, in step with each other.
+//!
+//! Rows are numbered without holes. A removed row's place is taken by the last one, so nothing is ever scanned that
+//! is gone, no compaction is needed, and no text or vector of a deleted memory stays behind.
+
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+
+use crate::columns::{ARCHIVED, Columns, IN_RING, PINNED, Row};
+use crate::error::CoreError;
+use crate::lexical::analyser::Analyser;
+use crate::lexical::postings::{AnalysedRow, LexicalIndex};
+use crate::metadata::MetadataTable;
+use crate::rows::{Id, Rows};
+use crate::tiers::{RingLimits, newest_within};
+use crate::vector::store::VectorStore;
+
+/// Most rows of a partition: far beyond one user's memories, and safe for 32-bit row numbers.
+pub const MAX_ROWS: usize = 1 << 30;
+
+/// What all partitions of an engine share.
+#[derive(Debug, Clone, Copy)]
+pub struct Schema {
+    /// Dimensions of a vector.
+    pub dim: usize,
+    /// Passage views per row.
+    pub views: usize,
+    /// Turns texts into terms.
+    pub analyser: Analyser,
+    /// Bounds of a session's STM ring.
+    pub ring: RingLimits,
+}
+
+/// Checked rows with their texts analysed: the slow part of a change, done without any lock.
+#[derive(Debug)]
+pub struct PreparedRows<'a> {
+    rows: &'a Rows,
+    analysed: Vec<AnalysedRow>,
+}
+
+impl<'a> PreparedRows<'a> {
+    /// Check and analyse a batch.
+    ///
+    /// # Errors
+    /// Those of [`Rows::check`].
+    pub fn new(schema: &Schema, rows: &'a Rows) -> Result<Self, CoreError> {
+        rows.check(schema.views, schema.dim)?;
+        let texts = rows.texts.chunks(schema.views.max(1));
+        Ok(Self { rows, analysed: texts.map(|texts| AnalysedRow::new(&schema.analyser, texts)).collect() })
+    }
+}
+
+/// One user's rows.
+#[derive(Debug)]
+pub struct Partition {
+    schema: Schema,
+    version: u64,
+    hasher: DefaultHashBuilder,
+    positions: HashTable<u32>,
+    pub(crate) columns: Columns,
+    pub(crate) vectors: Vec<VectorStore>,
+    pub(crate) lexical: LexicalIndex,
+    pub(crate) metadata: MetadataTable,
+    names: HashMap<Box<str>, u32>,
+    /// Per session number, its ring rows as (order, position), by ascending order.
+    rings: Vec<Vec<(u64, u32)>>,
+}
+
+impl Partition {
+    /// A partition with these rows.
+    ///
+    /// # Errors
+    /// [`CoreError::TooManyRows`].
+    pub fn new(schema: Schema, version: u64, prepared: &PreparedRows<'_>) -> Result<Self, CoreError> {
+        let mut partition = Self {
+            schema,
+            version,
+            hasher: DefaultHashBuilder::default(),
+            positions: HashTable::new(),
+            columns: Columns::default(),
+            vectors: (0..schema.views).map(|_| VectorStore::new(schema.dim)).collect(),
+            lexical: LexicalIndex::new(schema.views),
+            metadata: MetadataTable::default(),
+            names: HashMap::new(),
+            rings: Vec::new(),
+        };
+        let rows = prepared.rows.len();
+        partition.columns.reserve_exact(rows);
+        partition.lexical.reserve_exact(rows);
+        for store in &mut partition.vectors {
+            store.reserve_exact(rows);
+        }
+        partition.apply(version, prepared, &[])?;
+        Ok(partition)
+    }
+
+    /// Add or replace rows and remove others, all or nothing, and move to `version`. Unknown removed ids are ignored.
+    ///
+    /// # Errors
+    /// [`CoreError::VersionGoesBack`], [`CoreError::TooManyRows`], or [`CoreError::DuplicateId`] for an id that is both
+    /// changed and removed; then nothing was changed.
+    pub fn apply(&mut self, version: u64, prepared: &PreparedRows<'_>, removed: &[Id]) -> Result<(), CoreError> {
+        if version < self.version {
+            return Err(CoreError::VersionGoesBack { base_version: self.version, version });
+        }
+        if self.len() + prepared.rows.len() > MAX_ROWS {
+            return Err(CoreError::TooManyRows { limit: MAX_ROWS });
+        }
+        if !removed.is_empty() {
+            let gone: std::collections::HashSet<&Id> = removed.iter().collect();
+            if let Some(id) = prepared.rows.ids.iter().find(|id| gone.contains(id)) {
+                return Err(CoreError::DuplicateId { id: u128::from_be_bytes(*id) });
+            }
+        }
+        // Nothing can fail from here on.
+        for id in removed {
+            self.remove(id);
+        }
+        for (index, analysed) in prepared.analysed.iter().enumerate() {
+            self.put(prepared.rows, index, analysed);
+        }
+        self.version = version;
+        Ok(())
+    }
+
+    /// The version that the rows stand for.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Rows held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// Whether no row is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the partition was made with.
+    #[must_use]
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// Bytes of heap.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let vectors: usize = self.vectors.iter().map(VectorStore::size_bytes).sum();
+        let rings: usize = self.rings.iter().map(|ring| ring.capacity() * size_of::<(u64, u32)>()).sum();
+        let names: usize = self.names.keys().map(|name| name.len()).sum();
+        size_of::<Self>()
+            + vectors
+            + rings
+            + names
+            + self.rings.capacity() * size_of::<Vec<(u64, u32)>>()
+            + self.names.allocation_size()
+            + self.positions.allocation_size()
+            + self.columns.size_bytes()
+            + self.lexical.size_bytes()
+            + self.metadata.size_bytes()
+    }
+
+    /// Ids in a session's STM ring, oldest first: its newest ring rows that fit the limits. A pure function of the
+    /// rows, so a partition that is loaded again has the same rings; a removed turn lets an older one back in.
+    #[must_use]
+    pub fn session_ring(&self, session: &str) -> Vec<Id> {
+        let Some(ring) = self.names.get(session).and_then(|&number| self.rings.get(number as usize)) else {
+            return Vec::new();
+        };
+        let tokens =
+            |&(_, position): &(u64, u32)| self.columns.token_count.get(position as usize).copied().unwrap_or_default();
+        let kept = newest_within(self.schema.ring, ring.iter().rev().map(tokens));
+        let newest = ring.iter().skip(ring.len() - kept);
+        newest.filter_map(|&(_, position)| self.columns.id.get(position as usize).copied()).collect()
+    }
+
+    /// The position of a row.
+    #[must_use]
+    pub fn position(&self, id: &Id) -> Option<usize> {
+        let hash = self.hasher.hash_one(id);
+        let found = self.positions.find(hash, |&position| self.columns.id.get(position as usize) == Some(id));
+        found.map(|&position| position as usize)
+    }
+
+    /// The number of a session or agent; `None` when no row ever had it.
+    pub(crate) fn name_number(&self, name: &str) -> Option<u32> {
+        self.names.get(name).copied()
+    }
+
+    fn name_number_or_insert(&mut self, name: &str) -> u32 {
+        if let Some(&number) = self.names.get(name) {
+            return number;
+        }
+        let number = self.names.len() as u32;
+        self.names.insert(name.into(), number);
+        self.rings.push(Vec::new());
+        number
+    }
+
+    fn put(&mut self, rows: &Rows, index: usize, analysed: &AnalysedRow) {
+        let Some(row) = self.row(rows, index) else { return };
+        let (dim, views) = (self.schema.dim, self.schema.views);
+        let vector = |view: usize| {
+            let start = (index * views + view) * dim;
+            rows.vectors.get(start..start + dim).unwrap_or_default()
+        };
+        if let Some(position) = self.position(&row.id) {
+            self.leave_ring(position);
+            if let Some(before) = self.columns.get(position) {
+                self.metadata.release(before.metadata);
+            }
+            self.columns.set(position, &row);
+            self.lexical.set(position as u32, analysed);
+            for (view, store) in self.vectors.iter_mut().enumerate() {
+                store.set(position, vector(view));
+            }
+            self.join_ring(position);
+        } else {
+            let position = self.len();
+            self.columns.push(&row);
+            self.lexical.push(analysed);
+            for (view, store) in self.vectors.iter_mut().enumerate() {
+                store.push(vector(view));
+            }
+            let hash = self.hasher.hash_one(row.id);
+            let (hasher, ids) = (&self.hasher, &self.columns.id);
+            self.positions.insert_unique(hash, position as u32, |&held| {
+                hasher.hash_one(ids.get(held as usize).copied().unwrap_or_default())
+            });
+            self.join_ring(position);
+        }
+    }
+
+    fn remove(&mut self, id: &Id) {
+        let Some(position) = self.position(id) else { return };
+        let last = self.len() - 1;
+        self.leave_ring(position);
+        if let Some(before) = self.columns.get(position) {
+            self.metadata.release(before.metadata);
+        }
+        self.forget_position(position);
+        if position != last {
+            self.leave_ring(last);
+            self.forget_position(last);
+        }
+        self.columns.swap_remove(position);
+        self.lexical.swap_remove(position as u32);
+        for store in &mut self.vectors {
+            store.swap_remove(position);
+        }
+        if position != last
+            && let Some(moved) = self.columns.id.get(position)
+        {
+            let hash = self.hasher.hash_one(moved);
+            let (hasher, ids) = (&self.hasher, &self.columns.id);
+            self.positions.insert_unique(hash, position as u32, |&held| {
+                hasher.hash_one(ids.get(held as usize).copied().unwrap_or_default())
+            });
+            self.join_ring(position);
+        }
+    }
+
+    fn forget_position(&mut self, position: usize) {
+        let Some(id) = self.columns.id.get(position) else { return };
+        let hash = self.hasher.hash_one(id);
+        if let Ok(entry) = self.positions.find_entry(hash, |&held| held as usize == position) {
+            entry.remove();
+        }
+    }
+
+    fn join_ring(&mut self, position: usize) {
+        let Some(row) = self.columns.get(position).filter(|row| row.flags & IN_RING != 0) else { return };
+        let entry = (row.order, position as u32);
+        if let Some(ring) = self.rings.get_mut(row.session as usize) {
+            let at = ring.partition_point(|held| *held < entry);
+            ring.insert(at, entry);
+        }
+    }
+
+    fn leave_ring(&mut self, position: usize) {
+        let Some(row) = self.columns.get(position) else { return };
+        if let Some(ring) = self.rings.get_mut(row.session as usize)
+            && let Ok(at) = ring.binary_search(&(row.order, position as u32))
+        {
+            ring.remove(at);
+        }
+    }
+
+    /// The scalar values of a checked batch's row, with its names and metadata interned.
+    fn row(&mut self, rows: &Rows, index: usize) -> Option<Row> {
+        let flag = |column: &[bool], flag: u8| if column.get(index).copied().unwrap_or(false) { flag } else { 0 };
+        Some(Row {
+            id: *rows.ids.get(index)?,
+            order: *rows.orders.get(index)?,
+            occurred_at: *rows.occurred_at.get(index)?,
+            valid_from: *rows.valid_from.get(index)?,
+            valid_to: *rows.valid_to.get(index)?,
+            expires_at: *rows.expires_at.get(index)?,
+            session: self.name_number_or_insert(rows.sessions.get(index)?),
+            agent: self.name_number_or_insert(rows.agents.get(index)?),
+            token_count: *rows.token_counts.get(index)?,
+            tier: *rows.tiers.get(index)?,
+            kind: *rows.kinds.get(index)?,
+            flags: flag(&rows.is_archived, ARCHIVED) | flag(&rows.is_pinned, PINNED) | flag(&rows.in_ring, IN_RING),
+            metadata: self.metadata.acquire(rows.metadata.get(index)?),
+        })
+    }
+}

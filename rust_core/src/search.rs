@@ -1,0 +1,355 @@
+//! One hybrid search over a partition: filter, dense lists, lexical lists and fusion in one pass over the blocks.
+//!
+//! Blocks of 1,024 rows are visited from the newest to the oldest. Each is filtered first, then read once for all dense
+//! and lexical lists, so every list covers exactly the rows counted as scanned, and what a deadline cuts off is
+//! the oldest.
+
+use std::time::{Duration, Instant};
+
+use crate::error::CoreError;
+use crate::filter::{RowFilter, SearchFilter, WORDS};
+use crate::fusion::{Fused, Fusion};
+use crate::lexical::postings::count_terms;
+use crate::lexical::scan::{BLOCK, LexicalScan};
+use crate::partition::Partition;
+use crate::rows::{ALWAYS, Id};
+use crate::vector::kernel::{BLOCK_ROWS, Kernel};
+use crate::vector::quantize::Query;
+use crate::vector::store::VectorStore;
+use crate::vector::topk::{Candidate, TopK};
+
+/// Largest weight, boost and fusion constant.
+pub const MAX_WEIGHT: u32 = 1_000_000;
+/// Groups of 64 rows with fewer matches are multiplied row by row.
+const SPARSE: u32 = 12;
+
+/// What to search for, where, and at what cost. `q` query vectors, `t` query texts, `v` passage views.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SearchPlan {
+    /// (q, dim); brought to unit length. An all-zero one finds nothing.
+    pub vectors: Vec<f32>,
+    /// Lexical query views.
+    pub texts: Vec<String>,
+    /// (q,) weight of each query vector.
+    pub vector_weights: Vec<f64>,
+    /// (t,) weight of each query text.
+    pub text_weights: Vec<f64>,
+    /// (v,) weight of each view's dense lists; 0 leaves them out.
+    pub dense_weights: Vec<f64>,
+    /// (v,) weight of each view's lexical lists; 0 leaves them out.
+    pub lexical_weights: Vec<f64>,
+    /// Entries taken from each list before fusion, at least 1.
+    pub list_depth: usize,
+    /// Candidates of each dense list that are rescored at full precision; at least `list_depth` are.
+    pub rescore: usize,
+    /// Most hits returned, at least 1.
+    pub max_candidates: usize,
+    /// Microseconds; decides about expiry and, without `filter.as_of`, validity.
+    pub now: i64,
+    /// Damping constant of the fusion.
+    pub rrf_k: f64,
+    /// Which rows are considered.
+    pub filter: SearchFilter,
+    /// Added, divided by `rrf_k + 1`, to rows with `boost_from <= occurred_at < boost_to`.
+    pub boost: f64,
+    /// Start of the boosted time.
+    pub boost_from: i64,
+    /// End of the boosted time.
+    pub boost_to: i64,
+    /// Scan no further once this much time has passed.
+    pub deadline: Option<Duration>,
+}
+
+impl SearchPlan {
+    /// A plan with nothing to search for yet, for one query vector and one text of weight 1 over `views` equal views.
+    #[must_use]
+    pub fn new(views: usize) -> Self {
+        Self {
+            vectors: Vec::new(),
+            texts: Vec::new(),
+            vector_weights: vec![1.0],
+            text_weights: vec![1.0],
+            dense_weights: vec![1.0; views],
+            lexical_weights: vec![1.0; views],
+            list_depth: 10,
+            rescore: default_rescore(10),
+            max_candidates: 10,
+            now: 0,
+            rrf_k: 60.0,
+            filter: SearchFilter::default(),
+            boost: 0.0,
+            boost_from: ALWAYS,
+            boost_to: ALWAYS,
+            deadline: None,
+        }
+    }
+
+    fn check(&self, views: usize, dim: usize) -> Result<(), CoreError> {
+        let queries = self.vectors.len() / dim;
+        let lengths = [
+            ("vectors", self.vectors.len(), queries * dim),
+            ("vector_weights", self.vector_weights.len(), queries),
+            ("text_weights", self.text_weights.len(), self.texts.len()),
+            ("dense_weights", self.dense_weights.len(), views),
+            ("lexical_weights", self.lexical_weights.len(), views),
+        ];
+        // Weights of a method that is not used may be left at their defaults.
+        let is_used = |field| match field {
+            "vector_weights" | "dense_weights" => queries > 0,
+            "text_weights" | "lexical_weights" => !self.texts.is_empty(),
+            _ => true,
+        };
+        for (field, actual, expected) in lengths {
+            if actual != expected && is_used(field) {
+                return Err(CoreError::LengthMismatch { field, expected, actual });
+            }
+        }
+        if let Some(position) = self.vectors.iter().position(|x| !x.is_finite()) {
+            return Err(CoreError::NotFinite { field: "vectors", position: position / dim });
+        }
+        let weights = [
+            ("vector_weights", self.vector_weights.as_slice()),
+            ("text_weights", &self.text_weights),
+            ("dense_weights", &self.dense_weights),
+            ("lexical_weights", &self.lexical_weights),
+            ("rrf_k", &[self.rrf_k]),
+            ("boost", &[self.boost]),
+        ];
+        for (field, values) in weights {
+            if !values.iter().all(|value| (0.0..=f64::from(MAX_WEIGHT)).contains(value)) {
+                return Err(CoreError::WeightOutOfRange { field, limit: MAX_WEIGHT });
+            }
+        }
+        for (name, value) in [("list_depth", self.list_depth), ("max_candidates", self.max_candidates)] {
+            if value == 0 {
+                return Err(CoreError::OptionOutOfRange { name, value, range: "at least 1" });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many candidates to rescore for a list of `list_depth`, unless the caller knows better.
+#[must_use]
+pub fn default_rescore(list_depth: usize) -> usize {
+    list_depth.saturating_mul(2).saturating_add(32)
+}
+
+/// m hits, best first; s lists' sources: the dense ones of each view, then the lexical ones.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SearchResult {
+    /// Ids.
+    pub ids: Vec<Id>,
+    /// Fused scores.
+    pub scores: Vec<f32>,
+    /// (m, s): the best rank over the query views, from 1; 0 where the source doesn't hold the row.
+    pub ranks: Vec<u32>,
+    /// Cosine of the first query vector with view 0 at full precision; NaN where there is none.
+    pub similarities: Vec<f32>,
+    /// Rows that passed the filter, of those scanned.
+    pub matched_count: usize,
+    /// Rows looked at.
+    pub scanned_count: usize,
+    /// Whether all rows were looked at.
+    pub is_complete: bool,
+}
+
+/// One dense list in the making.
+struct DenseScan<'a> {
+    query: &'a Query,
+    view: usize,
+    weight: f64,
+    top: TopK,
+}
+
+impl Partition {
+    /// Run a search.
+    ///
+    /// # Errors
+    /// A variant of [`CoreError`] that names the field of the plan which is refused.
+    pub fn search(&self, plan: &SearchPlan) -> Result<SearchResult, CoreError> {
+        let start = Instant::now();
+        let (views, dim) = (self.schema().views, self.schema().dim);
+        plan.check(views, dim)?;
+        let mut filter = RowFilter::new(&plan.filter, plan.now, |name| self.name_number(name), &self.metadata)?;
+        let queries: Vec<Query> = plan.vectors.chunks(dim).map(Query::new).collect();
+        let kernel = Kernel::best();
+        let mut dense = self.dense_scans(plan, &queries);
+        let mut lexical = self.lexical_scans(plan);
+
+        let mut result = SearchResult { is_complete: true, ..SearchResult::default() };
+        for block in (0..self.len().div_ceil(BLOCK)).rev() {
+            if plan.deadline.is_some_and(|deadline| start.elapsed() >= deadline) {
+                result.is_complete = false;
+                break;
+            }
+            let rows = block * BLOCK..self.len().min((block + 1) * BLOCK);
+            result.scanned_count += rows.len();
+            let (mask, matched) = filter.mask(&self.columns, rows.clone());
+            if matched == 0 {
+                continue;
+            }
+            result.matched_count += matched;
+            for scan in &mut dense {
+                if let Some(store) = self.vectors.get(scan.view) {
+                    scan_block(kernel, store, scan, rows.start, rows.end, &mask, &self.columns.order);
+                }
+            }
+            for (scan, _, _) in &mut lexical {
+                scan.scan_block(rows.start, &mask, &self.columns.order);
+            }
+        }
+
+        let mut fusion = Fusion::new(plan.rrf_k, 2 * views);
+        for scan in dense {
+            let ranking = self.rescored(kernel, plan.list_depth, &scan.top.into_unordered(), scan.query, scan.view);
+            fusion.add(scan.view, scan.weight, ranking.iter().map(|candidate| candidate.row));
+        }
+        for (scan, view, weight) in lexical {
+            fusion.add(views + view, weight, scan.finish().iter().map(|candidate| candidate.row));
+        }
+        self.collect(plan, &fusion, queries.first(), kernel, &mut result);
+        Ok(result)
+    }
+
+    fn dense_scans<'a>(&self, plan: &SearchPlan, queries: &'a [Query]) -> Vec<DenseScan<'a>> {
+        let depth = plan.rescore.max(plan.list_depth);
+        let pairs = queries.iter().zip(&plan.vector_weights).filter(|(query, _)| !query.is_zero);
+        let scans = pairs.flat_map(|(query, query_weight)| {
+            plan.dense_weights
+                .iter()
+                .enumerate()
+                .map(move |(view, view_weight)| (query, view, query_weight * view_weight))
+        });
+        scans
+            .filter(|&(_, _, weight)| weight > 0.0)
+            .map(|(query, view, weight)| DenseScan { query, view, weight, top: TopK::new(depth, self.len()) })
+            .collect()
+    }
+
+    fn lexical_scans(&self, plan: &SearchPlan) -> Vec<(LexicalScan<'_>, usize, f64)> {
+        let mut scans = Vec::new();
+        for (text, text_weight) in plan.texts.iter().zip(&plan.text_weights) {
+            let terms = count_terms(&self.schema().analyser, text);
+            for (view, view_weight) in plan.lexical_weights.iter().enumerate() {
+                let weight = text_weight * view_weight;
+                if weight > 0.0 {
+                    let scan = LexicalScan::new(&self.lexical, view, &terms, plan.list_depth);
+                    if !scan.is_empty() {
+                        scans.push((scan, view, weight));
+                    }
+                }
+            }
+        }
+        scans
+    }
+
+    /// The best `depth` of the candidates by full-precision cosine, best first.
+    fn rescored(
+        &self,
+        kernel: Kernel,
+        depth: usize,
+        candidates: &[Candidate],
+        query: &Query,
+        view: usize,
+    ) -> Vec<Candidate> {
+        let Some(store) = self.vectors.get(view) else { return Vec::new() };
+        let mut top = TopK::new(depth, candidates.len());
+        for candidate in candidates {
+            if let Some(cosine) = store.cosine(kernel, query, candidate.row as usize) {
+                top.push(Candidate { score: f64::from(cosine), ..*candidate });
+            }
+        }
+        top.into_sorted()
+    }
+
+    fn collect(
+        &self,
+        plan: &SearchPlan,
+        fusion: &Fusion,
+        query: Option<&Query>,
+        kernel: Kernel,
+        result: &mut SearchResult,
+    ) {
+        let bonus = fusion.share(plan.boost, 1);
+        let boosted = plan.boost_from..plan.boost_to;
+        let mut hits: Vec<(Candidate, Fused<'_>)> = fusion
+            .fused()
+            .filter_map(|fused| {
+                let row = fused.row as usize;
+                let is_boosted = boosted.contains(self.columns.occurred_at.get(row)?);
+                let score = fused.score + if is_boosted { bonus } else { 0.0 };
+                Some((Candidate { score, order: *self.columns.order.get(row)?, row: fused.row }, fused))
+            })
+            .collect();
+        hits.sort_unstable_by(|(a, _), (b, _)| a.compare(b));
+        hits.truncate(plan.max_candidates);
+        for (candidate, fused) in hits {
+            let row = candidate.row as usize;
+            result.ids.extend(self.columns.id.get(row));
+            result.scores.push(candidate.score as f32);
+            result.ranks.extend_from_slice(fused.ranks);
+            let cosine = query.and_then(|query| self.vectors.first()?.cosine(kernel, query, row));
+            result.similarities.push(cosine.unwrap_or(f32::NAN));
+        }
+    }
+}
+
+/// Offer the masked rows of one block to a dense list.
+fn scan_block(
+    kernel: Kernel,
+    store: &VectorStore,
+    scan: &mut DenseScan<'_>,
+    start: usize,
+    end: usize,
+    mask: &[u64; WORDS],
+    orders: &[u64],
+) {
+    let mut dots = [0_i32; BLOCK_ROWS];
+    for (group, &word) in (start..end).step_by(BLOCK_ROWS).zip(mask) {
+        if word == 0 {
+            continue;
+        }
+        let count = BLOCK_ROWS.min(end - group);
+        if word.count_ones() >= SPARSE {
+            if let Some(dots) = dots.get_mut(..count) {
+                kernel.dot_rows(scan.query, store.high(group, count), dots);
+            }
+        } else {
+            let mut left = word;
+            while left != 0 {
+                let bit = left.trailing_zeros() as usize;
+                left &= left - 1;
+                if let Some(dot) = dots.get_mut(bit..=bit) {
+                    kernel.dot_rows(scan.query, store.high(group + bit, 1), dot);
+                }
+            }
+        }
+        offer(scan, group, word, &dots, store.scales().get(group..group + count).unwrap_or_default(), orders);
+    }
+}
+
+/// Compare a group's scores with the threshold, and push those that reach it.
+fn offer(scan: &mut DenseScan<'_>, group: usize, word: u64, dots: &[i32], scales: &[f32], orders: &[u64]) {
+    for (part, (dots, scales)) in dots.chunks(16).zip(scales.chunks(16)).enumerate() {
+        // Rounding the threshold to f32 down, never up, keeps what is exactly on it.
+        let threshold = scan.top.threshold();
+        let reached = dots
+            .iter()
+            .zip(scales)
+            .fold(false, |any, (&dot, &scale)| any | (f64::from(dot as f32 * scale) >= threshold));
+        if !reached {
+            continue;
+        }
+        for (position, (&dot, &scale)) in dots.iter().zip(scales).enumerate() {
+            let bit = part * 16 + position;
+            let score = f64::from(dot as f32 * scale);
+            // A scale of zero marks a row without a vector.
+            if score >= scan.top.threshold() && scale > 0.0 && word >> bit & 1 == 1 {
+                let row = group + bit;
+                let order = orders.get(row).copied().unwrap_or_default();
+                scan.top.push(Candidate { score, order, row: row as u32 });
+            }
+        }
+    }
+}

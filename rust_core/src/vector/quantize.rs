@@ -1,0 +1,129 @@
+//! 16-bit fixed point in two planes of bytes.
+//!
+//! With `m` the largest magnitude of a vector and `scale = m / 32512`, an element is stored as the whole number
+//! `v = round(x / scale)`, from -32512 to 32512, split so that `v = 256 * high + low`:
+//!
+//! ```text
+//! high  u8, offset by 128: 1 ..= 255 stands for -127 ..= 127   scanned: x is about 256 * scale * high
+//! low   i8, -128 ..= 127                                       read for rescoring only
+//! ```
+//!
+//! The high plane alone is the usual int8 quantisation with a scale per vector, stored with the offset that the
+//! unsigned-by-signed dot instructions (`vpdpbusd`) want.
+
+use super::{LINE, Line, lines_for};
+
+/// Largest fixed-point magnitude: the high byte stays within ±127 and the low byte within -128 to 127.
+pub const MAX_FIXED: f32 = 32_512.0;
+/// Added to each high byte.
+pub const OFFSET: u8 = 128;
+/// A line of zero elements of the high plane.
+pub const ZERO_HIGH: Line<u8> = Line([OFFSET; LINE]);
+/// A line of zero elements of the low plane, and of a query.
+pub const ZERO_LOW: Line<i8> = Line([0; LINE]);
+
+/// Append one vector to both planes, brought to unit length, and return its scale; 0 for an all-zero vector.
+///
+/// `vector` must be finite; rows of both planes take [`lines_for`]`(vector.len())` lines, padded with zero elements.
+pub fn push_fixed(vector: &[f32], high: &mut Vec<Line<u8>>, low: &mut Vec<Line<i8>>) -> f32 {
+    // In f64, so that no finite input overflows and unit vectors stay as they are.
+    let length = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
+    let magnitude = vector.iter().fold(0.0_f32, |m, &x| m.max(x.abs()));
+    let to_fixed = if magnitude > 0.0 { f64::from(MAX_FIXED) / f64::from(magnitude) } else { 0.0 };
+    for chunk in vector.chunks(LINE) {
+        let (mut high_line, mut low_line) = (ZERO_HIGH, ZERO_LOW);
+        for ((&x, h), l) in chunk.iter().zip(&mut high_line.0).zip(&mut low_line.0) {
+            let fixed = (f64::from(x) * to_fixed).round() as i32;
+            let top = (fixed + 128) >> 8;
+            // 1 to 255.
+            #[allow(clippy::cast_sign_loss)]
+            let offset = (top + i32::from(OFFSET)) as u8;
+            *h = offset;
+            *l = (fixed - 256 * top) as i8;
+        }
+        high.push(high_line);
+        low.push(low_line);
+    }
+    if to_fixed > 0.0 { (f64::from(magnitude) / f64::from(MAX_FIXED) / length) as f32 } else { 0.0 }
+}
+
+/// A query in both forms that a scan needs.
+#[derive(Debug, Clone)]
+pub struct Query {
+    /// int8 elements for the scan, padded with zeros.
+    pub bytes: Vec<Line<i8>>,
+    /// What `OFFSET` adds to every dot product of `bytes` with a high plane: 128 times the sum of `bytes`.
+    pub offset_sum: i32,
+    /// float32 elements of unit length for the rescoring, padded with zeros.
+    pub exact: Vec<Line<f32>>,
+    /// Whether there is anything to search for.
+    pub is_zero: bool,
+}
+
+impl Query {
+    /// Prepare a finite query vector.
+    #[must_use]
+    pub fn new(vector: &[f32]) -> Self {
+        let length = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
+        let magnitude = vector.iter().fold(0.0_f32, |m, &x| m.max(x.abs()));
+        let is_zero = magnitude <= 0.0;
+        let to_byte = if is_zero { 0.0 } else { 127.0 / magnitude };
+        let to_unit = if is_zero { 0.0 } else { 1.0 / length };
+        let lines = lines_for(vector.len());
+        let mut query =
+            Self { bytes: Vec::with_capacity(lines), offset_sum: 0, exact: Vec::with_capacity(lines), is_zero };
+        for chunk in vector.chunks(LINE) {
+            let (mut bytes, mut exact) = (ZERO_LOW, Line([0.0; LINE]));
+            for ((&x, b), e) in chunk.iter().zip(&mut bytes.0).zip(&mut exact.0) {
+                // Saturating: a subnormal magnitude makes to_byte infinite.
+                *b = (x * to_byte).round() as i8;
+                *e = (f64::from(x) * to_unit) as f32;
+                query.offset_sum += i32::from(OFFSET) * i32::from(*b);
+            }
+            query.bytes.push(bytes);
+            query.exact.push(exact);
+        }
+        query
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn fixed_point_is_within_half_a_step(vector in prop::collection::vec(-1.0_f32..1.0, 1..200)) {
+            let (mut high, mut low) = (Vec::new(), Vec::new());
+            let scale = push_fixed(&vector, &mut high, &mut low);
+            let length = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+            prop_assume!(length > 1e-3);
+            let stored = high.iter().flat_map(|line| line.0).zip(low.iter().flat_map(|line| line.0));
+            for (i, (h, l)) in stored.enumerate() {
+                let fixed = 256 * (i32::from(h) - 128) + i32::from(l);
+                let x = vector.get(i).map_or(0.0, |x| f64::from(*x) / length);
+                prop_assert!((f64::from(fixed) * f64::from(scale) - x).abs() <= f64::from(scale) * 0.502);
+                prop_assert!(h >= 1);
+            }
+        }
+    }
+
+    #[test]
+    fn all_zero_vectors_have_scale_zero() {
+        let (mut high, mut low) = (Vec::new(), Vec::new());
+        assert!(push_fixed(&[0.0; 70], &mut high, &mut low).abs() < f32::MIN_POSITIVE);
+        assert_eq!((high.len(), low.len()), (2, 2));
+        assert!(Query::new(&[0.0; 70]).is_zero);
+    }
+
+    #[test]
+    fn huge_and_tiny_elements_stay_finite() {
+        for x in [f32::MAX, f32::MIN_POSITIVE, 1e-45] {
+            let (mut high, mut low) = (Vec::new(), Vec::new());
+            let scale = push_fixed(&[x, -x], &mut high, &mut low);
+            assert!((scale * MAX_FIXED - 0.5_f32.sqrt()).abs() < 1e-4, "{x} gives {scale}");
+        }
+    }
+}
