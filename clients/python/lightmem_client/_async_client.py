@@ -1,0 +1,369 @@
+"""The asynchronous client: the same calls as _client.py, over grpc.aio. Belongs to the event loop of its first call."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+import grpc
+import grpc.aio
+import tenacity
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from lightmem_client import _calls
+from lightmem_client import _results as results
+from lightmem_client._async_writer import AsyncWriter
+from lightmem_client._codec_calls import fold, to_part, to_retrieve_request, to_write_request, to_write_result
+from lightmem_client._connection import CHANNEL_OPTIONS, Connection, Tls, credentials, find_target
+from lightmem_client._filters import Expression, MemoryFilter
+from lightmem_client._retry import Deadline, RetryPolicy, retry_arguments
+from lightmem_client._status import typed_errors
+from lightmem_client._types import Memory, Turn
+from lightmem_client.errors import CancelledError, InternalError, LightMemError, UnavailableError
+from lightmem_client.pb import admin_service_pb2_grpc, memory_service_pb2_grpc
+from lightmem_client.pb import memory_service_pb2 as pb
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """Speaks to one LightMem server.
+
+    Nothing is opened before the first call. Every call raises a LightMemError subclass when it fails; what may be
+    repeated is, with backoff, on UnavailableError and on OverloadedError that says when, within the call's timeout.
+    """
+
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        api_key: str | None = None,
+        user_id: str = "",
+        agent_id: str = "",
+        timeout_seconds: float = 30.0,
+        tls: Tls | bool | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        """
+        Args:
+            target: HOST:PORT. Default: LIGHTMEM_TARGET, else localhost:7420.
+            api_key: Default: LIGHTMEM_API_KEY, else for a server on this machine the key that its first start left.
+            user_id: For the calls that name no user.
+            agent_id: For the calls that name no agent.
+            timeout_seconds: For the calls that give none; repetitions included.
+            tls: None: TLS unless the target is this machine. False: plain text, the key in the clear.
+            retry: How often and how fast to repeat.
+        """
+        self._connection = Connection(
+            find_target(target), api_key, user_id, agent_id, timeout_seconds, tls, retry or RetryPolicy()
+        )
+        self._channel: grpc.aio.Channel | None = None
+        self._is_closed = False
+
+    @property
+    def target(self) -> str:
+        """Where the server is."""
+        return self._connection.target
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the connection; calls at work fail with CancelledError. Closing again does nothing."""
+        self._is_closed = True
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+
+    async def write(
+        self,
+        turns: str | Turn | Iterable[str | Turn],
+        *,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        agent_id: str | None = None,
+        request_id: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> results.WriteResult:
+        """Store one turn or several, whole or not at all; when it returns, they are on disk and can be found.
+
+        Raises:
+            AlreadyExistsError: `request_id` came before with other content.
+        """
+        scope = self._connection.scope(user_id, agent_id, session_id)
+        request = to_write_request(scope, turns, request_id)
+        deadline = self._connection.deadline(timeout_seconds)
+
+        async def attempt() -> results.WriteResult:
+            with typed_errors():
+                call = self._memory_stub().Write(
+                    iter((request,)), timeout=deadline.remaining_seconds(), metadata=self._connection.metadata()
+                )
+                responses = [to_write_result(response) async for response in call]
+            if len(responses) != 1:
+                raise InternalError(f"one request got {len(responses)} answers", reason="INCOMPLETE_ANSWER")
+            return responses[0]
+
+        return await self._repeat(attempt, deadline)
+
+    def open_writer(
+        self,
+        *,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        agent_id: str | None = None,
+        max_in_flight: int = 32,
+    ) -> AsyncWriter:
+        """A stream for many writes to one scope: fast, in order, and it survives a lost connection.
+
+        Args:
+            max_in_flight: Most requests without acknowledgement; beyond it `send` waits.
+        """
+        return AsyncWriter(
+            lambda requests: self._memory_stub().Write(requests, metadata=self._connection.metadata()),
+            self._connection.scope(user_id, agent_id, session_id),
+            retry=self._connection.retry,
+            timeout_seconds=self._connection.timeout_seconds,
+            max_in_flight=max_in_flight,
+        )
+
+    async def retrieve(
+        self,
+        query: str,
+        *,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        agent_id: str | None = None,
+        timeout_seconds: float | None = None,
+        **options: Unpack[results.RetrieveOptions],
+    ) -> results.RetrieveResult:
+        """What the agent needs to know now; `session_id` names the running conversation. Options: RetrieveOptions."""
+        scope = self._connection.scope(user_id, agent_id, session_id)
+        request = to_retrieve_request(scope, query, options)
+        deadline = self._connection.deadline(timeout_seconds)
+
+        async def attempt() -> results.RetrieveResult:
+            return fold([part async for part in self._receive(request, deadline)])
+
+        return await self._repeat(attempt, deadline)
+
+    def retrieve_stream(
+        self,
+        query: str,
+        *,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        agent_id: str | None = None,
+        timeout_seconds: float | None = None,
+        **options: Unpack[results.RetrieveOptions],
+    ) -> AsyncIterator[results.RetrievePart]:
+        """As `retrieve`, part by part as they come. Closing the iterator early cancels the call."""
+        scope = self._connection.scope(user_id, agent_id, session_id)
+        request = to_retrieve_request(scope, query, options)
+        deadline = self._connection.deadline(timeout_seconds)
+
+        async def begin() -> tuple[AsyncGenerator[results.RetrievePart, None], results.RetrievePart | None]:
+            parts = self._receive(request, deadline)
+            return parts, await anext(parts, None)
+
+        async def parts() -> AsyncIterator[results.RetrievePart]:
+            rest, first = await self._repeat(begin, deadline)  # repeated only until something has come
+            if first is not None:
+                async with contextlib.aclosing(rest):
+                    yield first
+                    async for part in rest:
+                        yield part
+
+        return parts()
+
+    async def get(self, memory_id: str, *, user_id: str | None = None, timeout_seconds: float | None = None) -> Memory:
+        """One memory. Raises NotFoundError."""
+        return await self._run(_calls.get_memory(self._connection.scope(user_id), memory_id), timeout_seconds)
+
+    def list(
+        self,
+        *,
+        user_id: str | None = None,
+        filter: MemoryFilter | Expression | None = None,
+        page_size: int = 100,
+        timeout_seconds: float | None = None,
+    ) -> AsyncIterator[Memory]:
+        """All memories, newest first, fetched page by page as the iterator goes; the timeout is a page's."""
+        scope = self._connection.scope(user_id)
+        return self._pages(lambda token: _calls.list_memories(scope, filter, page_size, token), timeout_seconds)
+
+    async def update(
+        self,
+        memory_id: str,
+        *,
+        user_id: str | None = None,
+        expected_version: int | None = None,
+        timeout_seconds: float | None = None,
+        **changes: Unpack[results.MemoryChanges],
+    ) -> Memory:
+        """Change metadata, is_pinned or expires_at; what is left out stays.
+
+        With `expected_version` it is repeated when the server can't be reached; an AbortedError may then also mean that
+        the first attempt went through: read again, then decide.
+
+        Raises:
+            NotFoundError: No such memory.
+            AbortedError: The memory is not at `expected_version`.
+        """
+        call = _calls.update_memory(self._connection.scope(user_id), memory_id, changes, expected_version)
+        return await self._run(call, timeout_seconds)
+
+    async def delete(self, memory_id: str, *, user_id: str | None = None, timeout_seconds: float | None = None) -> None:
+        """Delete one memory for good. Raises NotFoundError when it wasn't there before the first attempt."""
+        await self._run(_calls.delete_memory(self._connection.scope(user_id), memory_id), timeout_seconds)
+
+    async def get_context(
+        self,
+        session_id: str,
+        *,
+        user_id: str | None = None,
+        max_turns: int | None = None,
+        timeout_seconds: float | None = None,
+    ) -> tuple[Memory, ...]:
+        """The running conversation of a session, oldest first; empty when there is none."""
+        scope = self._connection.scope(user_id, session_id=session_id)
+        return await self._run(_calls.get_context(scope, max_turns), timeout_seconds)
+
+    async def stats(self, *, user_id: str | None = None, timeout_seconds: float | None = None) -> results.Stats:
+        """Figures of the whole namespace, or of one user when one is given here. Needs an admin key."""
+        return await self._run(_calls.get_stats(user_id), timeout_seconds)
+
+    async def create_key(
+        self,
+        *,
+        label: str = "",
+        user_ids: Iterable[str] = (),
+        is_admin: bool = False,
+        expires_at: datetime | None = None,
+        timeout_seconds: float | None = None,
+    ) -> results.CreatedKey:
+        """Make a key; for no users: for all. Never repeated by itself. Needs an admin key."""
+        return await self._run(_calls.create_key(label, user_ids, is_admin, expires_at), timeout_seconds)
+
+    def list_keys(self, *, timeout_seconds: float | None = None) -> AsyncIterator[results.ApiKey]:
+        """The namespace's keys, oldest first, without their secrets. Needs an admin key."""
+        return self._pages(_calls.list_keys, timeout_seconds)
+
+    async def revoke_key(self, key_id: str, *, timeout_seconds: float | None = None) -> results.ApiKey:
+        """Make a key useless at once. Raises NotFoundError. Needs an admin key."""
+        return await self._run(_calls.revoke_key(key_id), timeout_seconds)
+
+    async def is_healthy(self, *, timeout_seconds: float = 5.0) -> bool:
+        """Whether a server answers and is ready. Needs no key."""
+        try:
+            with typed_errors():
+                response = await health_pb2_grpc.HealthStub(self._open()).Check(
+                    health_pb2.HealthCheckRequest(), timeout=timeout_seconds
+                )
+        except LightMemError:
+            return False
+        return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
+
+    async def wait_ready(self, *, timeout_seconds: float | None = None) -> None:
+        """Wait until the server is there and ready. Needs no key.
+
+        Raises:
+            DeadlineExceededError: It isn't in time.
+        """
+        deadline = self._connection.deadline(timeout_seconds)
+        policy = RetryPolicy(max_attempts=1_000_000)  # the deadline ends it
+
+        async def attempt() -> None:
+            with typed_errors():
+                call = health_pb2_grpc.HealthStub(self._open()).Watch(
+                    health_pb2.HealthCheckRequest(), timeout=deadline.remaining_seconds(), wait_for_ready=True
+                )
+                async for response in call:
+                    if response.status == health_pb2.HealthCheckResponse.SERVING:
+                        call.cancel()
+                        return
+            raise UnavailableError("the server stopped answering", reason="STREAM_ENDED")
+
+        await tenacity.AsyncRetrying(**retry_arguments(policy, deadline, is_repeatable=True))(attempt)
+
+    def _open(self) -> grpc.aio.Channel:
+        if self._is_closed:
+            raise CancelledError("the client is closed", reason="CLOSED")
+        if self._channel is None:
+            target, secret = self.target, credentials(self.target, self._connection.tls)
+            self._channel = (
+                grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+                if secret is None
+                else grpc.aio.secure_channel(target, secret, options=CHANNEL_OPTIONS)
+            )
+        return self._channel
+
+    def _memory_stub(self) -> memory_service_pb2_grpc.MemoryServiceAsyncStub:
+        return memory_service_pb2_grpc.MemoryServiceStub(self._open())
+
+    async def _receive(
+        self, request: pb.RetrieveRequest, deadline: Deadline
+    ) -> AsyncGenerator[results.RetrievePart, None]:
+        with typed_errors():
+            call = self._memory_stub().Retrieve(
+                request, timeout=deadline.remaining_seconds(), metadata=self._connection.metadata()
+            )
+            try:
+                async for response in call:
+                    part = to_part(response)
+                    if part is not None:
+                        yield part
+            finally:
+                call.cancel()
+
+    async def _run(self, call: _calls.UnaryCall[T], timeout_seconds: float | None) -> T:
+        deadline = self._connection.deadline(timeout_seconds)
+        attempts = _calls.Attempts(call)
+
+        async def attempt() -> T:
+            try:
+                with typed_errors():
+                    response = await self._method(call)(
+                        call.request, timeout=deadline.remaining_seconds(), metadata=self._connection.metadata()
+                    )
+            except LightMemError as error:
+                if not attempts.settles(error):
+                    raise
+                response = None
+            return call.decode(response)
+
+        return await self._repeat(attempt, deadline, is_repeatable=call.is_repeatable)
+
+    def _method(self, call: _calls.UnaryCall[Any]) -> Callable[..., Awaitable[Any]]:
+        if call.service == "admin":
+            stub: object = admin_service_pb2_grpc.AdminServiceStub(self._open())
+        else:
+            stub = self._memory_stub()
+        method: Callable[..., Awaitable[Any]] = getattr(stub, call.name)
+        return method
+
+    async def _repeat(
+        self, attempt: Callable[[], Awaitable[T]], deadline: Deadline, *, is_repeatable: bool = True
+    ) -> T:
+        arguments = retry_arguments(self._connection.retry, deadline, is_repeatable=is_repeatable)
+        return await tenacity.AsyncRetrying(**arguments)(attempt)
+
+    async def _pages(
+        self, page_call: Callable[[str], _calls.UnaryCall[_calls.Page[T]]], timeout_seconds: float | None
+    ) -> AsyncIterator[T]:
+        token = ""
+        while True:
+            page = await self._run(page_call(token), timeout_seconds)
+            for item in page.items:
+                yield item
+            token = page.next_page_token
+            if not token:
+                return

@@ -1,0 +1,363 @@
+"""The synchronous client: calls of _calls.py and the streams, over a grpc channel. Safe to use from several threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+import grpc
+import tenacity
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from lightmem_client import _calls
+from lightmem_client import _results as results
+from lightmem_client._codec_calls import fold, to_part, to_retrieve_request, to_write_request, to_write_result
+from lightmem_client._connection import CHANNEL_OPTIONS, Connection, Tls, credentials, find_target
+from lightmem_client._filters import Expression, MemoryFilter
+from lightmem_client._retry import Deadline, RetryPolicy, retry_arguments
+from lightmem_client._status import typed_errors
+from lightmem_client._types import Memory, Turn
+from lightmem_client._writer import Writer
+from lightmem_client.errors import CancelledError, InternalError, LightMemError, UnavailableError
+from lightmem_client.pb import admin_service_pb2_grpc, memory_service_pb2_grpc
+from lightmem_client.pb import memory_service_pb2 as pb
+
+T = TypeVar("T")
+
+
+class Client:
+    """Speaks to one LightMem server.
+
+    Nothing is opened before the first call. Every call raises a LightMemError subclass when it fails; what may be
+    repeated is, with backoff, on UnavailableError and on OverloadedError that says when, within the call's timeout.
+    """
+
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        api_key: str | None = None,
+        user_id: str = "",
+        agent_id: str = "",
+        timeout_seconds: float = 30.0,
+        tls: Tls | bool | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        """
+        Args:
+            target: HOST:PORT. Default: LIGHTMEM_TARGET, else localhost:7420.
+            api_key: Default: LIGHTMEM_API_KEY, else for a server on this machine the key that its first start left.
+            user_id: For the calls that name no user.
+            agent_id: For the calls that name no agent.
+            timeout_seconds: For the calls that give none; repetitions included.
+            tls: None: TLS unless the target is this machine. False: plain text, the key in the clear.
+            retry: How often and how fast to repeat.
+        """
+        self._connection = Connection(
+            find_target(target), api_key, user_id, agent_id, timeout_seconds, tls, retry or RetryPolicy()
+        )
+        self._lock = threading.Lock()
+        self._channel: grpc.Channel | None = None
+        self._is_closed = False
+
+    @property
+    def target(self) -> str:
+        """Where the server is."""
+        return self._connection.target
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection; calls at work fail with CancelledError. Closing again does nothing."""
+        with self._lock:
+            self._is_closed = True
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
+    def write(
+        self,
+        turns: str | Turn | Iterable[str | Turn],
+        *,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        agent_id: str | None = None,
+        request_id: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> results.WriteResult:
+        """Store one turn or several, whole or not at all; when it returns, they are on disk and can be found.
+
+        Raises:
+            AlreadyExistsError: `request_id` came before with other content.
+        """
+        scope = self._connection.scope(user_id, agent_id, session_id)
+        request = to_write_request(scope, turns, request_id)
+        deadline = self._connection.deadline(timeout_seconds)
+
+        def attempt() -> results.WriteResult:
+            with typed_errors():
+                call = self._memory_stub().Write(
+                    iter((request,)), timeout=deadline.remaining_seconds(), metadata=self._connection.metadata()
+                )
+                responses = [to_write_result(response) for response in call]
+            if len(responses) != 1:
+                raise InternalError(f"one request got {len(responses)} answers", reason="INCOMPLETE_ANSWER")
+            return responses[0]
+
+        return self._repeat(attempt, deadline)
+
+    def open_writer(
+        self,
+        *,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        agent_id: str | None = None,
+        max_in_flight: int = 32,
+    ) -> Writer:
+        """A stream for many writes to one scope: fast, in order, and it survives a lost connection.
+
+        Args:
+            max_in_flight: Most requests without acknowledgement; beyond it `send` waits.
+        """
+        return Writer(
+            lambda requests: self._memory_stub().Write(requests, metadata=self._connection.metadata()),
+            self._connection.scope(user_id, agent_id, session_id),
+            retry=self._connection.retry,
+            timeout_seconds=self._connection.timeout_seconds,
+            max_in_flight=max_in_flight,
+        )
+
+    def retrieve(
+        self,
+        query: str,
+        *,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        agent_id: str | None = None,
+        timeout_seconds: float | None = None,
+        **options: Unpack[results.RetrieveOptions],
+    ) -> results.RetrieveResult:
+        """What the agent needs to know now; `session_id` names the running conversation. Options: RetrieveOptions."""
+        scope = self._connection.scope(user_id, agent_id, session_id)
+        request = to_retrieve_request(scope, query, options)
+        deadline = self._connection.deadline(timeout_seconds)
+        return self._repeat(lambda: fold(self._receive(self._open_retrieve(request, deadline))), deadline)
+
+    def retrieve_stream(
+        self,
+        query: str,
+        *,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        agent_id: str | None = None,
+        timeout_seconds: float | None = None,
+        **options: Unpack[results.RetrieveOptions],
+    ) -> Iterator[results.RetrievePart]:
+        """As `retrieve`, part by part as they come. Leaving the loop early cancels the call."""
+        scope = self._connection.scope(user_id, agent_id, session_id)
+        request = to_retrieve_request(scope, query, options)
+        deadline = self._connection.deadline(timeout_seconds)
+
+        def begin() -> tuple[Iterator[results.RetrievePart], results.RetrievePart | None]:
+            parts = self._receive(self._open_retrieve(request, deadline))
+            return parts, next(parts, None)
+
+        def parts() -> Iterator[results.RetrievePart]:
+            rest, first = self._repeat(begin, deadline)  # repeated only until something has come
+            if first is not None:
+                yield first
+                yield from rest
+
+        return parts()
+
+    def get(self, memory_id: str, *, user_id: str | None = None, timeout_seconds: float | None = None) -> Memory:
+        """One memory. Raises NotFoundError."""
+        return self._run(_calls.get_memory(self._connection.scope(user_id), memory_id), timeout_seconds)
+
+    def list(
+        self,
+        *,
+        user_id: str | None = None,
+        filter: MemoryFilter | Expression | None = None,
+        page_size: int = 100,
+        timeout_seconds: float | None = None,
+    ) -> Iterator[Memory]:
+        """All memories, newest first, fetched page by page as the iterator goes; the timeout is a page's."""
+        scope = self._connection.scope(user_id)
+        return self._pages(lambda token: _calls.list_memories(scope, filter, page_size, token), timeout_seconds)
+
+    def update(
+        self,
+        memory_id: str,
+        *,
+        user_id: str | None = None,
+        expected_version: int | None = None,
+        timeout_seconds: float | None = None,
+        **changes: Unpack[results.MemoryChanges],
+    ) -> Memory:
+        """Change metadata, is_pinned or expires_at; what is left out stays.
+
+        With `expected_version` it is repeated when the server can't be reached; an AbortedError may then also mean that
+        the first attempt went through: read again, then decide.
+
+        Raises:
+            NotFoundError: No such memory.
+            AbortedError: The memory is not at `expected_version`.
+        """
+        call = _calls.update_memory(self._connection.scope(user_id), memory_id, changes, expected_version)
+        return self._run(call, timeout_seconds)
+
+    def delete(self, memory_id: str, *, user_id: str | None = None, timeout_seconds: float | None = None) -> None:
+        """Delete one memory for good. Raises NotFoundError when it wasn't there before the first attempt."""
+        self._run(_calls.delete_memory(self._connection.scope(user_id), memory_id), timeout_seconds)
+
+    def get_context(
+        self,
+        session_id: str,
+        *,
+        user_id: str | None = None,
+        max_turns: int | None = None,
+        timeout_seconds: float | None = None,
+    ) -> tuple[Memory, ...]:
+        """The running conversation of a session, oldest first; empty when there is none."""
+        scope = self._connection.scope(user_id, session_id=session_id)
+        return self._run(_calls.get_context(scope, max_turns), timeout_seconds)
+
+    def stats(self, *, user_id: str | None = None, timeout_seconds: float | None = None) -> results.Stats:
+        """Figures of the whole namespace, or of one user when one is given here. Needs an admin key."""
+        return self._run(_calls.get_stats(user_id), timeout_seconds)
+
+    def create_key(
+        self,
+        *,
+        label: str = "",
+        user_ids: Iterable[str] = (),
+        is_admin: bool = False,
+        expires_at: datetime | None = None,
+        timeout_seconds: float | None = None,
+    ) -> results.CreatedKey:
+        """Make a key; for no users: for all. Never repeated by itself. Needs an admin key."""
+        return self._run(_calls.create_key(label, user_ids, is_admin, expires_at), timeout_seconds)
+
+    def list_keys(self, *, timeout_seconds: float | None = None) -> Iterator[results.ApiKey]:
+        """The namespace's keys, oldest first, without their secrets. Needs an admin key."""
+        return self._pages(_calls.list_keys, timeout_seconds)
+
+    def revoke_key(self, key_id: str, *, timeout_seconds: float | None = None) -> results.ApiKey:
+        """Make a key useless at once. Raises NotFoundError. Needs an admin key."""
+        return self._run(_calls.revoke_key(key_id), timeout_seconds)
+
+    def is_healthy(self, *, timeout_seconds: float = 5.0) -> bool:
+        """Whether a server answers and is ready. Needs no key."""
+        try:
+            with typed_errors():
+                response = health_pb2_grpc.HealthStub(self._open()).Check(
+                    health_pb2.HealthCheckRequest(), timeout=timeout_seconds
+                )
+        except LightMemError:
+            return False
+        return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def wait_ready(self, *, timeout_seconds: float | None = None) -> None:
+        """Wait until the server is there and ready. Needs no key.
+
+        Raises:
+            DeadlineExceededError: It isn't in time.
+        """
+        deadline = self._connection.deadline(timeout_seconds)
+        policy = RetryPolicy(max_attempts=1_000_000)  # the deadline ends it
+
+        def attempt() -> None:
+            with typed_errors():
+                call = health_pb2_grpc.HealthStub(self._open()).Watch(
+                    health_pb2.HealthCheckRequest(), timeout=deadline.remaining_seconds(), wait_for_ready=True
+                )
+                for response in call:
+                    if response.status == health_pb2.HealthCheckResponse.SERVING:
+                        call.cancel()
+                        return
+            raise UnavailableError("the server stopped answering", reason="STREAM_ENDED")
+
+        tenacity.Retrying(**retry_arguments(policy, deadline, is_repeatable=True))(attempt)
+
+    def _open(self) -> grpc.Channel:
+        with self._lock:
+            if self._is_closed:
+                raise CancelledError("the client is closed", reason="CLOSED")
+            if self._channel is None:
+                target, secret = self.target, credentials(self.target, self._connection.tls)
+                self._channel = (
+                    grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+                    if secret is None
+                    else grpc.secure_channel(target, secret, options=CHANNEL_OPTIONS)
+                )
+            return self._channel
+
+    def _memory_stub(self) -> memory_service_pb2_grpc.MemoryServiceStub:
+        return memory_service_pb2_grpc.MemoryServiceStub(self._open())
+
+    def _open_retrieve(self, request: pb.RetrieveRequest, deadline: Deadline) -> Any:
+        return self._memory_stub().Retrieve(
+            request, timeout=deadline.remaining_seconds(), metadata=self._connection.metadata()
+        )
+
+    @staticmethod
+    def _receive(call: Any) -> Iterator[results.RetrievePart]:
+        try:
+            with typed_errors():
+                for response in call:
+                    part = to_part(response)
+                    if part is not None:
+                        yield part
+        finally:
+            call.cancel()
+
+    def _run(self, call: _calls.UnaryCall[T], timeout_seconds: float | None) -> T:
+        deadline = self._connection.deadline(timeout_seconds)
+        attempts = _calls.Attempts(call)
+
+        def attempt() -> T:
+            try:
+                with typed_errors():
+                    response = self._method(call)(
+                        call.request, timeout=deadline.remaining_seconds(), metadata=self._connection.metadata()
+                    )
+            except LightMemError as error:
+                if not attempts.settles(error):
+                    raise
+                response = None
+            return call.decode(response)
+
+        return self._repeat(attempt, deadline, is_repeatable=call.is_repeatable)
+
+    def _method(self, call: _calls.UnaryCall[Any]) -> Callable[..., Any]:
+        if call.service == "admin":
+            stub: object = admin_service_pb2_grpc.AdminServiceStub(self._open())
+        else:
+            stub = self._memory_stub()
+        method: Callable[..., Any] = getattr(stub, call.name)
+        return method
+
+    def _repeat(self, attempt: Callable[[], T], deadline: Deadline, *, is_repeatable: bool = True) -> T:
+        arguments = retry_arguments(self._connection.retry, deadline, is_repeatable=is_repeatable)
+        return tenacity.Retrying(**arguments)(attempt)
+
+    def _pages(
+        self, page_call: Callable[[str], _calls.UnaryCall[_calls.Page[T]]], timeout_seconds: float | None
+    ) -> Iterator[T]:
+        token = ""
+        while True:
+            page = self._run(page_call(token), timeout_seconds)
+            yield from page.items
+            token = page.next_page_token
+            if not token:
+                return

@@ -1,0 +1,238 @@
+"""Python to proto and back for requests and answers. Pure, as _codec.py."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from datetime import datetime
+
+from lightmem_client import _results as results
+from lightmem_client._codec import (
+    from_duration,
+    from_timestamp,
+    to_duration,
+    to_enum,
+    to_filter,
+    to_memory,
+    to_metadata,
+    to_timestamp,
+    to_turns,
+)
+from lightmem_client._types import Kind, Memory, Tier, Turn
+from lightmem_client.errors import InternalError, InvalidArgumentError
+from lightmem_client.pb import admin_service_pb2 as admin_pb
+from lightmem_client.pb import memory_pb2
+from lightmem_client.pb import memory_service_pb2 as pb
+
+BUDGET_COUNTS = ("max_memories", "max_candidates", "max_tokens")
+
+
+def to_write_request(
+    scope: memory_pb2.Scope, turns: str | Turn | Iterable[str | Turn], request_id: str | None
+) -> pb.WriteRequest:
+    """A write; with a fresh request_id where the caller has none, so that it can be retried."""
+    return pb.WriteRequest(scope=scope, turns=to_turns(turns), request_id=request_id or uuid.uuid4().hex)
+
+
+def to_write_result(response: pb.WriteResponse) -> results.WriteResult:
+    """An acknowledgement."""
+    return results.WriteResult(response.request_id, tuple(response.memory_ids), response.is_replay)
+
+
+def to_retrieve_request(scope: memory_pb2.Scope, query: str, options: results.RetrieveOptions) -> pb.RetrieveRequest:
+    """A retrieval.
+
+    Raises:
+        InvalidArgumentError: A value that cannot be sent.
+    """
+    request = pb.RetrieveRequest(
+        scope=scope,
+        query=query,
+        time_zone=options.get("time_zone", ""),
+        selector_mode=pb.SelectorMode.ValueType(options.get("selector_mode", 0)),
+        min_relevance=options.get("min_relevance"),
+        include_coarse=options.get("include_coarse", False),
+        exclude_context=options.get("exclude_context", False),
+        tokenizer=options.get("tokenizer", ""),
+    )
+    for name in BUDGET_COUNTS:
+        if name in options:
+            setattr(request.budget, name, _to_count(options[name], f"budget.{name}"))  # type: ignore[literal-required]
+    if "deadline_seconds" in options:
+        request.budget.deadline.CopyFrom(to_duration(options["deadline_seconds"], "budget.deadline"))
+    if "filter" in options:
+        request.filter.CopyFrom(to_filter(options["filter"]))
+    if "asked_at" in options:
+        request.asked_at.CopyFrom(to_timestamp(options["asked_at"], "asked_at"))
+    return request
+
+
+def _to_count(value: int, field: str) -> int:
+    """A budget; 0 would mean the default, which whoever computed a 0 did not want."""
+    if not 1 <= value < 2**32:
+        raise InvalidArgumentError(f"{field}: must be at least 1, not {value}", reason="OUT_OF_RANGE", field=field)
+    return value
+
+
+def to_part(response: pb.RetrieveResponse) -> results.RetrievePart | None:
+    """A part of an answer; None for a kind that a newer server made."""
+    match response.WhichOneof("part"):
+        case "context":
+            return results.ContextPart(tuple(to_memory(turn) for turn in response.context.turns))
+        case "coarse":
+            return results.CoarsePart(tuple(_to_retrieved(hit) for hit in response.coarse.hits))
+        case "memories":
+            selected = response.memories
+            return results.MemoriesPart(
+                tuple(_to_retrieved(memory) for memory in selected.memories),
+                selected.packed_context,
+                selected.token_count,
+            )
+        case "trace":
+            return _to_trace(response.trace)
+        case _:
+            return None
+
+
+def fold(parts: Iterable[results.RetrievePart]) -> results.RetrieveResult:
+    """The whole answer of a stream's parts.
+
+    Raises:
+        InternalError: The stream ended without its memories or its trace.
+    """
+    context: tuple[Memory, ...] = ()
+    coarse: tuple[results.RetrievedMemory, ...] = ()
+    selected: results.MemoriesPart | None = None
+    trace: results.RetrievalTrace | None = None
+    for part in parts:
+        match part:
+            case results.ContextPart():
+                context = part.turns
+            case results.CoarsePart():
+                coarse = part.hits
+            case results.MemoriesPart():
+                selected = part
+            case results.RetrievalTrace():
+                trace = part
+    if selected is None or trace is None:
+        raise InternalError("the answer ended without its memories and its trace", reason="INCOMPLETE_ANSWER")
+    return results.RetrieveResult(
+        context, coarse, selected.memories, selected.packed_context, selected.token_count, trace
+    )
+
+
+def _to_retrieved(value: pb.RetrievedMemory) -> results.RetrievedMemory:
+    relevance = value.relevance if value.HasField("relevance") else None
+    return results.RetrievedMemory(to_memory(value.memory), value.score, relevance, value.token_count)
+
+
+def _to_trace(value: pb.RetrievalTrace) -> results.RetrievalTrace:
+    plan = value.plan
+    budget = plan.budget
+    return results.RetrievalTrace(
+        plan=results.TracePlan(
+            query_views=tuple(plan.query_views),
+            window_from=from_timestamp(plan.window_from) if plan.HasField("window_from") else None,
+            window_to=from_timestamp(plan.window_to) if plan.HasField("window_to") else None,
+            window_text=plan.window_text,
+            budget=results.Budget(
+                budget.max_memories,
+                budget.max_candidates,
+                budget.max_tokens,
+                from_duration(budget.deadline) if budget.HasField("deadline") else None,
+            ),
+            selector_mode=to_enum(results.SelectorMode, plan.selector_mode),
+        ),
+        stages=tuple(
+            results.TraceStage(stage.name, from_duration(stage.elapsed), stage.item_count) for stage in value.stages
+        ),
+        candidates=tuple(_to_candidate(candidate) for candidate in value.candidates),
+        elapsed_seconds=from_duration(value.elapsed),
+        is_cut_by_deadline=value.is_cut_by_deadline,
+        matched_count=value.matched_count,
+    )
+
+
+def _to_candidate(value: pb.RetrievalTrace.Candidate) -> results.TraceCandidate:
+    return results.TraceCandidate(
+        memory_id=value.memory_id,
+        coarse_rank=value.coarse_rank,
+        coarse_score=value.coarse_score,
+        source_ranks={item.source: item.rank for item in value.source_ranks},
+        turn_logit=value.turn_logit if value.HasField("turn_logit") else None,
+        window_logit=value.window_logit if value.HasField("window_logit") else None,
+        final_rank=value.final_rank,
+        drop_reason=to_enum(results.DropReason, value.drop_reason),
+    )
+
+
+def to_update_request(
+    scope: memory_pb2.Scope, memory_id: str, changes: results.MemoryChanges, expected_version: int
+) -> pb.UpdateMemoryRequest:
+    """A change of the fields that are given.
+
+    Raises:
+        InvalidArgumentError: None is given, or a value that cannot be sent.
+    """
+    if not changes:
+        raise InvalidArgumentError(
+            "nothing to change; give metadata, is_pinned or expires_at", reason="REQUIRED", field="update_mask"
+        )
+    request = pb.UpdateMemoryRequest(scope=scope, expected_version=expected_version)
+    request.memory.id = memory_id
+    request.update_mask.paths.extend(sorted(changes))
+    for key, value in to_metadata(changes.get("metadata", {}), "memory.metadata").items():
+        request.memory.metadata[key].CopyFrom(value)
+    request.memory.is_pinned = changes.get("is_pinned", False)
+    expires_at = changes.get("expires_at")
+    if expires_at is not None:
+        request.memory.expires_at.CopyFrom(to_timestamp(expires_at, "memory.expires_at"))
+    return request
+
+
+def to_stats(value: admin_pb.GetStatsResponse) -> results.Stats:
+    """Figures."""
+    return results.Stats(
+        user_count=value.user_count,
+        counts=tuple(
+            results.RecordCount(
+                to_enum(Tier, item.tier), to_enum(Kind, item.kind), item.active_count, item.archived_count
+            )
+            for item in value.counts
+        ),
+        store_size_bytes=value.store_size_bytes,
+        resident_partition_count=value.resident_partition_count,
+        resident_size_bytes=value.resident_size_bytes,
+        resident_limit_bytes=value.resident_limit_bytes,
+        models=tuple(results.LoadedModel(item.role, item.name, item.identity) for item in value.models),
+        server_version=value.server_version,
+        uptime_seconds=from_duration(value.uptime),
+        pending_job_count=value.pending_job_count,
+    )
+
+
+def to_create_key_request(
+    label: str, user_ids: Iterable[str], is_admin: bool, expires_at: datetime | None
+) -> admin_pb.CreateKeyRequest:
+    """A key to make.
+
+    Raises:
+        InvalidArgumentError: An expiry without time zone.
+    """
+    key = admin_pb.ApiKey(label=label, user_ids=user_ids, is_admin=is_admin)
+    if expires_at is not None:
+        key.expires_at.CopyFrom(to_timestamp(expires_at, "key.expires_at"))
+    return admin_pb.CreateKeyRequest(key=key)
+
+
+def to_api_key(value: admin_pb.ApiKey) -> results.ApiKey:
+    """A key, without its secret."""
+    return results.ApiKey(
+        key_id=value.key_id,
+        label=value.label,
+        user_ids=tuple(value.user_ids),
+        is_admin=value.is_admin,
+        created_at=from_timestamp(value.created_at) if value.HasField("created_at") else None,
+        expires_at=from_timestamp(value.expires_at) if value.HasField("expires_at") else None,
+        revoked_at=from_timestamp(value.revoked_at) if value.HasField("revoked_at") else None,
+    )

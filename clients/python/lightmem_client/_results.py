@@ -1,0 +1,281 @@
+"""What the calls return, and what they take beside the records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum
+from typing import TypeAlias, TypedDict
+
+from lightmem_client._filters import Expression, MemoryFilter
+from lightmem_client._types import Kind, Memory, Scalar, Tier
+
+
+class SelectorMode(IntEnum):
+    """How much the Selector may do in one retrieval. UNSPECIFIED: the server's default, FULL."""
+
+    UNSPECIFIED = 0
+    OFF = 1
+    """No re-ranking: coarse order."""
+    FAST = 2
+    """Judges the turn alone."""
+    FULL = 3
+    """Judges the turn, then the turn in its context, while the deadline allows."""
+
+
+class DropReason(IntEnum):
+    """Why a candidate was not returned. UNSPECIFIED: it was."""
+
+    UNSPECIFIED = 0
+    MAX_MEMORIES = 1
+    MAX_TOKENS = 2
+    MIN_RELEVANCE = 3
+    DUPLICATE = 4
+    IN_CONTEXT = 5
+    GONE = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much one retrieval may cost and return. None: the server's default.
+
+    Attributes:
+        max_memories: Most memories to return, 1 to 100; the server's default is 10.
+        max_candidates: Most candidates that the Selector sees, 1 to 200; default 32.
+        max_tokens: Most tokens of the packed context, 1 to 32,768; default 1,024.
+        deadline_seconds: How long the answer may take, 0.001 to 10; default 0.15. Late means less judged, never late.
+    """
+
+    max_memories: int | None = None
+    max_candidates: int | None = None
+    max_tokens: int | None = None
+    deadline_seconds: float | None = None
+
+
+class RetrieveOptions(TypedDict, total=False):
+    """The keyword arguments of `retrieve` and `retrieve_stream`; leave out what the server's default serves."""
+
+    max_memories: int
+    """Most memories to return, 1 to 100."""
+    max_candidates: int
+    """Most candidates that the Selector sees, 1 to 200, at least max_memories."""
+    max_tokens: int
+    """Most tokens of the packed context, 1 to 32,768."""
+    deadline_seconds: float
+    """How long the server may take, 0.001 to 10. What isn't judged by then keeps its coarse order."""
+    filter: MemoryFilter | Expression
+    """Which memories to consider; an expression over metadata alone will do."""
+    asked_at: datetime
+    """The moment to which "yesterday" in the query is relative, with a time zone. Default: the server's clock."""
+    time_zone: str
+    """IANA name of the user's time zone, such as "Europe/Berlin". Default: UTC."""
+    selector_mode: SelectorMode
+    """How much the Selector may do."""
+    min_relevance: float
+    """Memories with a lower relevance are not returned, 0 to 1."""
+    include_coarse: bool
+    """Also return the coarse hits, before the Selector judged them."""
+    exclude_context: bool
+    """Leave the running conversation out of the answer."""
+    tokenizer: str
+    """How tokens are counted: a name that the server knows. Default: the embedder's tokenizer."""
+
+
+class MemoryChanges(TypedDict, total=False):
+    """The keyword arguments of `update`: what is given is changed, what is left out stays."""
+
+    metadata: Mapping[str, Scalar]
+    """Replaces the whole metadata."""
+    is_pinned: bool
+    """Whether it is kept from being archived."""
+    expires_at: datetime | None
+    """From when on it is no longer returned, with a time zone. None: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteResult:
+    """The acknowledgement of one write: its turns are on disk and can be found.
+
+    Attributes:
+        request_id: What makes a retry harmless; chosen by the client when the caller gave none.
+        memory_ids: The ids of the turns, in their order.
+        is_replay: True when it had been stored before and nothing was written now.
+    """
+
+    request_id: str
+    memory_ids: tuple[str, ...]
+    is_replay: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievedMemory:
+    """A memory as an answer.
+
+    Attributes:
+        score: Higher is better; orders the results of this call alone.
+        relevance: The Selector's judgement that the memory answers the need, 0 to 1. None: not judged.
+        token_count: Tokens that its line takes in the packed context.
+    """
+
+    memory: Memory
+    score: float
+    relevance: float | None
+    token_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class TracePlan:
+    """What the Controller planned."""
+
+    query_views: tuple[str, ...]
+    window_from: datetime | None
+    window_to: datetime | None
+    window_text: str
+    budget: Budget
+    selector_mode: SelectorMode
+
+
+@dataclass(frozen=True, slots=True)
+class TraceStage:
+    """One stage's cost: its stable name, wall-clock time, and how many items it worked on."""
+
+    name: str
+    elapsed_seconds: float
+    item_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class TraceCandidate:
+    """What happened to one candidate. Ranks count from 1; `source_ranks` maps a list's name to the rank in it."""
+
+    memory_id: str
+    coarse_rank: int
+    coarse_score: float
+    source_ranks: Mapping[str, int]
+    turn_logit: float | None
+    window_logit: float | None
+    final_rank: int
+    drop_reason: DropReason
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalTrace:
+    """How a retrieval came to its answer.
+
+    Attributes:
+        elapsed_seconds: From the request's arrival at the server to this message.
+        is_cut_by_deadline: Some candidates were not judged, or rows not scanned.
+        matched_count: Active records of the user that passed the filter.
+    """
+
+    plan: TracePlan
+    stages: tuple[TraceStage, ...]
+    candidates: tuple[TraceCandidate, ...]
+    elapsed_seconds: float
+    is_cut_by_deadline: bool
+    matched_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContextPart:
+    """The running conversation, oldest first."""
+
+    turns: tuple[Memory, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CoarsePart:
+    """What the coarse stage found, best first."""
+
+    hits: tuple[RetrievedMemory, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoriesPart:
+    """What was selected, best first, and the same as text for a prompt."""
+
+    memories: tuple[RetrievedMemory, ...]
+    packed_context: str
+    token_count: int
+
+
+RetrievePart: TypeAlias = ContextPart | CoarsePart | MemoriesPart | RetrievalTrace
+"""One part of a streamed answer, in this order; the first two only where there are any."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetrieveResult:
+    """A whole answer.
+
+    Attributes:
+        context: The running conversation of the session, oldest first.
+        coarse: The coarse hits, when asked for.
+        memories: What was selected, best first.
+        packed_context: The memories as text, chronological, with dates and speakers, ready for a prompt.
+        token_count: Tokens of `packed_context`.
+        trace: How it came about.
+    """
+
+    context: tuple[Memory, ...]
+    coarse: tuple[RetrievedMemory, ...]
+    memories: tuple[RetrievedMemory, ...]
+    packed_context: str
+    token_count: int
+    trace: RetrievalTrace
+
+
+@dataclass(frozen=True, slots=True)
+class RecordCount:
+    """Records of one tier and kind."""
+
+    tier: Tier
+    kind: Kind
+    active_count: int
+    archived_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that the server has loaded: "embedder" or "selector", its name, and what its vectors are stored under."""
+
+    role: str
+    name: str
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Figures of the namespace, or of one user of it, and of the server."""
+
+    user_count: int
+    counts: tuple[RecordCount, ...]
+    store_size_bytes: int
+    resident_partition_count: int
+    resident_size_bytes: int
+    resident_limit_bytes: int
+    models: tuple[LoadedModel, ...]
+    server_version: str
+    uptime_seconds: float
+    pending_job_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """What is known of a key; the secret is not kept. Empty `user_ids`: all users of the namespace."""
+
+    key_id: str
+    label: str
+    user_ids: tuple[str, ...]
+    is_admin: bool
+    created_at: datetime | None
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedKey:
+    """A new key and its secret, which is shown this once."""
+
+    key: ApiKey
+    secret: str = field(repr=False)
