@@ -77,7 +77,7 @@ class Turn:
     occurred_at: int | None = None
     speaker: str = ""
     role: Role = Role.USER
-    metadata: Mapping[str, Scalar] = NO_METADATA
+    metadata: Mapping[str, Scalar] = field(default_factory=lambda: NO_METADATA)
     is_pinned: bool = False
     expires_at: int | None = None
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from lightmem_server.errors import NotFoundError, VersionMismatchError
-from lightmem_server.pipeline.passages import turn_passage, window_passage
-from lightmem_server.pipeline.residents import Residents
+from lightmem_server.pipeline.passages import PRECEDING_TURNS, VIEW_NAMES, dense_views
+from lightmem_server.pipeline.residents import Residents, read_preceding
 from lightmem_server.slm.protocols import Embedder
 from lightmem_server.store.protocol import Change, Store, VectorRecord
 from lightmem_server.types import Memory, Partition
@@ -56,8 +56,7 @@ class Editing:
         raise AssertionError("the loop returns or raises")
 
     async def delete(self, partition: Partition, memory_id: uuid.UUID) -> None:
-        """Delete a record for good. The turn after it, whose window holds its text, gets a window without it in the same
-        commit.
+        """Delete a record for good. The turns behind it, whose views hold its text, get new ones in the same commit.
 
         Raises:
             NotFoundError, StoreError.
@@ -66,28 +65,34 @@ class Editing:
             (memory,) = await self._store.get(partition, [memory_id])
             if memory is None:
                 raise NotFoundError("no such memory")
-            followers = await self._store.find_followers(partition, memory_id)
-            (before,) = await self._store.get(partition, [memory.previous_id]) if memory.previous_id else [None]
-            changed = [
-                replace(follower, previous_id=before.id if before else None, version=follower.version + 1)
-                for follower in followers
-            ]
-            windows = [window_passage(follower, before) for follower in changed]
-            texts = [
-                text
-                for follower, window in zip(changed, windows, strict=True)
-                for text in (turn_passage(follower), window)
-            ]
+            changed = await self._read_followers(partition, memory)
+            texts = [text for follower, preceding in changed for text in dense_views(follower, preceding)]
             vectors = await self._embedder.embed_passages(texts)
+            views = len(VIEW_NAMES)
             await self._store.commit(
                 Change(
                     partition,
-                    puts=changed,
+                    puts=[follower for follower, _ in changed],
                     vectors=[
-                        VectorRecord(follower.id, self._embedding, vectors[2 * i : 2 * i + 2], window)
-                        for i, (follower, window) in enumerate(zip(changed, windows, strict=True))
+                        VectorRecord(follower.id, self._embedding, vectors[i * views : (i + 1) * views])
+                        for i, (follower, _) in enumerate(changed)
                     ],
                     deletes=[memory_id],
                 )
             )
             await self._residents.refresh(partition)
+
+    async def _read_followers(self, partition: Partition, memory: Memory) -> list[tuple[Memory, list[Memory]]]:
+        """The turns whose views hold this one's text, as they will be without it, each with what will precede it."""
+        before = await read_preceding(self._store, partition, memory)
+        followers: list[tuple[Memory, list[Memory]]] = []
+        waiting = [(follower, before) for follower in await self._store.find_followers(partition, memory.id)]
+        for _ in range(PRECEDING_TURNS):
+            next_waiting = []
+            for follower, preceding in waiting:
+                previous_id = memory.previous_id if follower.previous_id == memory.id else follower.previous_id
+                followers.append((replace(follower, previous_id=previous_id, version=follower.version + 1), preceding))
+                behind = await self._store.find_followers(partition, follower.id)
+                next_waiting += [(turn, [*preceding, follower][-PRECEDING_TURNS:]) for turn in behind]
+            waiting = next_waiting
+        return followers

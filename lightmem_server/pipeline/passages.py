@@ -1,31 +1,96 @@
 """How a memory reads to the models: the one place that decides it, for writing and for retrieving.
 
-Both passage views are indexed by the embedder and by BM25; the Selector reads a memory in the same words. A turn is often
-only understood with the one before it (a question and its answer), hence the window. Changing a format changes what is
-stored under it: bump FORMAT, which is part of the vectors' identity.
+A turn is often only understood with what precedes it: "Next Friday!" answers a question. So each turn is indexed in several
+passage views. Changing a dense view changes what is stored: bump FORMAT, which is part of the vectors' identity.
+
+    view      embedder                                        BM25
+    turn      Ana: Next Friday!                               -
+    question  Ben: When do you move? Ana: Next Friday!        Ben: When do you move? Ana: Next Friday!
+    window    Ben: I packed. When do you move? Ana: Next …    the same, with one more turn before it
+
+A whole turn drowns the one that is meant, for the embedder more than for BM25, where common words weigh little; the last
+question alone doesn't. docs/retrieval.md has what each view is worth.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from typing import TypeAlias
+
 from lightmem_server.types import Memory, Turn
 
 FORMAT = "1"
-"""Version of the passage formats."""
+"""Version of the dense views' formats."""
 
-WINDOW_PREVIOUS_CHARACTERS = 600
-"""How much of the previous turn the window keeps, from its end: what is answered tends to be said last."""
+VIEW_NAMES = ("turn", "question", "window")
+
+PRECEDING_TURNS = 2
+"""How many turns before a turn take part in its views."""
+
+MAX_PRECEDING_CHARACTERS = 600
+"""How much of each of them, from its end: what is answered tends to be said last."""
+
+_SENTENCE = re.compile(r"[^.!?\n]*[.!?\n]+|[^.!?\n]+$")
+
+Said: TypeAlias = Turn | Memory
 
 
-def turn_passage(turn: Turn | Memory) -> str:
-    """View 0: the turn alone, with who said it."""
+def turn_passage(turn: Said) -> str:
+    """A turn with who said it."""
     return f"{turn.speaker}: {turn.text}" if turn.speaker else turn.text
 
 
-def window_passage(turn: Turn | Memory, previous: Turn | Memory | None) -> str:
-    """View 1: the end of the previous turn of the session, then the turn."""
-    if previous is None:
-        return turn_passage(turn)
-    before = turn_passage(previous)
-    if len(before) > WINDOW_PREVIOUS_CHARACTERS:
-        before = before[-WINDOW_PREVIOUS_CHARACTERS:].partition(" ")[2] or before[-WINDOW_PREVIOUS_CHARACTERS:]
-    return f"{before}\n{turn_passage(turn)}"
+def dense_views(turn: Said, preceding: Sequence[Said]) -> tuple[str, ...]:
+    """The texts that are embedded, one per view. `preceding` are the turns before it in its session, oldest first."""
+    passage = turn_passage(turn)
+    return passage, _join(_last_question(preceding), passage), _join(*(_end(p) for p in preceding[-1:]), passage)
+
+
+def lexical_views(turn: Said, preceding: Sequence[Said]) -> tuple[str, ...]:
+    """The texts that BM25 indexes, one per view; "" is not indexed."""
+    passage = turn_passage(turn)
+    return (
+        "",
+        _join(_last_question(preceding), passage),
+        _join(*(_end(p) for p in preceding[-PRECEDING_TURNS:]), passage),
+    )
+
+
+def judged_turn(turn: Said) -> str:
+    """What the Selector reads of a turn alone."""
+    return turn_passage(turn)
+
+
+def judged_window(turn: Said, previous: Said) -> str:
+    """What the Selector reads of a turn in its context."""
+    return _join(_end(previous), turn_passage(turn))
+
+
+def _last_question(preceding: Sequence[Said]) -> str:
+    """The last question of the turn before, with who asked; "" when it asked nothing."""
+    if not preceding:
+        return ""
+    for sentence in reversed(_SENTENCE.findall(_tail(preceding[-1].text))):
+        if sentence.rstrip().endswith("?"):
+            return _with_speaker(preceding[-1], sentence.strip())
+    return ""
+
+
+def _end(turn: Said) -> str:
+    return _with_speaker(turn, _tail(turn.text))
+
+
+def _tail(text: str) -> str:
+    if len(text) <= MAX_PRECEDING_CHARACTERS:
+        return text
+    end = text[-MAX_PRECEDING_CHARACTERS:]
+    return end.partition(" ")[2] or end
+
+
+def _with_speaker(turn: Said, text: str) -> str:
+    return f"{turn.speaker}: {text}" if turn.speaker else text
+
+
+def _join(*parts: str) -> str:
+    return " ".join(part for part in parts if part)

@@ -8,18 +8,19 @@ loaded again.
 from __future__ import annotations
 
 import asyncio
+import uuid
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import ParamSpec, TypeVar
 
 import numpy as np
 
-from lightmem_server.core import ALWAYS, NEVER, VIEWS, Engine, Ids, Rows, SearchPlan, SearchResult
+from lightmem_server.core import ALWAYS, NEVER, Engine, Ids, Rows, SearchPlan, SearchResult
 from lightmem_server.errors import CoreError
-from lightmem_server.pipeline.passages import turn_passage
-from lightmem_server.store.protocol import Store, StoredRow
-from lightmem_server.types import Kind, Partition, State
+from lightmem_server.pipeline.passages import PRECEDING_TURNS, lexical_views
+from lightmem_server.store.protocol import MAX_GET, Store, StoredRow
+from lightmem_server.types import Kind, Memory, Partition, State
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,11 +58,13 @@ class Residents:
             if resident is not None and not changes.is_full:
                 if changes.version == resident:
                     return
-                rows, removed = self._to_rows(changes.rows), _to_ids([id_.bytes for id_ in changes.removed_ids])
+                rows = await self._to_rows(partition, changes.rows)
+                removed = _to_ids([id_.bytes for id_ in changes.removed_ids])
                 if await self._run(self.engine.apply, partition.key, resident, changes.version, rows, removed):
                     return
                 changes = await self._store.changes_since(partition, None)
-            await self._run(self.engine.load, partition.key, changes.version, self._to_rows(changes.rows))
+            rows = await self._to_rows(partition, changes.rows)
+            await self._run(self.engine.load, partition.key, changes.version, rows)
 
     async def search(self, partition: Partition, plan: SearchPlan) -> SearchResult:
         """Search a partition; refresh it first."""
@@ -82,15 +85,12 @@ class Residents:
     async def _run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: function(*args, **kwargs))
 
-    def _to_rows(self, stored: Sequence[StoredRow]) -> Rows:
-        """Columns of n records; a record without vectors of the current model gets zero vectors, found by words alone."""
-        n = len(stored)
+    async def _to_rows(self, partition: Partition, stored: Sequence[StoredRow]) -> Rows:
+        """Columns of n records; a record without vectors of the current model gets zero vectors: found by words alone."""
         memories = [row.memory for row in stored]
-        vectors = np.zeros((n, VIEWS, self.engine.dim), np.float32)
-        texts: list[list[str]] = []
+        texts = await self._read_texts(partition, memories)
+        vectors = np.zeros((len(stored), self.engine.views, self.engine.dim), np.float32)
         for i, row in enumerate(stored):
-            passage = turn_passage(row.memory)
-            texts.append([passage, row.vector.window_text if row.vector is not None else passage])
             if row.vector is not None and row.vector.model == self._embedding:
                 vectors[i] = row.vector.vectors
         return Rows(
@@ -112,6 +112,41 @@ class Residents:
             metadata=[dict(memory.metadata) for memory in memories],
             orders=np.array([row.order for row in stored], np.uint64),
         )
+
+    async def _read_texts(self, partition: Partition, memories: Sequence[Memory]) -> list[tuple[str, ...]]:
+        """What BM25 indexes of each record; the turns before it are among the records, or read from the store."""
+        known = {memory.id: memory for memory in memories}
+        for _ in range(PRECEDING_TURNS):
+            missing = [
+                m.previous_id for m in known.values() if m.previous_id is not None and m.previous_id not in known
+            ]
+            for start in range(0, len(missing), MAX_GET):
+                found = await self._store.get(partition, missing[start : start + MAX_GET])
+                known |= {memory.id: memory for memory in found if memory is not None}
+        return [lexical_views(memory, _preceding(memory, known)) for memory in memories]
+
+
+async def read_preceding(store: Store, partition: Partition, memory: Memory) -> list[Memory]:
+    """The turns before a turn in its session, oldest first, as many as its views need."""
+    preceding: list[Memory] = []
+    while memory.previous_id is not None and len(preceding) < PRECEDING_TURNS:
+        (previous,) = await store.get(partition, [memory.previous_id])
+        if previous is None:
+            break
+        preceding.insert(0, previous)
+        memory = previous
+    return preceding
+
+
+def _preceding(memory: Memory, known: Mapping[uuid.UUID, Memory]) -> list[Memory]:
+    preceding: list[Memory] = []
+    while memory.previous_id is not None and len(preceding) < PRECEDING_TURNS:
+        previous = known.get(memory.previous_id)
+        if previous is None:
+            break
+        preceding.insert(0, previous)
+        memory = previous
+    return preceding
 
 
 def _to_ids(ids: Sequence[bytes]) -> Ids:

@@ -20,7 +20,7 @@ from lightmem_server.core import ALWAYS, NEVER, SearchFilter, SearchPlan
 from lightmem_server.errors import InvalidInputError
 from lightmem_server.pipeline.clock import Clock
 from lightmem_server.pipeline.pack import pack
-from lightmem_server.pipeline.passages import turn_passage, window_passage
+from lightmem_server.pipeline.passages import judged_turn, judged_window
 from lightmem_server.pipeline.rank import RankWeights, drop_duplicates, rank
 from lightmem_server.pipeline.residents import Residents
 from lightmem_server.pipeline.retrieval import (
@@ -210,7 +210,7 @@ class Retrieving:
         if query.selector_mode is SelectorMode.OFF or not alive:
             return False
         deadline = query.arrived_at + query.budget.deadline_seconds - self._tuning.answer_reserve_seconds
-        passages = [turn_passage(candidate.memory) for candidate in alive if candidate.memory is not None]
+        passages = [judged_turn(candidate.memory) for candidate in alive if candidate.memory is not None]
         logits = await self._selector.judge(plan.judged, passages, deadline=deadline)
         for candidate, logit in zip(alive, logits, strict=True):
             candidate.turn_logit = logit
@@ -218,7 +218,7 @@ class Retrieving:
         if query.selector_mode is SelectorMode.FAST or is_cut:
             return is_cut
         best = [c for c in rank(alive, self._tuning.rank) if c.previous is not None][: self._tuning.window_judged]
-        passages = [window_passage(c.memory, c.previous) for c in best if c.memory is not None]
+        passages = [judged_window(c.memory, c.previous) for c in best if c.memory is not None and c.previous is not None]
         logits = await self._selector.judge(plan.judged, passages, deadline=deadline)
         for candidate, logit in zip(best, logits, strict=True):
             candidate.window_logit = logit

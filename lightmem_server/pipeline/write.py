@@ -1,6 +1,6 @@
-"""The write path: embed both views, commit, insert into the resident partition. No generative model before the ack.
+"""The write path: embed its views, commit, insert into the resident partition. No generative model before the ack.
 
-    requests of one stream ──▶ group (one user) ──▶ previous turn ──▶ embed ──▶ commit each ──▶ refresh ──▶ ack each
+    requests of one stream ──▶ group (one user) ──▶ last turns ──▶ embed ──▶ commit each ──▶ refresh ──▶ ack each
 
 Requests that wait on a stream are embedded together and committed one by one in order, so that when one is refused, those
 before it are stored and those after it are not. Commits of different users share a disk sync in the store.
@@ -13,24 +13,19 @@ import json
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TypeAlias
 
 import numpy as np
 import uuid_utils.compat
 from numpy.typing import NDArray
 
-from lightmem_server.core import VIEWS
 from lightmem_server.pipeline.clock import Clock
-from lightmem_server.pipeline.passages import turn_passage, window_passage
+from lightmem_server.pipeline.passages import PRECEDING_TURNS, Said, dense_views
 from lightmem_server.pipeline.residents import Residents
 from lightmem_server.slm.protocols import Embedder
 from lightmem_server.store.protocol import Change, Store, VectorRecord
 from lightmem_server.types import Kind, Memory, Partition, Tier, Turn
 
 ID_BYTES = 16
-
-EmbeddedTurn: TypeAlias = tuple[NDArray[np.float32], str]
-"""The vectors of one turn, (views, dim), and its window text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,40 +70,46 @@ class Writing:
         async with self._residents.writer(partition):
             await self._residents.refresh(partition)
             last_turns = {
-                session_id: await self._last_turn(partition, session_id)
+                session_id: await self._last_turns(partition, session_id)
                 for session_id in {batch.session_id for batch in batches}
             }
-            last_ids = {session_id: turn.id if turn else None for session_id, turn in last_turns.items()}
-            embedded = await self._embed(batches, last_turns)
-            for batch, views in zip(batches, embedded, strict=True):
-                change = self._to_change(batch, views, last_ids[batch.session_id])
+            last_ids = {session_id: turns[-1].id if turns else None for session_id, turns in last_turns.items()}
+            vectors = await self._embed(batches, last_turns)
+            for batch, batch_vectors in zip(batches, vectors, strict=True):
+                change = self._to_change(batch, batch_vectors, last_ids[batch.session_id])
                 result = await self._store.commit(change)
                 if not result.is_replay:
                     last_ids[batch.session_id] = change.puts[-1].id
                     await self._residents.refresh(partition)
                 yield WriteAck(batch.request_id, _split_ids(result.request_result), result.is_replay)
 
-    async def _last_turn(self, partition: Partition, session_id: str) -> Memory | None:
-        ring = await self._residents.session_ring(partition, session_id)
-        return (await self._store.get(partition, [uuid.UUID(bytes=ring[-1])]))[0] if ring else None
+    async def _last_turns(self, partition: Partition, session_id: str) -> list[Memory]:
+        """The last turns of a session, oldest first, as many as the views need."""
+        ring = (await self._residents.session_ring(partition, session_id))[-PRECEDING_TURNS:]
+        turns = await self._store.get(partition, [uuid.UUID(bytes=id_) for id_ in ring])
+        return [turn for turn in turns if turn is not None]
 
     async def _embed(
-        self, batches: Sequence[WriteBatch], last_turns: Mapping[str, Memory | None]
-    ) -> list[list[EmbeddedTurn]]:
-        """Both views of every turn, in one call so that the model runs full batches; grouped as the batches are."""
-        previous: dict[str, Turn | Memory | None] = dict(last_turns)
-        passages: list[str] = []
-        windows: list[str] = []
+        self, batches: Sequence[WriteBatch], last_turns: Mapping[str, Sequence[Memory]]
+    ) -> list[list[NDArray[np.float32]]]:
+        """Vectors (views, dim) of every turn, grouped as the batches are; equal texts are embedded once, in one call."""
+        preceding: dict[str, list[Said]] = {session_id: list(turns) for session_id, turns in last_turns.items()}
+        views: list[list[tuple[str, ...]]] = []
         for batch in batches:
+            said = preceding[batch.session_id]
+            views.append([])
             for turn in batch.turns:
-                passages.append(turn_passage(turn))
-                windows.append(window_passage(turn, previous[batch.session_id]))
-                previous[batch.session_id] = turn
-        vectors = await self._embedder.embed_passages([*passages, *windows])
-        embedded = iter(zip(np.stack(np.split(vectors, VIEWS), axis=1), windows, strict=True))
-        return [[next(embedded) for _ in batch.turns] for batch in batches]
+                views[-1].append(dense_views(turn, said[-PRECEDING_TURNS:]))
+                said.append(turn)
+        texts = list(dict.fromkeys(text for batch_views in views for turn_views in batch_views for text in turn_views))
+        vector_of = dict(zip(texts, await self._embedder.embed_passages(texts), strict=True))
+        return [
+            [np.stack([vector_of[text] for text in turn_views]) for turn_views in batch_views] for batch_views in views
+        ]
 
-    def _to_change(self, batch: WriteBatch, embedded: Sequence[EmbeddedTurn], last_id: uuid.UUID | None) -> Change:
+    def _to_change(
+        self, batch: WriteBatch, vectors: Sequence[NDArray[np.float32]], last_id: uuid.UUID | None
+    ) -> Change:
         received_at = self._clock.now()
         memories: list[Memory] = []
         for turn in batch.turns:
@@ -135,8 +136,7 @@ class Writing:
             partition=batch.partition,
             puts=memories,
             vectors=[
-                VectorRecord(memory.id, self._embedding, vectors, window_text)
-                for memory, (vectors, window_text) in zip(memories, embedded, strict=True)
+                VectorRecord(memory.id, self._embedding, views) for memory, views in zip(memories, vectors, strict=True)
             ],
             request_id=batch.request_id,
             request_digest=digest(batch) if batch.request_id else b"",

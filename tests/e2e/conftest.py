@@ -1,0 +1,32 @@
+"""One real server with the real models for the tests that leave it as they found it; others start their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lightmem_server.slm.models import list_models
+
+from lightmem_server.config import load
+from tests.server_process import ServerProcess
+
+
+@pytest.fixture(scope="session", autouse=True)
+def models() -> None:
+    """Skips, saying why, where the models have not been pulled."""
+    settings = load()
+    missing = [
+        state.name
+        for state in list_models(settings.models_dir)
+        if state.name in (settings.embedder, settings.selector) and state.state != "installed"
+    ]
+    if missing:
+        pytest.skip(f"models {', '.join(missing)} are not in {settings.models_dir}; run `make models`")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, models: None) -> Iterator[ServerProcess]:
+    """A server that all tests share: each writes under users of its own."""
+    with ServerProcess(Path(tmp_path_factory.mktemp("data"))) as process:
+        yield process

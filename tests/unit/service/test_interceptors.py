@@ -1,0 +1,60 @@
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from lightmem_server import errors
+from lightmem_server.errors import InvalidInputError, LightMemError, NotFoundError, OverloadedError, StoreVersionError
+from lightmem_server.service.interceptors import STATUS, Admission, details_of, status_of
+
+
+def test_every_error_class_has_a_status_of_its_own_or_of_a_parent() -> None:
+    classes = {c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, LightMemError)}
+    without = {c for c in classes - {LightMemError} if not STATUS.keys() & set(c.__mro__)}
+    assert without == set()
+
+
+def test_a_subclass_has_its_parents_status() -> None:
+    assert status_of(StoreVersionError("newer")) is grpc.StatusCode.UNAVAILABLE
+
+
+def decode(error: LightMemError) -> status_pb2.Status:
+    return status_pb2.Status.FromString(details_of(error, status_of(error)))
+
+
+def test_the_details_name_reason_and_field() -> None:
+    status = decode(InvalidInputError("turns[2].text", "is empty", reason="REQUIRED"))
+    info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    assert status.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    assert status.details[0].Unpack(info)
+    assert status.details[1].Unpack(bad)
+    assert (info.domain, info.reason) == ("lightmem", "REQUIRED")
+    assert [(v.field, v.description) for v in bad.field_violations] == [("turns[2].text", "is empty")]
+
+
+def test_an_overloaded_server_says_when_to_retry() -> None:
+    retry = error_details_pb2.RetryInfo()
+    assert decode(OverloadedError("full", retry_after_seconds=1.5)).details[1].Unpack(retry)
+    assert retry.retry_delay.ToMilliseconds() == 1500
+
+
+def test_what_is_not_there_and_what_is_not_yours_look_the_same() -> None:
+    assert decode(NotFoundError("no such memory")) == decode(NotFoundError("no such memory"))
+
+
+def test_requests_beyond_the_limit_are_refused_until_one_ends() -> None:
+    admission = Admission(max_requests=1, max_streams_per_key=1)
+    with admission.request(), pytest.raises(OverloadedError), admission.request():
+        pass
+    with admission.request():
+        pass
+
+
+def test_streams_are_counted_per_key() -> None:
+    admission = Admission(max_requests=1, max_streams_per_key=1)
+    with admission.stream("a"):
+        with admission.stream("b"):
+            pass
+        with pytest.raises(OverloadedError, match="open streams"), admission.stream("a"):
+            pass
+    with admission.stream("a"):
+        pass
