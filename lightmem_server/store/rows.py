@@ -27,6 +27,12 @@ MEMORY_SELECT_WIDTH = 14
 VECTOR_SELECT = "o.identity, v.views, v.dim, v.data"
 """Columns that follow in `to_stored_row`, of `LEFT JOIN vector v USING (memory_no) LEFT JOIN model o USING (model_no)`."""
 
+# A dictionary finds a member several times faster than the enum's constructor; loading a partition decodes all its rows.
+TIERS = {member.value: member for member in Tier}
+KINDS = {member.value: member for member in Kind}
+ROLES = {member.value: member for member in Role}
+STATES = {member.value: member for member in State}
+
 FLOAT32 = np.dtype("<f4")
 
 
@@ -68,15 +74,15 @@ def to_memory(row: tuple[Any, ...]) -> Memory:
     rest = json.loads(body)
     return Memory(
         id=uuid.UUID(bytes=id_),
-        tier=Tier(tier),
-        kind=Kind(kind),
+        tier=TIERS[tier],
+        kind=KINDS[kind],
         text=rest["text"],
         occurred_at=occurred_at,
         created_at=rest["created_at"],
         agent_id=agent_id,
         session_id=session_id,
         speaker=rest.get("speaker", ""),
-        role=Role(rest.get("role", Role.NONE)),
+        role=ROLES[rest.get("role", 0)],
         valid_from=valid_from,
         valid_to=valid_to,
         confidence=rest.get("confidence", 1.0),
@@ -86,7 +92,7 @@ def to_memory(row: tuple[Any, ...]) -> Memory:
         metadata=rest.get("metadata", NO_METADATA),
         is_pinned=rest.get("is_pinned", False),
         expires_at=rest.get("expires_at"),
-        state=State(state),
+        state=STATES[state],
         token_count=rest.get("token_count", 0),
         version=record_version,
         access_count=access_count or 0,

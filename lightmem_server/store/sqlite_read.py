@@ -18,6 +18,7 @@ from lightmem_server.store.sqlite_write import find_request as find_request_in
 from lightmem_server.types import SHARED_USER, Kind, Memory, MemoryFilter, Partition, State, Tier
 
 FROM_MEMORY = "FROM memory m LEFT JOIN access a USING (memory_no)"
+FROM_STORED = f"{FROM_MEMORY} LEFT JOIN vector v USING (memory_no) LEFT JOIN model o USING (model_no)"
 
 
 @contextmanager
@@ -122,25 +123,16 @@ def changes_since(connection: apsw.Connection, partition: Partition, version: in
         partition_id, current, purge_floor = found
         # A replica ahead of the store has seen what a restored backup has not.
         is_full = version is None or version < purge_floor or version > current
-        since = 0 if is_full else version
-        rows = connection.execute(
-            f"""SELECT m.order_no, {MEMORY_SELECT}, {VECTOR_SELECT} {FROM_MEMORY}
-            LEFT JOIN vector v USING (memory_no) LEFT JOIN model o USING (model_no)
-            WHERE m.partition_id = ? AND m.changed_version > ? ORDER BY m.order_no""",
-            (partition_id, since),
-        ).fetchall()
-        removed: list[Any] = []
-        if not is_full:
-            removed = connection.execute(
-                "SELECT id FROM tombstone WHERE partition_id = ? AND deleted_version > ? ORDER BY deleted_version",
-                (partition_id, since),
-            ).fetchall()
-    return Changes(
-        version=current,
-        is_full=is_full,
-        rows=[to_stored_row(row) for row in rows],
-        removed_ids=[uuid.UUID(bytes=id_) for (id_,) in removed],
-    )
+        columns = f"SELECT m.order_no, {MEMORY_SELECT}, {VECTOR_SELECT} {FROM_STORED} WHERE m.partition_id = ?"
+        if is_full:
+            # Without a condition on changed_version the rows come in the order of an index and need no sorting.
+            cursor = connection.execute(f"{columns} ORDER BY m.order_no", (partition_id,))
+            return Changes(current, is_full=True, rows=[to_stored_row(row) for row in cursor], removed_ids=())
+        since = (partition_id, version)
+        cursor = connection.execute(f"{columns} AND m.changed_version > ? ORDER BY m.order_no", since)
+        rows = [to_stored_row(row) for row in cursor]
+        cursor = connection.execute("SELECT id FROM tombstone WHERE partition_id = ? AND deleted_version > ?", since)
+        return Changes(current, is_full=False, rows=rows, removed_ids=[uuid.UUID(bytes=row[0]) for row in cursor])
 
 
 def stats(connection: apsw.Connection, namespace: str, user_id: str | None) -> Stats:
