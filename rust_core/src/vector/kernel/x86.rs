@@ -42,7 +42,7 @@ pub(super) unsafe fn dot_rows_avx512(query: &[Line<i8>], rows: &[Line<u8>], out:
         // SAFETY: `tile` is four i32, 16 bytes; the store needs no alignment.
         #[allow(clippy::cast_ptr_alignment)]
         unsafe {
-            _mm_storeu_si128(tile.as_mut_ptr().cast::<__m128i>(), sum_each(a, b, c, d))
+            _mm_storeu_si128(tile.as_mut_ptr().cast::<__m128i>(), sum_each(a, b, c, d));
         };
     }
     for (sum, row) in rest.iter_mut().zip(single.chunks_exact(lines)) {
