@@ -84,7 +84,7 @@ class Editing:
 
     async def _read_followers(self, partition: Partition, memory: Memory) -> list[tuple[Memory, list[Memory]]]:
         """The turns whose views hold this one's text, as they will be without it, each with what will precede it."""
-        before = await read_preceding(self._store, partition, memory)
+        before = (await read_preceding(self._store, partition, [memory]))[memory.id]
         followers: list[tuple[Memory, list[Memory]]] = []
         waiting = [(follower, before) for follower in await self._store.find_followers(partition, memory.id)]
         for _ in range(PRECEDING_TURNS):

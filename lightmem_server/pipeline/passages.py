@@ -57,14 +57,10 @@ def lexical_views(turn: Said, preceding: Sequence[Said]) -> tuple[str, ...]:
     )
 
 
-def judged_turn(turn: Said) -> str:
-    """What the Selector reads of a turn alone."""
-    return turn_passage(turn)
-
-
-def judged_window(turn: Said, previous: Said) -> str:
-    """What the Selector reads of a turn in its context."""
-    return _join(_end(previous), turn_passage(turn))
+def judged_passage(turn: Said, preceding: Sequence[Said]) -> str:
+    """What the Selector reads: the turn with the question that it may answer. One such reading was worth as much as the
+    turn alone and the turn in its window read apart, at half the tokens."""
+    return _join(_last_question(preceding), turn_passage(turn))
 
 
 def _last_question(preceding: Sequence[Said]) -> str:

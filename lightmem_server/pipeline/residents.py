@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import uuid
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import ParamSpec, TypeVar
 
 import numpy as np
@@ -114,38 +115,33 @@ class Residents:
         )
 
     async def _read_texts(self, partition: Partition, memories: Sequence[Memory]) -> list[tuple[str, ...]]:
-        """What BM25 indexes of each record; the turns before it are among the records, or read from the store."""
-        known = {memory.id: memory for memory in memories}
-        for _ in range(PRECEDING_TURNS):
-            missing = [
-                m.previous_id for m in known.values() if m.previous_id is not None and m.previous_id not in known
-            ]
-            for start in range(0, len(missing), MAX_GET):
-                found = await self._store.get(partition, missing[start : start + MAX_GET])
-                known |= {memory.id: memory for memory in found if memory is not None}
-        return [lexical_views(memory, _preceding(memory, known)) for memory in memories]
+        """What BM25 indexes of each record."""
+        preceding = await read_preceding(self._store, partition, memories)
+        return [lexical_views(memory, preceding[memory.id]) for memory in memories]
 
 
-async def read_preceding(store: Store, partition: Partition, memory: Memory) -> list[Memory]:
-    """The turns before a turn in its session, oldest first, as many as its views need."""
-    preceding: list[Memory] = []
-    while memory.previous_id is not None and len(preceding) < PRECEDING_TURNS:
-        (previous,) = await store.get(partition, [memory.previous_id])
-        if previous is None:
-            break
-        preceding.insert(0, previous)
-        memory = previous
-    return preceding
+async def read_preceding(
+    store: Store, partition: Partition, memories: Sequence[Memory]
+) -> dict[uuid.UUID, list[Memory]]:
+    """The turns before each of these in its session, oldest first, as many as its views need.
 
-
-def _preceding(memory: Memory, known: Mapping[uuid.UUID, Memory]) -> list[Memory]:
-    preceding: list[Memory] = []
-    while memory.previous_id is not None and len(preceding) < PRECEDING_TURNS:
-        previous = known.get(memory.previous_id)
-        if previous is None:
-            break
-        preceding.insert(0, previous)
-        memory = previous
+    They are looked for among the records themselves, then in the store, in one read for each step back.
+    """
+    known = {memory.id: memory for memory in memories}
+    last = list(memories)
+    preceding: dict[uuid.UUID, list[Memory]] = {memory.id: [] for memory in memories}
+    for _ in range(PRECEDING_TURNS):
+        missing = list({m.previous_id for m in last if m.previous_id is not None and m.previous_id not in known})
+        for start in range(0, len(missing), MAX_GET):
+            found = await store.get(partition, missing[start : start + MAX_GET])
+            known |= {memory.id: memory for memory in found if memory is not None}
+        for i, (memory, turn) in enumerate(zip(memories, last, strict=True)):
+            previous = known.get(turn.previous_id) if turn.previous_id is not None else None
+            if previous is not None:
+                preceding[memory.id].insert(0, previous)
+                last[i] = previous
+            else:
+                last[i] = replace(turn, previous_id=None)
     return preceding
 
 

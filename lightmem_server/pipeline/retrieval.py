@@ -70,9 +70,8 @@ class Candidate:
     coarse_score: float
     source_ranks: Mapping[str, int]
     memory: Memory | None = None
-    previous: Memory | None = None
-    turn_logit: float | None = None
-    window_logit: float | None = None
+    preceding: Sequence[Memory] = ()
+    logit: float | None = None
     relevance: float | None = None
     score: float = 0.0
     token_count: int = 0

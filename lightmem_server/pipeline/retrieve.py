@@ -11,7 +11,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,9 +21,9 @@ from lightmem_server.core import ALWAYS, NEVER, SearchFilter, SearchPlan
 from lightmem_server.errors import InvalidInputError
 from lightmem_server.pipeline.clock import Clock
 from lightmem_server.pipeline.pack import pack
-from lightmem_server.pipeline.passages import judged_turn, judged_window
-from lightmem_server.pipeline.rank import RankWeights, drop_duplicates, rank
-from lightmem_server.pipeline.residents import Residents
+from lightmem_server.pipeline.passages import judged_passage
+from lightmem_server.pipeline.rank import drop_duplicates, rank
+from lightmem_server.pipeline.residents import Residents, read_preceding
 from lightmem_server.pipeline.retrieval import (
     Candidate,
     Coarse,
@@ -37,6 +38,7 @@ from lightmem_server.pipeline.retrieval import (
 )
 from lightmem_server.slm.controller import Plan, make_plan
 from lightmem_server.slm.protocols import Embedder, Selector, TokenCounter
+from lightmem_server.slm.time_window import MICROSECOND
 from lightmem_server.store.protocol import Store
 from lightmem_server.types import Memory, MemoryFilter, Partition
 
@@ -49,22 +51,24 @@ class Tuning:
     """The constants of retrieval, each in one place. tests/bench/quality.py says what a change does.
 
     Attributes:
-        dense_weights, lexical_weights: Weight of each passage view's list in the fusion: (turn, window).
-        rrf_k: Damping of reciprocal rank fusion.
+        dense_weights, lexical_weights: Weight of each passage view's list in the fusion (passages.VIEW_NAMES). Each
+            list's best counts 1 before its weight.
         list_depth: Entries of each list that are fused.
-        window_boost: What a memory inside the query's time window gains, in units of a first place in one list.
-        window_judged: How many of the best candidates the Selector also reads in their context.
-        rank: The final blend.
+        time_boost: What a memory gains that was said inside the query's time window, or soon after it.
+        time_boost_after: How long after the window something still counts: people tell what happened last week.
+        judged_fast, judged_full: How many of the best candidates the Selector reads in each mode.
+        logit_weight: Of the Selector's logit beside the coarse score.
         answer_reserve_seconds: Kept free before the deadline for ranking, packing and sending.
     """
 
-    dense_weights: tuple[float, float] = (1.0, 1.0)
-    lexical_weights: tuple[float, float] = (1.0, 1.0)
-    rrf_k: float = 60.0
+    dense_weights: tuple[float, ...] = (0.5, 0.5, 0.5)
+    lexical_weights: tuple[float, ...] = (0.0, 1.0, 1.0)
     list_depth: int = 100
-    window_boost: float = 0.5
-    window_judged: int = 12
-    rank: RankWeights = field(default_factory=lambda: RankWeights(turn=1.0, window=0.5, coarse=1.0))
+    time_boost: float = 0.5
+    time_boost_after: timedelta = timedelta(days=7)
+    judged_fast: int = 8
+    judged_full: int = 16
+    logit_weight: float = 0.2
     answer_reserve_seconds: float = 0.004
 
 
@@ -139,9 +143,9 @@ class Retrieving:
             yield Coarse([candidate for candidate in candidates if candidate.drop_reason is None])
         with times.stage("select") as stage:
             is_cut = await self._select(query, plan, candidates)
-            stage.item_count = sum(candidate.turn_logit is not None for candidate in candidates)
+            stage.item_count = sum(candidate.logit is not None for candidate in candidates)
         with times.stage("pack") as stage:
-            ranked = rank(candidates, self._tuning.rank)
+            ranked = rank(candidates, self._tuning.logit_weight)
             selected = _choose(query, ranked, counter)
             stage.item_count = len(selected.candidates)
         yield selected
@@ -184,11 +188,10 @@ class Retrieving:
             list_depth=max(tuning.list_depth, query.budget.max_candidates),
             max_candidates=query.budget.max_candidates,
             now=self._clock.now(),
-            rrf_k=tuning.rrf_k,
             filter=_to_search_filter(query.filter),
-            boost=tuning.window_boost if window is not None else 0.0,
+            boost=tuning.time_boost if window is not None else 0.0,
             boost_from=window.start if window is not None else ALWAYS,
-            boost_to=window.end if window is not None else ALWAYS,
+            boost_to=window.end + tuning.time_boost_after // MICROSECOND if window is not None else ALWAYS,
             deadline_micros=max(1, int(left * 1e6)),
         )
 
@@ -199,10 +202,10 @@ class Retrieving:
             candidate.memory = memory
             if memory is None:
                 candidate.drop_reason = DropReason.GONE
-        followers = [c for c in candidates if c.memory is not None and c.memory.previous_id is not None]
-        before = await self._store.get(partition, [c.memory.previous_id for c in followers])  # type: ignore[union-attr,misc]
-        for candidate, previous in zip(followers, before, strict=True):
-            candidate.previous = previous
+        found = [memory for memory in memories if memory is not None]
+        preceding = await read_preceding(self._store, partition, found)
+        for candidate in candidates:
+            candidate.preceding = preceding.get(candidate.memory_id, ())
 
     async def _select(self, query: RetrieveQuery, plan: Plan, candidates: Sequence[Candidate]) -> bool:
         """Let the Selector judge, best coarse first, until done or at the deadline; True when it was cut."""
@@ -210,18 +213,12 @@ class Retrieving:
         if query.selector_mode is SelectorMode.OFF or not alive:
             return False
         deadline = query.arrived_at + query.budget.deadline_seconds - self._tuning.answer_reserve_seconds
-        passages = [judged_turn(candidate.memory) for candidate in alive if candidate.memory is not None]
+        is_fast = query.selector_mode is SelectorMode.FAST
+        judged = alive[: self._tuning.judged_fast if is_fast else self._tuning.judged_full]
+        passages = [judged_passage(c.memory, c.preceding) for c in judged if c.memory is not None]
         logits = await self._selector.judge(plan.judged, passages, deadline=deadline)
-        for candidate, logit in zip(alive, logits, strict=True):
-            candidate.turn_logit = logit
-        is_cut = any(logit is None for logit in logits)
-        if query.selector_mode is SelectorMode.FAST or is_cut:
-            return is_cut
-        best = [c for c in rank(alive, self._tuning.rank) if c.previous is not None][: self._tuning.window_judged]
-        passages = [judged_window(c.memory, c.previous) for c in best if c.memory is not None and c.previous is not None]
-        logits = await self._selector.judge(plan.judged, passages, deadline=deadline)
-        for candidate, logit in zip(best, logits, strict=True):
-            candidate.window_logit = logit
+        for candidate, logit in zip(judged, logits, strict=True):
+            candidate.logit = logit
         return any(logit is None for logit in logits)
 
 

@@ -129,8 +129,8 @@ def _from_traced(candidate: Candidate, final_rank: int) -> pb.RetrievalTrace.Can
         source_ranks=[
             pb.RetrievalTrace.SourceRank(source=source, rank=rank) for source, rank in candidate.source_ranks.items()
         ],
-        turn_logit=candidate.turn_logit,
-        window_logit=candidate.window_logit,
+        logit=candidate.logit,
+        final_score=candidate.score,
         final_rank=final_rank,
         drop_reason=pb.DropReason.ValueType(candidate.drop_reason or 0),
     )

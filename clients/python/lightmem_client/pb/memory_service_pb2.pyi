@@ -42,9 +42,9 @@ class _SelectorModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Selector
     SELECTOR_MODE_OFF: _SelectorMode.ValueType  # 1
     """No re-ranking: coarse order."""
     SELECTOR_MODE_FAST: _SelectorMode.ValueType  # 2
-    """Judges the turn alone."""
+    """Judges the few best coarse candidates."""
     SELECTOR_MODE_FULL: _SelectorMode.ValueType  # 3
-    """Judges the turn, then the turn in its context, while the deadline allows."""
+    """Judges twice as many, while the deadline allows."""
 
 class SelectorMode(_SelectorMode, metaclass=_SelectorModeEnumTypeWrapper):
     """How much the Selector may do."""
@@ -54,9 +54,9 @@ SELECTOR_MODE_UNSPECIFIED: SelectorMode.ValueType  # 0
 SELECTOR_MODE_OFF: SelectorMode.ValueType  # 1
 """No re-ranking: coarse order."""
 SELECTOR_MODE_FAST: SelectorMode.ValueType  # 2
-"""Judges the turn alone."""
+"""Judges the few best coarse candidates."""
 SELECTOR_MODE_FULL: SelectorMode.ValueType  # 3
-"""Judges the turn, then the turn in its context, while the deadline allows."""
+"""Judges twice as many, while the deadline allows."""
 Global___SelectorMode: _TypeAlias = SelectorMode  # noqa: Y015
 
 class _DropReason:
@@ -563,8 +563,8 @@ class RetrievalTrace(_message.Message):
         COARSE_RANK_FIELD_NUMBER: _builtins.int
         COARSE_SCORE_FIELD_NUMBER: _builtins.int
         SOURCE_RANKS_FIELD_NUMBER: _builtins.int
-        TURN_LOGIT_FIELD_NUMBER: _builtins.int
-        WINDOW_LOGIT_FIELD_NUMBER: _builtins.int
+        LOGIT_FIELD_NUMBER: _builtins.int
+        FINAL_SCORE_FIELD_NUMBER: _builtins.int
         FINAL_RANK_FIELD_NUMBER: _builtins.int
         DROP_REASON_FIELD_NUMBER: _builtins.int
         memory_id: _builtins.str
@@ -573,10 +573,10 @@ class RetrievalTrace(_message.Message):
         """Its place after the coarse stage, from 1."""
         coarse_score: _builtins.float
         """The fused score of the coarse stage."""
-        turn_logit: _builtins.float
-        """The Selector's raw output for the turn alone. Unset: not judged."""
-        window_logit: _builtins.float
-        """The same for the turn in its context. Unset: not judged."""
+        logit: _builtins.float
+        """The Selector's raw output. Unset: not judged."""
+        final_score: _builtins.float
+        """What the final order goes by."""
         final_rank: _builtins.int
         """Its place in the final order, from 1, dropped candidates included."""
         drop_reason: Global___DropReason.ValueType
@@ -592,23 +592,18 @@ class RetrievalTrace(_message.Message):
             coarse_rank: _builtins.int | None = ...,
             coarse_score: _builtins.float | None = ...,
             source_ranks: _abc.Iterable[Global___RetrievalTrace.SourceRank] | None = ...,
-            turn_logit: _builtins.float | None = ...,
-            window_logit: _builtins.float | None = ...,
+            logit: _builtins.float | None = ...,
+            final_score: _builtins.float | None = ...,
             final_rank: _builtins.int | None = ...,
             drop_reason: Global___DropReason.ValueType | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["_turn_logit", b"_turn_logit", "_window_logit", b"_window_logit", "turn_logit", b"turn_logit", "window_logit", b"window_logit"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_logit", b"_logit", "logit", b"logit"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["_turn_logit", b"_turn_logit", "_window_logit", b"_window_logit", "coarse_rank", b"coarse_rank", "coarse_score", b"coarse_score", "drop_reason", b"drop_reason", "final_rank", b"final_rank", "memory_id", b"memory_id", "source_ranks", b"source_ranks", "turn_logit", b"turn_logit", "window_logit", b"window_logit"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_logit", b"_logit", "coarse_rank", b"coarse_rank", "coarse_score", b"coarse_score", "drop_reason", b"drop_reason", "final_rank", b"final_rank", "final_score", b"final_score", "logit", b"logit", "memory_id", b"memory_id", "source_ranks", b"source_ranks"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        _WhichOneofReturnType__turn_logit: _TypeAlias = _typing.Literal["turn_logit"]  # noqa: Y015
-        _WhichOneofArgType__turn_logit: _TypeAlias = _typing.Literal["_turn_logit", b"_turn_logit"]  # noqa: Y015
-        _WhichOneofReturnType__window_logit: _TypeAlias = _typing.Literal["window_logit"]  # noqa: Y015
-        _WhichOneofArgType__window_logit: _TypeAlias = _typing.Literal["_window_logit", b"_window_logit"]  # noqa: Y015
-        @_typing.overload
-        def WhichOneof(self, oneof_group: _WhichOneofArgType__turn_logit) -> _WhichOneofReturnType__turn_logit | None: ...
-        @_typing.overload
-        def WhichOneof(self, oneof_group: _WhichOneofArgType__window_logit) -> _WhichOneofReturnType__window_logit | None: ...
+        _WhichOneofReturnType__logit: _TypeAlias = _typing.Literal["logit"]  # noqa: Y015
+        _WhichOneofArgType__logit: _TypeAlias = _typing.Literal["_logit", b"_logit"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__logit) -> _WhichOneofReturnType__logit | None: ...
 
     PLAN_FIELD_NUMBER: _builtins.int
     STAGES_FIELD_NUMBER: _builtins.int

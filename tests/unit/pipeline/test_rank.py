@@ -1,0 +1,42 @@
+import uuid
+
+from lightmem_server.pipeline.rank import drop_duplicates, rank
+from lightmem_server.pipeline.retrieval import Candidate, DropReason
+from lightmem_server.types import Kind, Memory, Tier
+
+
+def candidate(coarse_rank: int, coarse_score: float, logit: float | None = None, text: str = "", speaker: str = "") -> Candidate:
+    memory = Memory(uuid.uuid4(), Tier.MTM, Kind.TURN, text or str(coarse_rank), 0, 0, speaker=speaker)
+    return Candidate(memory.id, coarse_rank, coarse_score, {}, memory=memory, logit=logit)
+
+
+def test_the_selector_can_lift_a_candidate_over_a_better_coarse_one() -> None:
+    ranked = rank([candidate(1, 2.0, -5.0), candidate(2, 1.5, 5.0)], logit_weight=0.2)
+    assert [c.coarse_rank for c in ranked] == [2, 1]
+    assert [round(c.score, 6) for c in ranked] == [2.5, 1.0]
+
+
+def test_what_was_not_judged_keeps_its_coarse_order_behind_what_was() -> None:
+    ranked = rank([candidate(1, 3.0), candidate(2, 2.0), candidate(3, 0.1, -9.0)], logit_weight=0.2)
+    assert [c.coarse_rank for c in ranked] == [3, 1, 2]
+    assert [c.relevance is None for c in ranked] == [False, True, True]
+
+
+def test_relevance_is_between_zero_and_one_for_any_logit() -> None:
+    ranked = rank([candidate(1, 1.0, 1e9), candidate(2, 1.0, 0.0), candidate(3, 1.0, -1e9)], logit_weight=0.2)
+    first, second, third = (c.relevance or 0.0 for c in ranked)
+    assert 1 >= first > second == 0.5 > third >= 0
+
+
+def test_equal_scores_keep_the_coarse_order() -> None:
+    assert [c.coarse_rank for c in rank([candidate(2, 1.0, 1.0), candidate(1, 1.0, 1.0)], 0.2)] == [1, 2]
+
+
+def test_the_same_words_of_the_same_speaker_come_once() -> None:
+    ranked = [
+        candidate(1, 1.0, text="I like tea.", speaker="Ana"),
+        candidate(2, 0.9, text="i  like TEA.", speaker="Ana"),
+        candidate(3, 0.8, text="I like tea.", speaker="Ben"),
+    ]
+    drop_duplicates(ranked)
+    assert [c.drop_reason for c in ranked] == [None, DropReason.DUPLICATE, None]
