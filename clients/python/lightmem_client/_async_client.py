@@ -19,6 +19,7 @@ from lightmem_client._async_writer import AsyncWriter
 from lightmem_client._codec_calls import fold, to_part, to_retrieve_request, to_write_request, to_write_result
 from lightmem_client._connection import CHANNEL_OPTIONS, Connection, Tls, credentials, find_target
 from lightmem_client._filters import Expression, MemoryFilter
+from lightmem_client._first_status import typed_stream_errors
 from lightmem_client._retry import Deadline, RetryPolicy, retry_arguments
 from lightmem_client._status import typed_errors
 from lightmem_client._types import Memory, Turn
@@ -107,6 +108,7 @@ class AsyncClient:
                 call = self._memory_stub().Write(
                     iter((request,)), timeout=deadline.remaining_seconds(), metadata=self._connection.metadata()
                 )
+            with typed_stream_errors(call):
                 responses = [to_write_result(response) async for response in call]
             if len(responses) != 1:
                 raise InternalError(f"one request got {len(responses)} answers", reason="INCOMPLETE_ANSWER")

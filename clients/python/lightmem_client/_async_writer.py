@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from lightmem_client._codec_calls import to_write_request, to_write_result
+from lightmem_client._first_status import typed_stream_errors
 from lightmem_client._results import WriteResult
 from lightmem_client._retry import Deadline, RetryPolicy, is_transient
 from lightmem_client._status import typed_errors
@@ -189,9 +190,10 @@ class AsyncWriter:
 
     async def _converse(self, stream: _Stream) -> None:
         """One stream, to its end. Raises LightMemError when it broke off with requests unanswered."""
-        call = self._open_stream(self._unsent_requests(stream))
+        with typed_errors():
+            call = self._open_stream(self._unsent_requests(stream))
         try:
-            with typed_errors():
+            with typed_stream_errors(call):
                 async for response in call:
                     async with self._changed:
                         pending = self._window.acknowledge(response.request_id)

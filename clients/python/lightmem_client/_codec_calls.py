@@ -159,8 +159,8 @@ def _to_candidate(value: pb.RetrievalTrace.Candidate) -> results.TraceCandidate:
         coarse_rank=value.coarse_rank,
         coarse_score=value.coarse_score,
         source_ranks={item.source: item.rank for item in value.source_ranks},
-        turn_logit=value.turn_logit if value.HasField("turn_logit") else None,
-        window_logit=value.window_logit if value.HasField("window_logit") else None,
+        logit=value.logit if value.HasField("logit") else None,
+        final_score=value.final_score,
         final_rank=value.final_rank,
         drop_reason=to_enum(results.DropReason, value.drop_reason),
     )

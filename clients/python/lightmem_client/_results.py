@@ -153,8 +153,8 @@ class TraceCandidate:
     coarse_rank: int
     coarse_score: float
     source_ranks: Mapping[str, int]
-    turn_logit: float | None
-    window_logit: float | None
+    logit: float | None
+    final_score: float
     final_rank: int
     drop_reason: DropReason
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-
 from clients.python.tests.peer import KEY, Peer
+
 from lightmem_client import Client, RetryPolicy
 
 FAST = RetryPolicy(max_attempts=4, initial_seconds=0.01, max_seconds=0.05)

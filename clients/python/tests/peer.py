@@ -1,3 +1,4 @@
+# ruff: noqa: N802  # methods have their names from the proto
 """A peer for the client's tests: a small server that speaks the protocol over real gRPC, and fails on request.
 
 It keeps what it is given in memory, finds by shared words, and remembers request_ids. No part of LightMem is in it.
@@ -54,6 +55,7 @@ class Peer(memory_service_pb2_grpc.MemoryServiceServicer, admin_service_pb2_grpc
     port: int = 0
 
     def __post_init__(self) -> None:
+        self.arrived = threading.Event()
         self.health = health.HealthServicer()
         self.written: dict[tuple[str, str], tuple[bytes, list[str]]] = {}
         self._server: grpc.Server | None = None
@@ -108,7 +110,7 @@ class Peer(memory_service_pb2_grpc.MemoryServiceServicer, admin_service_pb2_grpc
     def Write(self, request_iterator: Iterator[pb.WriteRequest], context: Any) -> Iterator[pb.WriteResponse]:
         failure = self._begin("Write", context)
         for request in request_iterator:
-            self.calls["WriteRequest"] += 1
+            self.arrived.set()
             if self.holds_writes is not None:
                 self.holds_writes.wait()
             yield self._write(request, context)
@@ -184,7 +186,7 @@ class Peer(memory_service_pb2_grpc.MemoryServiceServicer, admin_service_pb2_grpc
             trace.stages.add(name=name, item_count=len(hits)).elapsed.FromMilliseconds(i + 1)
         for i, hit in enumerate(hits):
             candidate = trace.candidates.add(
-                memory_id=hit.memory.id, coarse_rank=i + 1, coarse_score=hit.score, turn_logit=0.5, final_rank=i + 1
+                memory_id=hit.memory.id, coarse_rank=i + 1, coarse_score=hit.score, logit=0.5, final_rank=i + 1
             )
             candidate.source_ranks.add(source="lexical_turn", rank=i + 1)
         trace.elapsed.FromMilliseconds(7)
@@ -226,7 +228,8 @@ class Peer(memory_service_pb2_grpc.MemoryServiceServicer, admin_service_pb2_grpc
 
     def DeleteMemory(self, request: pb.DeleteMemoryRequest, context: Any) -> pb.DeleteMemoryResponse:
         failure = self._begin("DeleteMemory", context, request)
-        self.memories[request.scope.user_id].remove(self._find(request.scope.user_id, request.memory_id, context))
+        memory = self._find(request.scope.user_id, request.memory_id, context)
+        self.memories[request.scope.user_id].remove(memory)
         if failure is not None:
             abort(context, failure)
         return pb.DeleteMemoryResponse()

@@ -1,0 +1,368 @@
+"""Both clients against the peer: each test runs with the synchronous one and, through a thin shim, the asynchronous one."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import grpc
+import pytest
+from clients.python.tests.conftest import FAST
+from clients.python.tests.peer import KEY, Failure, Peer
+
+from lightmem_client import (
+    AbortedError,
+    AlreadyExistsError,
+    AsyncClient,
+    CancelledError,
+    Client,
+    CoarsePart,
+    ContextPart,
+    DeadlineExceededError,
+    InvalidArgumentError,
+    MemoriesPart,
+    Meta,
+    NotFoundError,
+    OverloadedError,
+    RetrievalTrace,
+    Role,
+    SelectorMode,
+    Tier,
+    Turn,
+    UnauthenticatedError,
+    UnavailableError,
+)
+
+UNAVAILABLE = Failure(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE")
+LOST = Failure(grpc.StatusCode.UNAVAILABLE, is_late=True)
+MOMENT = datetime(2024, 5, 8, 13, 56, tzinfo=UTC)
+
+
+class Blocking:
+    """An AsyncClient with its calls awaited, so that one test serves both."""
+
+    def __init__(self, client: AsyncClient, runner: asyncio.Runner) -> None:
+        self._client = client
+        self._runner = runner
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            async def run() -> Any:
+                result = method(*args, **kwargs)
+                return [item async for item in result] if inspect.isasyncgen(result) else await result
+
+            return self._runner.run(run())
+
+        return call
+
+
+@pytest.fixture(params=["sync", "async"])
+def make_client(request: pytest.FixtureRequest) -> Iterator[Any]:
+    with asyncio.Runner() as runner:
+        opened: list[Any] = []
+
+        def make(target: str, **options: Any) -> Any:
+            arguments = {"api_key": KEY, "user_id": "ann", "timeout_seconds": 10, "retry": FAST} | options
+            made = (
+                Client(target, **arguments)
+                if request.param == "sync"
+                else Blocking(AsyncClient(target, **arguments), runner)
+            )
+            opened.append(made)
+            return made
+
+        yield make
+        for made in opened:
+            made.close()
+
+
+@pytest.fixture
+def any_client(make_client: Any, peer: Peer) -> Any:
+    return make_client(peer.target)
+
+
+def test_what_was_written_is_found(any_client: Any) -> None:
+    turns = [Turn("I moved to Rome", speaker="Ann", occurred_at=MOMENT, metadata={"city": "Rome"}), "Nice weather"]
+    written = any_client.write(turns, session_id="s1")
+    assert len(written.memory_ids) == 2
+    assert written.request_id
+    assert not written.is_replay
+    found = any_client.retrieve("moved to where", session_id="s1", max_memories=1)
+    assert [hit.memory.id for hit in found.memories] == [written.memory_ids[0]]
+    memory = found.memories[0].memory
+    assert (memory.text, memory.speaker, memory.occurred_at) == ("I moved to Rome", "Ann", MOMENT)
+    assert (memory.tier, memory.role, dict(memory.metadata)) == (Tier.MTM, Role.USER, {"city": "Rome"})
+    assert [turn.text for turn in found.context] == ["I moved to Rome", "Nice weather"]
+    assert found.coarse == ()
+    assert found.packed_context == "Ann: I moved to Rome"
+    assert [stage.name for stage in found.trace.stages] == ["embed", "coarse", "select"]
+    assert found.trace.candidates[0].source_ranks == {"lexical_turn": 1}
+    assert found.trace.plan.selector_mode is SelectorMode.FULL
+    assert found.trace.elapsed_seconds == 0.007
+
+
+def test_parts_come_in_order(any_client: Any) -> None:
+    any_client.write("hello there")
+    parts = list(any_client.retrieve_stream("hello", include_coarse=True))
+    assert [type(part) for part in parts] == [ContextPart, CoarsePart, MemoriesPart, RetrievalTrace]
+
+
+def test_get_list_update_delete(any_client: Any) -> None:
+    ids = [any_client.write(f"turn {number}").memory_ids[0] for number in range(5)]
+    assert any_client.get(ids[0]).text == "turn 0"
+    assert [memory.id for memory in any_client.list(page_size=2)] == ids[::-1]
+    changed = any_client.update(ids[1], metadata={"k": 1}, is_pinned=True, expected_version=1)
+    assert (dict(changed.metadata), changed.is_pinned, changed.version) == ({"k": 1}, True, 2)
+    with pytest.raises(AbortedError) as caught:
+        any_client.update(ids[1], is_pinned=False, expected_version=1)
+    assert caught.value.reason == "VERSION_MISMATCH"
+    any_client.delete(ids[0])
+    with pytest.raises(NotFoundError):
+        any_client.get(ids[0])
+    with pytest.raises(NotFoundError):
+        any_client.delete(ids[0])
+
+
+def test_context_is_the_session_in_order(any_client: Any) -> None:
+    any_client.write(["a", "b", "c"], session_id="s1")
+    any_client.write("d", session_id="s2")
+    assert [turn.text for turn in any_client.get_context("s1", max_turns=2)] == ["b", "c"]
+
+
+def test_users_are_named_by_the_call_or_the_client(any_client: Any, peer: Peer) -> None:
+    any_client.write("for ann")
+    any_client.write("for bob", user_id="bob")
+    assert (peer.texts("ann"), peer.texts("bob")) == (["for ann"], ["for bob"])
+
+
+def test_no_user_is_refused_before_anything_is_sent(make_client: Any, peer: Peer) -> None:
+    nobody = make_client(peer.target, user_id="")
+    with pytest.raises(InvalidArgumentError) as caught:
+        nobody.write("x")
+    assert caught.value.field == "scope.user_id"
+    assert peer.calls["Write"] == 0
+
+
+def test_stats_and_keys(any_client: Any, peer: Peer) -> None:
+    any_client.write("x")
+    stats = any_client.stats()
+    assert (stats.user_count, stats.counts[0].active_count, stats.uptime_seconds) == (1, 1, 90.0)
+    assert peer.requests["GetStats"].user_id == ""  # the client's own user doesn't narrow it
+    created = any_client.create_key(label="app", user_ids=["ann"])
+    assert created.secret.startswith("lm_")
+    assert created.secret not in repr(created)
+    assert [key.label for key in any_client.list_keys()] == ["app"]
+    assert any_client.revoke_key(created.key.key_id).revoked_at is not None
+
+
+def test_errors_carry_what_the_server_said(any_client: Any) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        any_client.write(["fine", " "])
+    assert (caught.value.field, caught.value.reason) == ("turns[1].text", "REQUIRED")
+
+
+def test_request_id_makes_a_second_write_a_replay(any_client: Any, peer: Peer) -> None:
+    first = any_client.write("x", request_id="r1")
+    again = any_client.write("x", request_id="r1")
+    assert again.is_replay
+    assert again.memory_ids == first.memory_ids
+    with pytest.raises(AlreadyExistsError):
+        any_client.write("y", request_id="r1")
+    assert peer.texts("ann") == ["x"]
+
+
+async def test_status_is_the_servers_even_when_it_ends_the_stream_early(peer: Peer) -> None:
+    async with AsyncClient(peer.target, api_key="lm_wrong", user_id="ann") as client:
+        for _ in range(50):  # grpc.aio alone would give INTERNAL in some of them
+            with pytest.raises(UnauthenticatedError):
+                await client.write("x")
+            writer = client.open_writer()
+            pending = [await writer.send("x") for _ in range(4)]
+            with pytest.raises(UnauthenticatedError):
+                await pending[0]
+
+
+def test_wrong_key_is_unauthenticated(make_client: Any, peer: Peer) -> None:
+    with pytest.raises(UnauthenticatedError) as caught:
+        make_client(peer.target, api_key="lm_wrong").get("x")
+    assert caught.value.reason == "KEY_INVALID"
+    assert peer.calls["GetMemory"] == 1  # a wrong key stays wrong
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.write("hello"),
+        lambda client: client.retrieve("hello"),
+        lambda client: list(client.retrieve_stream("hello")),
+        lambda client: list(client.list()),
+        lambda client: client.get_context("s"),
+        lambda client: client.stats(),
+        lambda client: list(client.list_keys()),
+    ],
+    ids=["write", "retrieve", "retrieve_stream", "list", "get_context", "stats", "list_keys"],
+)
+def test_repeatable_calls_outlive_a_short_absence(any_client: Any, peer: Peer, call: Any) -> None:
+    overload = Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", retry_after_seconds=0.02)
+    for method in ("Write", "Retrieve", "ListMemories", "GetContext", "GetStats", "ListKeys"):
+        peer.fail(method, UNAVAILABLE, overload)
+    call(any_client)
+    assert max(peer.calls.values()) == 3
+
+
+def test_attempts_are_bounded(any_client: Any, peer: Peer) -> None:
+    peer.fail("GetStats", *[UNAVAILABLE] * 10)
+    with pytest.raises(UnavailableError):
+        any_client.stats()
+    assert peer.calls["GetStats"] == FAST.max_attempts
+
+
+def test_overload_that_does_not_say_when_is_not_repeated(any_client: Any, peer: Peer) -> None:
+    peer.fail("GetStats", Failure(grpc.StatusCode.RESOURCE_EXHAUSTED))
+    with pytest.raises(OverloadedError):
+        any_client.stats()
+    assert peer.calls["GetStats"] == 1
+
+
+def test_wait_that_would_pass_the_timeout_is_not_begun(any_client: Any, peer: Peer) -> None:
+    peer.fail("GetStats", Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, retry_after_seconds=60))
+    with pytest.raises(OverloadedError) as caught:
+        any_client.stats(timeout_seconds=5)
+    assert caught.value.retry_after_seconds == 60
+
+
+def test_write_whose_answer_is_lost_is_stored_once(any_client: Any, peer: Peer) -> None:
+    peer.fail("Write", Failure(grpc.StatusCode.UNAVAILABLE))
+    written = any_client.write("once")
+    assert peer.texts("ann") == ["once"]
+    assert written.memory_ids == (peer.memories["ann"][0].id,)
+
+
+def test_delete_whose_answer_is_lost_succeeds(any_client: Any, peer: Peer) -> None:
+    (memory_id,) = any_client.write("gone soon").memory_ids
+    peer.fail("DeleteMemory", LOST)
+    any_client.delete(memory_id)
+    assert peer.texts("ann") == []
+    assert peer.calls["DeleteMemory"] == 2
+
+
+def test_delete_of_what_never_was_is_not_found_even_after_an_overload(any_client: Any, peer: Peer) -> None:
+    peer.fail("DeleteMemory", Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, retry_after_seconds=0.01))
+    with pytest.raises(NotFoundError):
+        any_client.delete("nothing")
+
+
+def test_key_is_not_made_twice(any_client: Any, peer: Peer) -> None:
+    peer.fail("CreateKey", LOST)
+    with pytest.raises(UnavailableError):
+        any_client.create_key()
+    assert peer.calls["CreateKey"] == 1
+
+
+def test_update_is_repeated_only_with_a_version(any_client: Any, peer: Peer) -> None:
+    (memory_id,) = any_client.write("x").memory_ids
+    peer.fail("UpdateMemory", LOST, LOST)
+    with pytest.raises(UnavailableError):
+        any_client.update(memory_id, is_pinned=True)
+    with pytest.raises(AbortedError):  # the lost attempt took effect, and is not applied twice
+        any_client.update(memory_id, is_pinned=True, expected_version=2)
+    assert peer.memories["ann"][0].version == 3
+
+
+def test_retrieval_that_breaks_midway_is_repeated_whole_but_not_when_streamed(any_client: Any, peer: Peer) -> None:
+    any_client.write("hello")
+    peer.fail("Retrieve", LOST)
+    assert len(any_client.retrieve("hello").memories) == 1
+    peer.fail("Retrieve", LOST)
+    with pytest.raises(UnavailableError):
+        list(any_client.retrieve_stream("hello"))
+
+
+def test_nobody_there_is_unavailable(make_client: Any, peer: Peer) -> None:
+    peer.stop()
+    gone = make_client(peer.target)
+    with pytest.raises(UnavailableError) as caught:
+        gone.stats(timeout_seconds=5)
+    assert caught.value.reason == "UNREACHABLE"
+    assert not gone.is_healthy(timeout_seconds=2)
+
+
+def test_timeout_is_kept(any_client: Any, peer: Peer) -> None:
+    peer.holds_writes = threading.Event()
+    with pytest.raises(DeadlineExceededError):
+        any_client.write("x", timeout_seconds=0.2)
+    peer.holds_writes.set()
+
+
+def test_wait_ready_returns_when_the_server_is_ready(any_client: Any, peer: Peer) -> None:
+    peer.set_ready(False)
+    assert not any_client.is_healthy()
+    ready = threading.Timer(0.1, peer.set_ready, [True])
+    ready.start()
+    any_client.wait_ready(timeout_seconds=10)
+    ready.join()
+    assert any_client.is_healthy()
+
+
+def test_wait_ready_waits_for_the_server_to_appear(make_client: Any, peer: Peer) -> None:
+    peer.stop()
+    early = make_client(peer.target)
+    appearing = threading.Timer(0.1, peer.start)
+    appearing.start()
+    early.wait_ready(timeout_seconds=10)
+    appearing.join()
+
+
+def test_wait_ready_gives_up(any_client: Any, peer: Peer) -> None:
+    peer.set_ready(False)
+    with pytest.raises(DeadlineExceededError):
+        any_client.wait_ready(timeout_seconds=0.2)
+
+
+def test_closed_client_says_so(any_client: Any) -> None:
+    any_client.stats()
+    any_client.close()
+    any_client.close()
+    with pytest.raises(CancelledError, match="closed"):
+        any_client.stats()
+
+
+def test_metadata_filter_reaches_the_server(any_client: Any, peer: Peer) -> None:
+    any_client.retrieve("x", filter=(Meta("city") == "Rome") & (Meta("year") >= 2020))
+    assert len(peer.requests["Retrieve"].filter.metadata.all_of.filters) == 2
+
+
+def test_leaving_a_stream_early_leaves_the_client_usable(client: Client) -> None:
+    client.write("hello")
+    for part in client.retrieve_stream("hello"):
+        assert isinstance(part, ContextPart)
+        break
+    assert client.retrieve("hello").memories
+
+
+async def test_closing_an_async_client_at_work_is_not_a_cancelled_task(peer: Peer) -> None:
+    peer.holds_writes = threading.Event()
+    client = AsyncClient(peer.target, api_key=KEY, user_id="ann")
+    writing = asyncio.create_task(client.write("x"))
+    await asyncio.to_thread(peer.arrived.wait)
+    await client.close()
+    with pytest.raises(CancelledError):
+        await writing
+    peer.holds_writes.set()
+
+
+async def test_cancelling_a_task_cancels_it(peer: Peer) -> None:
+    peer.holds_writes = threading.Event()
+    async with AsyncClient(peer.target, api_key=KEY, user_id="ann") as client:
+        writing = asyncio.create_task(client.write("x"))
+        await asyncio.to_thread(peer.arrived.wait)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        peer.holds_writes.set()
