@@ -155,6 +155,41 @@ class Stats:
     size_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class ClaimedJob:
+    """A job that a worker holds until `lease_until`. `attempt` counts its claims from 1: a crash of the worker counts too."""
+
+    job_id: int
+    partition: Partition
+    kind: str
+    key: str
+    payload: str
+    attempt: int
+    lease_until: int
+
+
+class JobQueue(Protocol):
+    """The working side of the jobs that `Store.commit` enqueues; a store keeps this as well.
+
+    A job is done at least once: a worker whose lease lapsed may still be at work when another claims the job. At most one
+    job of a partition is leased at a time. `owner` names a worker and no other. Times are microseconds.
+    """
+
+    async def claim_job(self, kinds: Sequence[str], *, owner: str, lease_micros: int, now: int) -> ClaimedJob | None:
+        """Take the job of these kinds that has been due longest; those whose lease lapsed come first. None: nothing is
+        due."""
+
+    async def extend_job(self, job_id: int, *, owner: str, lease_micros: int, now: int) -> bool:
+        """Keep a job for longer. False: it is someone else's now, stop working."""
+
+    async def finish_job(self, job_id: int, *, owner: str) -> bool:
+        """Forget a job that is done. False: it is someone else's now."""
+
+    async def fail_job(self, job_id: int, *, owner: str, error: str, now: int) -> bool:
+        """Let a job wait again, each time twice as long. If one of its kind and key waits already, it is merged into that
+        one. False: it is someone else's now."""
+
+
 class Store(Protocol):
     """The system of record."""
 

@@ -23,9 +23,9 @@ import apsw
 from filelock import FileLock, Timeout
 
 from lightmem_server.errors import OverloadedError, StoreError
-from lightmem_server.store import sqlite_read, sqlite_write
+from lightmem_server.store import jobs, sqlite_read, sqlite_write
 from lightmem_server.store.connection import check_library, open_connection, store_errors, to_reader, to_writer
-from lightmem_server.store.protocol import Change, Changes, CommitResult, KeyRecord, Page, Stats
+from lightmem_server.store.protocol import Change, Changes, ClaimedJob, CommitResult, KeyRecord, Page, Stats
 from lightmem_server.store.schema import check_version, migrate, read_migrations
 from lightmem_server.store.writer import GroupWriter
 from lightmem_server.types import Memory, MemoryFilter, Partition
@@ -141,6 +141,26 @@ class SqliteStore:
         with suppress(OverloadedError):  # statistics: under overload commits come first
             await self._write(lambda connection: sqlite_write.record_access(connection, partition, ids, at))
 
+    async def claim_job(self, kinds: Sequence[str], *, owner: str, lease_micros: int, now: int) -> ClaimedJob | None:
+        """See `JobQueue.claim_job`."""
+        return await self._write(
+            lambda connection: jobs.claim(connection, kinds, owner=owner, lease_micros=lease_micros, now=now)
+        )
+
+    async def extend_job(self, job_id: int, *, owner: str, lease_micros: int, now: int) -> bool:
+        """See `JobQueue.extend_job`."""
+        return await self._write(
+            lambda connection: jobs.extend(connection, job_id, owner=owner, lease_micros=lease_micros, now=now)
+        )
+
+    async def finish_job(self, job_id: int, *, owner: str) -> bool:
+        """See `JobQueue.finish_job`."""
+        return await self._write(lambda connection: jobs.finish(connection, job_id, owner=owner))
+
+    async def fail_job(self, job_id: int, *, owner: str, error: str, now: int) -> bool:
+        """See `JobQueue.fail_job`."""
+        return await self._write(lambda connection: jobs.fail(connection, job_id, owner=owner, error=error, now=now))
+
     async def stats(self, namespace: str, user_id: str | None = None) -> Stats:
         """See `Store.stats`."""
         return await self._read(lambda connection: sqlite_read.stats(connection, namespace, user_id))
@@ -195,7 +215,7 @@ class SqliteStore:
         try:
             with store_errors(str(self._data_dir)):
                 self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._lock.acquire()
+                self._acquire_lock()
             with store_errors(str(self._path)):
                 connection = self._connect(WRITER_CACHE_BYTES)
                 migrations = read_migrations()
@@ -210,11 +230,16 @@ class SqliteStore:
             self._writer.start()
             self._read_threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="lightmem-store-reader")
             is_open = True
-        except Timeout as error:
-            raise StoreError(f"{self._data_dir}: another LightMem server has this folder open") from error
         finally:
             if not is_open:
                 self._close()
+
+    def _acquire_lock(self) -> None:
+        """Held until `close` or the end of the process, however it ends: two servers would miss each other's versions."""
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise StoreError(f"{self._data_dir}: another LightMem server has this folder open") from error
 
     def _connect(self, cache_bytes: int) -> apsw.Connection:
         connection = open_connection(self._path, cache_bytes=cache_bytes)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import apsw
 
 from lightmem_server.errors import InvalidInputError, NotFoundError, RequestReusedError, VersionMismatchError
-from lightmem_server.store.protocol import Change, CommitResult, JobRecord, KeyRecord, VectorRecord
+from lightmem_server.store import jobs
+from lightmem_server.store.protocol import Change, CommitResult, KeyRecord, VectorRecord
 from lightmem_server.store.rows import ORDER_FACTOR, key_columns, memory_columns, vector_columns
 from lightmem_server.types import Memory, Partition
 
@@ -49,7 +50,7 @@ def apply_change(connection: apsw.Connection, change: Change, *, now: int) -> Co
     for id_ in change.deletes:
         _delete(connection, target, id_)
     for job in change.jobs:
-        enqueue_job(connection, target.partition_id, job)
+        jobs.enqueue(connection, target.partition_id, job)
     if change.request_id:
         connection.execute(
             "INSERT INTO request (partition_id, request_id, digest, result, created_at) VALUES (?, ?, ?, ?, ?)",
@@ -74,16 +75,6 @@ def find_request(
     if row[0] != digest:
         raise RequestReusedError("this request_id was used before for another request")
     return CommitResult(version, is_replay=True, request_result=row[1])
-
-
-def enqueue_job(connection: apsw.Connection, partition_id: int, job: JobRecord) -> None:
-    """Let a job wait. Merged into a waiting one, the newer payload and the earlier time hold."""
-    connection.execute(
-        """INSERT INTO job (partition_id, kind, key, payload, not_before) VALUES (?, ?, ?, ?, ?)
-        ON CONFLICT (partition_id, kind, key) WHERE lease_owner IS NULL DO UPDATE
-        SET payload = excluded.payload, not_before = min(not_before, excluded.not_before)""",
-        (partition_id, job.kind, job.key, job.payload, job.not_before),
-    )
 
 
 def record_access(connection: apsw.Connection, partition: Partition, ids: Sequence[uuid.UUID], at: int) -> None:
