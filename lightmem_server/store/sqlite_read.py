@@ -138,7 +138,7 @@ def changes_since(connection: apsw.Connection, partition: Partition, version: in
 def stats(connection: apsw.Connection, namespace: str, user_id: str | None) -> Stats:
     """See `Store.stats`."""
     names = {"namespace": namespace, "user_id": user_id}
-    scope = "p.namespace = :namespace AND (:user_id IS NULL OR p.user_id = :user_id)"
+    scope = "p.namespace = :namespace" + ("" if user_id is None else " AND p.user_id = :user_id")
     with snapshot(connection):
         user_count = connection.execute(
             f"SELECT count(*) FROM partition p WHERE {scope} AND p.user_id <> '{SHARED_USER}'",  # noqa: S608

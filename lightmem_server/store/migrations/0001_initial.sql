@@ -93,7 +93,7 @@ CREATE TABLE job (
 );
 CREATE UNIQUE INDEX job_waiting ON job (partition_id, kind, key) WHERE lease_owner IS NULL;
 CREATE INDEX job_due ON job (kind, not_before) WHERE lease_owner IS NULL;
-CREATE INDEX job_leased ON job (partition_id, lease_until) WHERE lease_owner IS NOT NULL;
+CREATE INDEX job_partition ON job (partition_id, lease_until);
 CREATE INDEX job_lapsed ON job (kind, lease_until) WHERE lease_owner IS NOT NULL;
 
 -- How far offline work of a kind has come in a partition.
