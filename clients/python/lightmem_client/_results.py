@@ -19,9 +19,9 @@ class SelectorMode(IntEnum):
     OFF = 1
     """No re-ranking: coarse order."""
     FAST = 2
-    """Judges the turn alone."""
+    """Judges the few best coarse candidates."""
     FULL = 3
-    """Judges the turn, then the turn in its context, while the deadline allows."""
+    """Judges twice as many, while the deadline allows."""
 
 
 class DropReason(IntEnum):
@@ -147,7 +147,13 @@ class TraceStage:
 
 @dataclass(frozen=True, slots=True)
 class TraceCandidate:
-    """What happened to one candidate. Ranks count from 1; `source_ranks` maps a list's name to the rank in it."""
+    """What happened to one candidate. Ranks count from 1.
+
+    Attributes:
+        source_ranks: Name of each list that held it, such as "dense_turn", to its rank there.
+        logit: The Selector's raw output. None: not judged.
+        final_score: What the final order goes by.
+    """
 
     memory_id: str
     coarse_rank: int

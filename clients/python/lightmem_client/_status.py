@@ -63,6 +63,8 @@ def decode(code: grpc.StatusCode, message: str, metadata: Metadata) -> errors.Li
             retry_after_seconds = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
     if code is grpc.StatusCode.UNAVAILABLE and not reason:  # gRPC's own, which speaks of sockets
         reason, message = "UNREACHABLE", f"no server could be reached: {message}"
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED and not reason:
+        reason, message = "DEADLINE_EXCEEDED", "no answer within the timeout; whether the call took effect is not known"
     class_ = CLASS_OF_STATUS.get(code, errors.InternalError)
     return class_(message, reason=reason, status=code, field=field, retry_after_seconds=retry_after_seconds)
 

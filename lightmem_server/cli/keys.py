@@ -1,0 +1,79 @@
+"""`lightmem keys`: make, list and revoke API keys."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import click
+from lightmem_client import ApiKey
+
+from lightmem_server.cli import output
+from lightmem_server.cli.options import MOMENT, ServerOptions, json_option, server_options
+
+
+@click.group()
+def keys() -> None:
+    """Make, list and revoke API keys. Needs an admin key."""
+
+
+@keys.command()
+@click.option("--label", default="", help="For the people who keep it.")
+@click.option("--user", "-u", "user_ids", multiple=True, help="May act for this user; may be repeated. None: for all.")
+@click.option("--admin", is_flag=True, help="May administer.")
+@click.option("--expires", type=MOMENT, help="When it stops working.  [default: never]")
+@server_options
+@json_option
+def create(
+    label: str, user_ids: tuple[str, ...], admin: bool, expires: datetime | None, server: ServerOptions, as_json: bool
+) -> None:
+    """Make a key and print its secret, which is shown this once."""
+    with server.connect() as client:
+        created = client.create_key(label=label, user_ids=user_ids, is_admin=admin, expires_at=expires)
+    if as_json:
+        output.print_json(created)
+    else:
+        click.echo(created.secret)
+        click.echo(f"key {created.key.key_id}; keep the line above, it is not stored", err=True)
+
+
+@keys.command("list")
+@server_options
+@json_option
+def list_(server: ServerOptions, as_json: bool) -> None:
+    """Show the keys, oldest first, without their secrets."""
+    with server.connect() as client:
+        found = list(client.list_keys())
+    if as_json:
+        output.print_json(found)
+        return
+    table = output.table("id", "rights", "users", "made", "state", "label")
+    for key in found:
+        table.add_row(
+            key.key_id,
+            "admin" if key.is_admin else "agent",
+            output.plain(", ".join(key.user_ids) or "all"),
+            output.minute(key.created_at),
+            _state(key),
+            output.plain(key.label),
+        )
+    output.console().print(table if found else "no keys")
+
+
+@keys.command()
+@click.argument("key_id")
+@server_options
+@json_option
+def revoke(key_id: str, server: ServerOptions, as_json: bool) -> None:
+    """Make a key useless at once."""
+    with server.connect() as client:
+        revoked = client.revoke_key(key_id)
+    if as_json:
+        output.print_json(revoked)
+    else:
+        click.echo(f"key {revoked.key_id} is revoked")
+
+
+def _state(key: ApiKey) -> str:
+    if key.revoked_at is not None:
+        return f"revoked {output.minute(key.revoked_at)}"
+    return "good" if key.expires_at is None else f"until {output.minute(key.expires_at)}"
