@@ -53,13 +53,15 @@ def get(connection: apsw.Connection, partition: Partition, ids: Sequence[uuid.UU
     """
     if len(ids) > MAX_GET:
         raise InvalidInputError("ids", f"are more than {MAX_GET}", reason="TOO_MANY")
-    with snapshot(connection):
-        found = _find_partition(connection, partition)
-        if found is None:
-            return [None] * len(ids)
-        sql = f"SELECT {MEMORY_SELECT} {FROM_MEMORY} WHERE m.partition_id = ? AND m.id = ?"
-        rows = (connection.execute(sql, (found[0], id_.bytes)).fetchone() for id_ in ids)
-        return [to_memory(row) if row is not None else None for row in rows]
+    # One statement for all: a statement each takes twice as long.
+    cursor = connection.execute(
+        f"""SELECT {MEMORY_SELECT} {FROM_MEMORY} WHERE m.partition_id =
+            (SELECT p.partition_id FROM partition p WHERE p.namespace = ? AND p.user_id = ?)
+        AND m.id IN (SELECT unhex(value) FROM json_each(?))""",  # noqa: S608
+        (partition.namespace, partition.user_id, json.dumps([id_.hex for id_ in ids])),
+    )
+    found = {memory.id: memory for memory in map(to_memory, cursor)}
+    return [found.get(id_) for id_ in ids]
 
 
 def find_followers(connection: apsw.Connection, partition: Partition, memory_id: uuid.UUID) -> list[Memory]:

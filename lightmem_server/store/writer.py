@@ -37,6 +37,9 @@ TRUNCATE_PAGES = 16_000
 
 CHECKPOINT_BUSY_MS = 100
 
+TRUNCATE_RETRY_SECONDS = 1.0
+"""After which emptying the log of deleted bytes is tried again when a reader was in its way."""
+
 OWN_FAULTS = (apsw.ConstraintError, apsw.TooBigError, apsw.MismatchError)
 """Failures that leave the transaction whole: only the work that met them fails."""
 
@@ -134,7 +137,8 @@ class GroupWriter:
     def _run(self) -> None:
         try:
             while self._take_group():
-                self._commit()
+                if self._group:
+                    self._commit()
                 self._checkpoint()
         finally:
             # With work left only when a defect ends the thread: nobody may wait for ever.
@@ -145,20 +149,21 @@ class GroupWriter:
                         self._group.append(waiting)
                 self._waiting.clear()
             for waiting in self._group:
-                waiting.future.set_exception(StoreError("the store has stopped"))
+                if not waiting.future.done():
+                    waiting.future.set_exception(StoreError("the store has stopped"))
 
     def _take_group(self) -> bool:
-        """Wait for work and make it the group; False when closing and nothing is left."""
+        """Wait for work and make it the group, which is empty when all was cancelled, or when only a checkpoint that a
+        reader was in the way of is to be tried again. False when closing and nothing is left."""
         with self._changed:
-            while not self._group:
-                while not self._waiting and not self._is_closing:
-                    self._changed.wait()
-                if not self._waiting:
-                    return False
-                while self._waiting and len(self._group) < MAX_GROUP:
-                    waiting = self._waiting.popleft()
-                    if waiting.future.set_running_or_notify_cancel():
-                        self._group.append(waiting)
+            if not self._waiting and not self._is_closing:
+                self._changed.wait(TRUNCATE_RETRY_SECONDS if self._truncate_due else None)
+            if not self._waiting and self._is_closing:
+                return False
+            while self._waiting and len(self._group) < MAX_GROUP:
+                waiting = self._waiting.popleft()
+                if waiting.future.set_running_or_notify_cancel():
+                    self._group.append(waiting)
         return True
 
     def _commit(self) -> None:
@@ -216,7 +221,7 @@ class GroupWriter:
         try:
             self._connection.wal_checkpoint(mode=mode)
         except apsw.BusyError:
-            return  # a reader is at work: after the next group again
+            return  # a reader is at work: again after the next group, or soon
         except apsw.Error as error:
             # Nothing is lost: the commits are in the log, and the next checkpoint tries again.
             log.warning("checkpoint_failed", error=str(error))

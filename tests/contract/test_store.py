@@ -212,6 +212,7 @@ async def test_replay_with_other_content_is_refused(store: Store) -> None:
 
 async def test_request_ids_are_each_users_own(store: Store) -> None:
     other = Partition("default", "bob")
+    await store.commit(make_change(partition=other))
     await store.commit(make_change(request_id="r", request_digest=b"d", request_result=b"ada"))
     assert await store.find_request(other, "r", b"e") is None
     result = await store.commit(make_change(partition=other, request_id="r", request_digest=b"e"))

@@ -200,6 +200,19 @@ def test_log_is_emptied_after_a_deletion(connection: apsw.Connection, path: Path
         assert (log_path.stat().st_size == 0) == deletes
 
 
+def test_log_is_emptied_once_the_reader_in_its_way_is_gone(writer: GroupWriter, path: Path) -> None:
+    log_path = path.with_name(path.name + "-wal")
+    writer.submit(insert("a")).result()
+    reader = open_connection(path, cache_bytes=1 << 20)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM item").fetchall()
+    writer.submit(insert("b"), deletes=True).result()
+    assert log_path.stat().st_size > 0
+    reader.close(True)
+    while log_path.stat().st_size > 0:  # ends by itself, or the test's time limit ends it
+        threading.Event().wait(0.01)
+
+
 def test_log_is_moved_into_the_database_as_it_grows(writer: GroupWriter, path: Path) -> None:
     for i in range(30):
         writer.submit(insert(f"{i:03}" + "x" * 400_000)).result()
