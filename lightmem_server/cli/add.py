@@ -80,7 +80,8 @@ def add(
         return
     if file is None and sys.stdin.isatty():
         raise click.UsageError("give TEXT, or turns as JSONL with --file or on standard input")
-    lines = read_lines(file or click.get_text_stream("stdin", encoding="utf-8"), default, session)
+    source = click.open_file("-", encoding="utf-8") if file is None else file
+    lines = read_lines(source, default, session)
     with server.connect() as client, _progress() as progress:
         count = _stream(client, user_id, lines, progress)
     if as_json:
