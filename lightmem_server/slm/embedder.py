@@ -155,7 +155,7 @@ def load_embedder(
     """
     installed = read_installed(directory, name)
     if installed.spec.role is not ModelRole.EMBEDDER:
-        raise ModelError(f"{name} is a {installed.spec.role}, not an embedder")
+        raise ModelError(f"{name} has the role {installed.spec.role}, not embedder")
     folder, concurrency = directory / name, available_threads(threads)
     encoder = load_encoder(folder, replicas=concurrency + 1, compute_type=compute_type)
     return BertEmbedder(

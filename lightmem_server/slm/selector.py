@@ -129,7 +129,7 @@ def load_selector(
     """
     installed = read_installed(directory, name)
     if installed.spec.role is not ModelRole.SELECTOR:
-        raise ModelError(f"{name} is a {installed.spec.role}, not a selector")
+        raise ModelError(f"{name} has the role {installed.spec.role}, not selector")
     folder = directory / name
     encoder = load_encoder(folder, replicas=available_threads(threads), compute_type=compute_type)
     tokenizer = load_input_tokenizer(folder / TOKENIZER_FILE, max_tokens=installed.spec.max_tokens)

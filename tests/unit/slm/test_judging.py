@@ -1,0 +1,232 @@
+"""The queue in front of the Selector, with a run function and a clock that the test controls."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from lightmem_server.errors import OverloadedError, UnavailableError
+from lightmem_server.slm.judging import JudgeLimits, JudgeQueue
+from lightmem_server.slm.pace import Pace
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Model:
+    """A second per character, on the test's clock; an item's score is its length. Runs when told, or freely."""
+
+    def __init__(self, clock: Clock, *, is_gated: bool = False) -> None:
+        self.clock = clock
+        self.is_gated = is_gated
+        self.batches: list[list[str]] = []
+        self.gates: list[asyncio.Future[None]] = []
+        self._changed = asyncio.Event()
+
+    async def run(self, items: Sequence[str]) -> list[float]:
+        self.batches.append(list(items))
+        self._changed.set()
+        if self.is_gated:
+            gate = asyncio.get_running_loop().create_future()
+            self.gates.append(gate)
+            await gate
+        self.clock.now += sum(len(item) for item in items)
+        return [float(len(item)) for item in items]
+
+    async def started(self, count: int) -> None:
+        while len(self.batches) < count:
+            self._changed.clear()
+            await self._changed.wait()
+
+
+def make(
+    model: Model, *, sub_batch: int = 2, chunk: int = 4, queue: int = 100, concurrency: int = 1
+) -> JudgeQueue[str]:
+    limits = JudgeLimits(max_queued_items=queue, sub_batch_items=sub_batch, chunk_items=chunk, concurrency=concurrency)
+    return JudgeQueue(model.run, cost=len, limits=limits, pace=Pace(1.0), clock=model.clock)
+
+
+async def settle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_without_a_deadline_all_are_judged_in_their_places() -> None:
+    queue = make(Model(Clock()))
+    assert await queue.judge(["ccc", "a", "bb", "dddd", "e"]) == [3, 1, 2, 4, 1]
+
+
+async def test_no_items_need_no_model() -> None:
+    model = Model(Clock())
+    assert await make(model).judge([]) == []
+    assert model.batches == []
+
+
+async def test_best_come_first_with_like_lengths_together_inside_a_chunk() -> None:
+    model = Model(Clock())
+    await make(model).judge(["dddd", "a", "ccc", "bb", "hh", "gggggg", "f", "eeeee"])
+    assert model.batches == [["a", "bb"], ["ccc", "dddd"], ["f", "hh"], ["eeeee", "gggggg"]]
+
+
+async def test_what_does_not_end_by_the_deadline_is_not_begun() -> None:
+    clock = Clock()
+    model = Model(clock)
+    items = ["aa"] * 10
+    scores = await make(model).judge(items, deadline=clock.now + 9)
+    assert scores[:4] == [2] * 4
+    assert scores[4:] == [None] * 6
+    assert model.batches == [["aa", "aa"]] * 2
+    assert clock.now <= 109
+
+
+async def test_a_sub_batch_is_shortened_to_what_fits() -> None:
+    clock = Clock()
+    model = Model(clock)
+    scores = await make(model, sub_batch=4).judge(["aaaa", "b", "ccc", "dd"], deadline=clock.now + 3.5)
+    assert scores == [None, 1, None, 2]
+    assert model.batches == [["b", "dd"]]
+
+
+@pytest.mark.parametrize("remaining", [0.0, -5.0, 0.5], ids=["now", "past", "too-little"])
+async def test_a_deadline_that_leaves_no_time_costs_no_work(remaining: float) -> None:
+    clock = Clock()
+    model = Model(clock)
+    assert await make(model).judge(["a", "b"], deadline=clock.now + remaining) == [None, None]
+    assert model.batches == []
+
+
+async def test_a_slow_model_lowers_what_is_begun() -> None:
+    clock = Clock()
+
+    async def run(items: Sequence[str]) -> list[float]:
+        clock.now += 10 * sum(len(item) for item in items)
+        return [0.0] * len(items)
+
+    queue: JudgeQueue[str] = JudgeQueue(run, cost=len, limits=JudgeLimits(100, 1, 1), pace=Pace(1.0), clock=clock)
+    scores = await queue.judge(["a"] * 10, deadline=clock.now + 35)
+    assert [score is not None for score in scores] == [True] * 3 + [False] * 7
+    assert clock.now <= 135
+
+
+async def test_a_caller_is_answered_at_the_deadline_even_if_the_model_is_late() -> None:
+    model = Model(Clock(), is_gated=True)
+    queue: JudgeQueue[str] = JudgeQueue(
+        model.run, cost=len, limits=JudgeLimits(100, 1, 1), pace=Pace(1e-6), clock=time.monotonic
+    )
+    scores = await queue.judge(["a", "b"], deadline=time.monotonic() + 0.02)
+    assert scores == [None, None]
+    assert model.batches == [["a"]]
+    model.gates[0].set_result(None)
+    await queue.close()
+    assert scores == [None, None], "a late score doesn't change an answer that was given"
+
+
+async def test_callers_take_turns() -> None:
+    model = Model(Clock(), is_gated=True)
+    queue = make(model, sub_batch=1, chunk=1)
+    long = asyncio.create_task(queue.judge(["l1", "l2", "l3"]))
+    await model.started(1)
+    short = asyncio.create_task(queue.judge(["s"]))
+    await settle()
+    for index in range(4):
+        await model.started(index + 1)
+        model.gates[index].set_result(None)
+    assert (await long, await short) == ([2, 2, 2], [1])
+    assert model.batches == [["l1"], ["l2"], ["s"], ["l3"]]
+
+
+async def test_sub_batches_are_in_flight_together() -> None:
+    model = Model(Clock(), is_gated=True)
+    queue = make(model, sub_batch=1, chunk=2, concurrency=2)
+    task = asyncio.create_task(queue.judge(["a", "bb", "ccc"]))
+    await model.started(2)
+    await settle()
+    assert model.batches == [["a"], ["bb"]]
+    model.gates[1].set_result(None)
+    await model.started(3)
+    model.gates[2].set_result(None)
+    await settle()
+    assert not task.done()
+    model.gates[0].set_result(None)
+    assert await task == [1, 2, 3]
+
+
+async def test_over_the_limit_a_caller_is_refused_at_once() -> None:
+    model = Model(Clock(), is_gated=True)
+    queue = make(model, sub_batch=1, chunk=1, queue=3)
+    first = asyncio.create_task(queue.judge(["aa", "bb", "cc"]))
+    await model.started(1)
+    with pytest.raises(OverloadedError, match="limit of 3") as caught:
+        await queue.judge(["d", "e"])
+    assert caught.value.retry_after_seconds == pytest.approx(2.0)
+    assert queue.queued_items == 2
+    first.cancel()
+    await settle()
+    assert queue.queued_items == 0
+
+
+async def test_work_of_a_caller_who_left_is_never_run() -> None:
+    model = Model(Clock(), is_gated=True)
+    queue = make(model, sub_batch=1, chunk=1)
+    gone = asyncio.create_task(queue.judge(["a", "b"]))
+    await model.started(1)
+    stays = asyncio.create_task(queue.judge(["c"]))
+    await settle()
+    gone.cancel()
+    await settle()
+    model.gates[0].set_result(None)
+    await model.started(2)
+    model.gates[1].set_result(None)
+    assert await stays == [1]
+    assert model.batches == [["a"], ["c"]]
+
+
+async def test_an_error_reaches_its_caller_alone() -> None:
+    model = Model(Clock(), is_gated=True)
+    queue = make(model, sub_batch=1, chunk=1)
+    failing = asyncio.create_task(queue.judge(["a", "b"]))
+    other = asyncio.create_task(queue.judge(["c"]))
+    await model.started(1)
+    model.gates[0].set_exception(RuntimeError("broken"))
+    await model.started(2)
+    model.gates[1].set_result(None)
+    with pytest.raises(RuntimeError, match="broken"):
+        await failing
+    assert await other == [1]
+    assert model.batches == [["a"], ["c"]]
+
+
+async def test_a_run_that_loses_a_score_is_an_error_not_a_hang() -> None:
+    async def run(items: Sequence[str]) -> list[float]:
+        return []
+
+    queue: JudgeQueue[str] = JudgeQueue(run, cost=len, limits=JudgeLimits(10), pace=Pace(1.0))
+    with pytest.raises(RuntimeError, match="0 scores for 1 items"):
+        await queue.judge(["a"])
+
+
+async def test_closing_fails_what_waits_and_ends_what_runs() -> None:
+    model = Model(Clock(), is_gated=True)
+    queue = make(model, sub_batch=1, chunk=1)
+    whole, half = asyncio.create_task(queue.judge(["a"])), asyncio.create_task(queue.judge(["b"]))
+    await model.started(1)
+    await settle()
+    closing = asyncio.create_task(queue.close())
+    await settle()
+    assert not closing.done()
+    with pytest.raises(UnavailableError):
+        await half
+    model.gates[0].set_result(None)
+    await closing
+    assert await whole == [1]
+    with pytest.raises(UnavailableError):
+        await queue.judge(["c"])
+    await queue.close()

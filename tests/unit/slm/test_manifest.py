@@ -1,0 +1,124 @@
+"""The manifest: what is in ours, and what is refused in any."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from lightmem_server.config import Settings
+from lightmem_server.errors import ModelError, ModelNotFoundError
+from lightmem_server.slm.manifest import ManifestModel, ModelRole, Pooling, WheelSource, load_manifest
+
+GOOD = """
+[profiles]
+lite = ["m"]
+[models.m]
+role = "embedder"
+licence = "MIT"
+dim = 32
+heads = 4
+max_tokens = 16
+pooling = "cls"
+[[models.m.sources]]
+kind = "hub"
+format = "safetensors"
+repository = "who/what"
+revision = "5c38ec7c405ec4b44b94cc5a9bb96e735b38267a"
+weights = { path = "model.safetensors", size_bytes = 1, sha256 = "HASH" }
+tokenizer = { path = "tokenizer.json", size_bytes = 1, sha256 = "HASH" }
+""".replace("HASH", "0" * 64)
+
+
+def test_the_default_models_of_the_settings_are_in_profile_lite_with_their_roles() -> None:
+    manifest, settings = load_manifest(), Settings()
+    assert set(manifest.profiles["lite"]) == {settings.embedder, settings.selector}
+    assert manifest.get(settings.embedder).role is ModelRole.EMBEDDER
+    assert manifest.get(settings.selector).role is ModelRole.SELECTOR
+
+
+def test_models_of_one_wheel_agree_on_it() -> None:
+    wheels = [
+        source for m in load_manifest().models.values() for source in m.sources if isinstance(source, WheelSource)
+    ]
+    for source in wheels:
+        same = [(other.sha256, other.size_bytes, other.version) for other in wheels if other.file == source.file]
+        assert len(set(same)) == 1
+        assert source.file.startswith(f"{source.package.replace('-', '_')}-{source.version}-")
+
+
+def test_the_first_source_of_every_model_is_a_wheel() -> None:
+    assert all(isinstance(model.sources[0], WheelSource) for model in load_manifest().models.values())
+
+
+def test_bge_is_described_as_its_authors_do() -> None:
+    model = load_manifest().get("bge-small-en-v1.5")
+    assert (model.dim, model.pooling, model.max_tokens) == (384, Pooling.CLS, 512)
+    assert model.query_prefix == "Represent this sentence for searching relevant passages: "
+    assert model.passage_prefix == ""
+
+
+def test_an_unknown_name_suggests_the_nearest() -> None:
+    with pytest.raises(ModelNotFoundError, match=r"did you mean 'bge-small-en-v1\.5'"):
+        load_manifest().get("bge-small")
+
+
+def test_the_fingerprint_changes_with_the_entry() -> None:
+    entry = load_manifest().get("bge-small-en-v1.5")
+    changed = ManifestModel.model_validate({**entry.model_dump(), "max_tokens": 256})
+    assert changed.fingerprint != entry.fingerprint
+    assert entry.fingerprint == load_manifest().get("bge-small-en-v1.5").fingerprint
+
+
+def test_a_good_manifest_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "m.toml"
+    path.write_text(GOOD)
+    assert list(load_manifest(path).models) == ["m"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('lite = ["m"]', 'lite = ["n"]'),
+        ('role = "embedder"', 'role = "oracle"'),
+        ('pooling = "cls"', ""),
+        ('role = "embedder"', 'role = "selector"'),
+        ("heads = 4", "heads = 5"),
+        ("heads = 4", "heads = 4\nhands = 2"),
+        ("0" * 64, "0" * 63),
+        ('"model.safetensors"', '"../model.safetensors"'),
+        ('"model.safetensors"', '"/etc/passwd"'),
+        ('kind = "hub"', 'kind = "ftp"'),
+        ('revision = "5c38ec7c405ec4b44b94cc5a9bb96e735b38267a"', 'revision = "main"'),
+        ("[models.m]", '[models."../m"]'),
+        ("dim = 32", "dim = "),
+    ],
+    ids=[
+        "profile-of-nothing",
+        "role",
+        "no-pooling",
+        "selector-with-pooling",
+        "heads",
+        "unknown-key",
+        "short-hash",
+        "path-up",
+        "path-absolute",
+        "kind",
+        "moving-revision",
+        "name-up",
+        "no-toml",
+    ],
+)
+def test_a_bad_manifest_is_refused(tmp_path: Path, old: str, new: str) -> None:
+    path = tmp_path / "m.toml"
+    assert old in GOOD
+    path.write_text(GOOD.replace(old, new))
+    with pytest.raises(ModelError, match=r"m\.toml cannot be used"):
+        load_manifest(path)
+
+
+def test_the_manifest_is_part_of_the_package() -> None:
+    text = resources.files("lightmem_server.slm").joinpath("manifest.toml").read_text("utf-8")
+    assert tomllib.loads(text)["models"]

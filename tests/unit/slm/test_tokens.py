@@ -1,0 +1,83 @@
+"""Counting and cutting tokens."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+import sentencepiece
+
+from lightmem_server.errors import ModelError
+from lightmem_server.slm.tokens import INLINE_CHARACTERS, load_input_tokenizer, load_token_counter
+from tests.unit.slm import tiny_bert
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> Path:
+    path = tmp_path / "tokenizer.json"
+    tiny_bert.make_tokenizer(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("", 0), ("the cat", 2), ("Cats SAT!", 4), ("the cat " * 100, 200)],
+    ids=["empty", "words", "pieces", "long"],
+)
+def test_json_counter_counts_without_special_tokens_padding_or_truncation(
+    tokenizer: Path, text: str, expected: int
+) -> None:
+    assert load_token_counter(tokenizer).count(text) == expected
+
+
+def test_sentencepiece_models_count_too(tmp_path: Path) -> None:
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["the cat sat on the mat", "the dog likes the cat"] * 10),
+        model_writer=model,
+        vocab_size=20,
+        minloglevel=2,
+    )
+    path = tmp_path / "spiece.model"
+    path.write_bytes(model.getvalue())
+    counter = load_token_counter(path)
+    assert counter.count("") == 0
+    assert counter.count("the cat sat") >= 3
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "spiece.model"])
+@pytest.mark.parametrize("content", [None, b"{}", b"\x00\xff"], ids=["missing", "empty-json", "bytes"])
+def test_what_is_no_tokenizer_is_a_model_error_that_names_the_file(
+    tmp_path: Path, name: str, content: bytes | None
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ModelError, match=name.replace(".", r"\.")):
+        load_token_counter(path)
+
+
+async def test_inputs_are_cut_to_the_longest_input_and_not_padded(tokenizer: Path) -> None:
+    inputs = load_input_tokenizer(tokenizer, max_tokens=8)
+    short, long = await inputs.encode(["the cat", "the cat sat on the mat " * 50])
+    assert (len(short), len(long)) == (4, 8)
+    assert (short.ids[0], short.ids[-1], long.ids[-1]) == (2, 3, 3), "[CLS] and [SEP] stay"
+    await inputs.close()
+
+
+async def test_pairs_say_which_token_is_whose_and_lose_of_the_longer_text(tokenizer: Path) -> None:
+    inputs = load_input_tokenizer(tokenizer, max_tokens=10)
+    (pair,) = await inputs.encode([("who likes tea", "anna drinks tea on the mat in paris")])
+    assert len(pair) == 10
+    assert pair.type_ids == [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]
+    await inputs.close()
+
+
+async def test_long_texts_in_a_thread_give_the_same_as_short_ones_here(tokenizer: Path) -> None:
+    inputs = load_input_tokenizer(tokenizer, max_tokens=24)
+    (alone,) = await inputs.encode(["anna likes tea"])
+    many = await inputs.encode(["anna likes tea"] * (1 + INLINE_CHARACTERS // 14))
+    assert {tuple(encoding.ids) for encoding in many} == {tuple(alone.ids)}
+    await inputs.close()
+    await inputs.close()
