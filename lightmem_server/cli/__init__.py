@@ -12,7 +12,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("lightmem_server.cli.models", "Fetch, list and check the models."),
     "add": ("lightmem_server.cli.add", "Store one turn, or many from a file."),
     "search": ("lightmem_server.cli.search", "Find what matters to a question."),
-    "list": ("lightmem_server.cli.list", "Show a user's memories, newest first."),
+    "list": ("lightmem_server.cli.list_", "Show a user's memories, newest first."),
     "stats": ("lightmem_server.cli.stats", "Figures of the server, or of one user."),
     "keys": ("lightmem_server.cli.keys", "Make, list and revoke API keys."),
     "doctor": ("lightmem_server.cli.doctor", "Check this machine, and say what to do."),
@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 """Name to module, and the line that `lightmem --help` shows. The command is the module's attribute of that name."""
 
 ATTRIBUTES = {"list": "list_"}
-"""Where the attribute has another name than the command."""
+"""Where the attribute has another name than the command. (A module `list` would hide the builtin in this package.)"""
 
 
 class LazyGroup(click.Group):

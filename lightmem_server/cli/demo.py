@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 import lightmem_client
-from lightmem_client import Client, RetrievedMemory, Turn
+from lightmem_client import Client, RetrievedMemory, Role, Turn
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
@@ -134,7 +134,7 @@ def _data_dir(keep: bool, say: Console) -> Iterator[Path]:
 def read_conversation() -> list[Line]:
     """The turns of the demo, as `lightmem add --file` would read them."""
     text = importlib.resources.files("lightmem_server.cli").joinpath(CONVERSATION).read_text("utf-8")
-    return list(read_lines(text.splitlines(), Turn(""), ""))
+    return list(read_lines(text.splitlines(), Turn("", role=Role.USER), ""))
 
 
 def _tell(client: Client, say: Console) -> None:

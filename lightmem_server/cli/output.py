@@ -8,7 +8,7 @@ import sys
 import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any
 
 import click
@@ -74,9 +74,9 @@ def size(size_bytes: int) -> str:
 
 
 def to_json(value: Any) -> Any:
-    """A result as JSON types: enums by their name, times in ISO 8601."""
+    """A result as JSON types: enums by their name (a StrEnum by its text), times in ISO 8601."""
     if isinstance(value, Enum):
-        return value.name
+        return str(value) if isinstance(value, StrEnum) else value.name
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, datetime):

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from lightmem_server.cli.demo import ASKED_AT, QUESTIONS, read_conversation
+from lightmem_server.cli.options import CommandError
+from lightmem_server.cli.process import clean_environment, running_server
+from lightmem_server.config import load
+from lightmem_server.slm.models import ModelState, list_models
+
+Run = Callable[..., Result]
+
+EVIDENCE = {
+    "What is the name of Nora's dog, and where does he come from?": "called Biscuit",
+    "What must not be in a cake for Nora?": "walnuts",
+    "Why did Tomás have to stop playing the cello?": "broke my left wrist",
+    "Where is the workshop that Nora opened?": "Harbour Street",
+    "What is the name of Ines's baby?": "Alma",
+}
+
+
+@pytest.fixture
+def _models() -> None:
+    settings = load()
+    states = {status.name: status.state for status in list_models(settings.models_dir)}
+    if any(states[name] is not ModelState.INSTALLED for name in (settings.embedder, settings.selector)):
+        pytest.skip(f"the models are not in {settings.models_dir}; run `make models`")
+
+
+def test_conversation_is_long_between_two_people_over_months() -> None:
+    lines = read_conversation()
+    assert len(lines) >= 36
+    assert set(Counter(line.turn.speaker for line in lines)) == {"Nora", "Tomás"}
+    days = {line.turn.occurred_at.date() for line in lines if line.turn.occurred_at}
+    assert len(days) >= 5
+    assert (max(days) - min(days)).days > 180
+    assert max(line.turn.occurred_at for line in lines if line.turn.occurred_at) < ASKED_AT
+
+
+def test_answers_lie_in_different_sessions() -> None:
+    lines = read_conversation()
+    sessions = [
+        next(line.session_id for line in lines if EVIDENCE[question] in line.turn.text) for question in QUESTIONS
+    ]
+    assert len(set(sessions)) == len(QUESTIONS) == 5
+
+
+def test_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    flags = ("--models-dir", str(tmp_path / "no-models"))
+    with pytest.raises(CommandError, match=r"ended before it was ready.*models pull"):  # noqa: SIM117
+        with running_server(tmp_path / "data", flags=flags, environment=clean_environment()):
+            pass
+
+
+@pytest.mark.models
+@pytest.mark.usefixtures("_models")
+def test_demo_finds_what_it_asks_for(run: Run) -> None:
+    result = run("demo", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "48 turns of 6 conversations stored" in result.stderr
+    assert "server stopped" in result.stderr
+    answers = json.loads(result.stdout)
+    found = {
+        answer["question"]: EVIDENCE[answer["question"]]
+        in " ".join(hit["memory"]["text"] for hit in answer["memories"])
+        for answer in answers
+    }
+    assert found == dict.fromkeys(QUESTIONS, True)
+
+
+@pytest.mark.models
+@pytest.mark.usefixtures("_models")
+def test_demo_keeps_its_data_only_when_asked(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert "Biscuit" in run("demo").stdout
+    assert list(tmp_path.iterdir()) == []
+    run("demo", "--keep")
+    (folder,) = tmp_path.iterdir()
+    assert (folder / "admin.key").exists()
