@@ -387,6 +387,16 @@ async def test_purge_floor_never_falls_nor_passes_the_version(store: Store) -> N
     assert not (await store.changes_since(USER, 2)).is_full
 
 
+async def test_replica_gets_what_is_newer_and_nothing_else(store: Store) -> None:
+    memories = [make_memory(str(i)) for i in range(4)]
+    for memory in memories:
+        await store.commit(make_change([memory]))
+    await store.commit(make_change([replace(memories[0], version=2)]))
+    changes = await store.changes_since(USER, 3)
+    assert (changes.version, changes.is_full) == (5, False)
+    assert [row.memory.text for row in changes.rows] == ["0", "3"]
+
+
 # Isolation
 
 NASTY_PARTITIONS = [
@@ -499,16 +509,18 @@ async def test_full_last_page_has_no_next(store: Store) -> None:
 
 
 FILTER_CASES: dict[str, tuple[MemoryFilter, set[str]]] = {
-    "nothing asked": (MemoryFilter(), {"turn", "fact", "old"}),
-    "archived too": (MemoryFilter(include_archived=True), {"turn", "fact", "old", "archived"}),
-    "tier": (MemoryFilter(tiers=frozenset({Tier.LTM})), {"fact", "old"}),
-    "tiers": (MemoryFilter(tiers=frozenset({Tier.LTM, Tier.MTM})), {"turn", "fact", "old"}),
+    "nothing asked": (MemoryFilter(), {"turn", "fact"}),
+    "archived too": (MemoryFilter(include_archived=True), {"turn", "fact", "archived"}),
+    "tier": (MemoryFilter(tiers=frozenset({Tier.LTM})), {"fact"}),
+    "tiers": (MemoryFilter(tiers=frozenset({Tier.LTM, Tier.MTM})), {"turn", "fact"}),
     "kind": (MemoryFilter(kinds=frozenset({Kind.TURN})), {"turn"}),
     "session": (MemoryFilter(session_ids=frozenset({"s'1", "other"})), {"turn"}),
     "agent": (MemoryFilter(agent_ids=frozenset({"ä"})), {"fact"}),
-    "no session": (MemoryFilter(session_ids=frozenset({""})), {"fact", "old"}),
-    "from is included": (MemoryFilter(occurred_from=20), {"fact", "old"}),
+    "no session": (MemoryFilter(session_ids=frozenset({""})), {"fact"}),
+    "from is included": (MemoryFilter(occurred_from=20), {"fact"}),
+    "from later": (MemoryFilter(occurred_from=21), set()),
     "to is excluded": (MemoryFilter(occurred_to=20), {"turn"}),
+    "to later": (MemoryFilter(occurred_to=21), {"turn", "fact"}),
     "range": (MemoryFilter(occurred_from=11, occurred_to=20), set()),
     "before validity": (MemoryFilter(as_of=99), {"turn"}),
     "validity begins": (MemoryFilter(as_of=100), {"turn", "old"}),
@@ -536,23 +548,15 @@ FILTER_CASES: dict[str, tuple[MemoryFilter, set[str]]] = {
 
 @pytest.mark.parametrize(("record_filter", "expected"), FILTER_CASES.values(), ids=FILTER_CASES.keys())
 async def test_list_filters(store: Store, record_filter: MemoryFilter, expected: set[str]) -> None:
-    await store.commit(
-        make_change(
-            [
-                make_memory("turn", session_id="s'1", occurred_at=10, metadata={"stars": 5, "tag": "red"}),
-                make_memory(
-                    "fact", tier=Tier.LTM, kind=Kind.FACT, agent_id="ä", occurred_at=20, valid_from=200,
-                    metadata={"stars": 3.5},
-                ),
-                make_memory("old", tier=Tier.LTM, kind=Kind.FACT, occurred_at=30, valid_from=100, valid_to=200),
-                make_memory("archived", session_id="s'1", occurred_at=10, state=State.ARCHIVED),
-            ]
-        )
-    )  # fmt: skip
-    now = 150 if record_filter.metadata is None else 250
-    page = await store.list_page(USER, record_filter, limit=10, before_order=None, now=now)
-    if record_filter.as_of is None and now == 150:
-        expected = expected - {"fact"}
+    fact = {"tier": Tier.LTM, "kind": Kind.FACT}
+    records = [
+        make_memory("turn", session_id="s'1", occurred_at=10, metadata={"stars": 5, "tag": "red"}),
+        make_memory("fact", **fact, agent_id="ä", occurred_at=20, valid_from=200, metadata={"stars": 3.5}),
+        make_memory("old", **fact, occurred_at=20, valid_from=100, valid_to=200),
+        make_memory("archived", session_id="s'1", occurred_at=10, state=State.ARCHIVED),
+    ]
+    await store.commit(make_change(records))
+    page = await store.list_page(USER, record_filter, limit=10, before_order=None, now=250)
     assert {memory.text for memory in page.memories} == expected
 
 
