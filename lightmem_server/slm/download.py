@@ -30,7 +30,6 @@ from lightmem_server.slm.models import hash_file
 
 DEFAULT_INDEX = "https://pypi.org/simple"
 DEFAULT_HUB = "https://huggingface.co"
-CHUNK_BYTES = 1 << 16
 TIMEOUT = httpx.Timeout(60, connect=20)
 SIMPLE_JSON = "application/vnd.pypi.simple.v1+json"
 STORAGE_REASON = "MODEL_STORAGE"
@@ -44,7 +43,7 @@ class Progress(Protocol):
         """A step, in words."""
 
     def download(self, title: str, done_bytes: int, total_bytes: int) -> None:
-        """A download has come so far; called at its begin, then for about every 64 KB."""
+        """A download has come so far; called at its begin, then for every piece that arrives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +218,7 @@ def _append(
             file.truncate(0)  # the server sends all of it
             before = 0
         done = before
-        for chunk in response.iter_bytes(CHUNK_BYTES):
+        for chunk in response.iter_bytes():  # as they come: what arrived before a cut is kept
             done += len(chunk)
             if done > size_bytes:
                 file.truncate(0)

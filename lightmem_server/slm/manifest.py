@@ -128,10 +128,15 @@ class ManifestModel(ModelSpec):
         """The same without sources."""
         return ModelSpec.model_validate(self.model_dump(exclude={"sources"}))
 
-    @property
-    def fingerprint(self) -> str:
-        """Changes when the entry or the conversion does: an installed model with another fingerprint is outdated."""
-        return hashlib.sha256(f"{CONVERSION} {self.model_dump_json()}".encode()).hexdigest()[:16]
+    def fingerprint(self, source: Source) -> str:
+        """Names what an installation from one of the sources contains: changes with the spec, the source's files and the
+        conversion."""
+        text = f"{CONVERSION} {self.spec.model_dump_json()} {source.model_dump_json()}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def is_current(self, fingerprint: str) -> bool:
+        """Whether an installation with this fingerprint is one that a pull could make now. If not, it is outdated."""
+        return any(self.fingerprint(source) == fingerprint for source in self.sources)
 
 
 class Manifest(_Checked):
@@ -156,8 +161,9 @@ class Manifest(_Checked):
         """
         model = self.models.get(name)
         if model is None:
-            nearest = difflib.get_close_matches(name, self.models, n=1, cutoff=0.4)
-            hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
+            containing = [known for known in self.models if name.casefold() in known.casefold()]
+            nearest = containing or difflib.get_close_matches(name, self.models, n=1)
+            hint = f"; did you mean '{nearest[0]}'?" if name and nearest else "."
             raise ModelNotFoundError(f"no model is called '{name}'{hint} Known: {', '.join(sorted(self.models))}")
         return model
 

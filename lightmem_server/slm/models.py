@@ -41,7 +41,7 @@ class InstalledModel(BaseModel):
 
     name: FileName
     fingerprint: str
-    """ManifestModel.fingerprint of the entry that it was made from."""
+    """ManifestModel.fingerprint of the source that it was made from."""
     source: str
     quantization: str
     spec: ModelSpec
@@ -149,7 +149,7 @@ def _status(directory: Path, name: str, manifest: Manifest, *, is_thorough: bool
     try:
         installed = (check_installed if is_thorough else read_installed)(directory, name)
         size_bytes, detail = installed.size_bytes, installed.source
-        if installed.fingerprint != entry.fingerprint:
+        if not entry.is_current(installed.fingerprint):
             state, detail = ModelState.OUTDATED, "made from another version of the manifest"
     except ModelNotFoundError:
         state = ModelState.MISSING

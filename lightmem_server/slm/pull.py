@@ -21,7 +21,6 @@ import httpx
 from lightmem_server.errors import ModelChecksumError, ModelDownloadError, ModelError
 from lightmem_server.slm.convert import READERS, TOKENIZER_FILE, convert_bert
 from lightmem_server.slm.download import (
-    CHUNK_BYTES,
     STORAGE_REASON,
     Endpoints,
     Progress,
@@ -53,6 +52,7 @@ from lightmem_server.slm.models import (
 )
 
 QUANTIZATION = "int8"
+CHUNK_BYTES = 1 << 16
 
 
 def pull(
@@ -149,7 +149,7 @@ def _install_from(name: str, entry: ManifestModel, source: Source, fetcher: _Fet
         )
         installed = InstalledModel(
             name=name,
-            fingerprint=entry.fingerprint,
+            fingerprint=entry.fingerprint(source),
             source=source.title,
             quantization=QUANTIZATION,
             spec=entry.spec,

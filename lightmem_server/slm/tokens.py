@@ -17,6 +17,11 @@ INLINE_CHARACTERS = 1000
 """Up to so many a text is tokenised on the event loop: 0.2 ms, about what handing it to a thread and back costs."""
 
 
+CHARACTERS_PER_TOKEN = 16
+"""A text is cut to so many characters per token of the longest input before it is tokenised, which bounds the time that a
+huge text takes. Words have about 5 per token; more have only runs of blanks and words that no vocabulary knows."""
+
+
 class JsonTokenCounter:
     """A TokenCounter on a Hugging Face tokenizer."""
 
@@ -79,9 +84,10 @@ def load_token_counter(path: Path) -> TokenCounter:
 class InputTokenizer:
     """Makes a model's inputs of texts, cut to its longest input. Tokenising long texts doesn't block the event loop."""
 
-    def __init__(self, tokenizer: Tokenizer, executor: ThreadPoolExecutor) -> None:
+    def __init__(self, tokenizer: Tokenizer, executor: ThreadPoolExecutor, *, max_tokens: int) -> None:
         """Use load_input_tokenizer."""
         self._tokenizer = tokenizer
+        self._max_characters = max_tokens * CHARACTERS_PER_TOKEN
         self._executor = executor
 
     async def encode(self, inputs: Sequence[str] | Sequence[tuple[str, str]]) -> list[Encoding]:
@@ -93,7 +99,11 @@ class InputTokenizer:
 
     def encode_blocking(self, inputs: Sequence[str] | Sequence[tuple[str, str]]) -> list[Encoding]:
         """As encode, in the calling thread."""
-        return self._tokenizer.encode_batch(list(inputs))
+        return self._tokenizer.encode_batch([self._cut(text) for text in inputs])
+
+    def _cut(self, text: str | tuple[str, str]) -> str | tuple[str, str]:
+        end = self._max_characters
+        return text[:end] if isinstance(text, str) else (text[0][:end], text[1][:end])
 
     async def close(self) -> None:
         """Wait for its thread. May be called twice."""
@@ -112,4 +122,4 @@ def load_input_tokenizer(path: Path, *, max_tokens: int) -> InputTokenizer:
     """
     tokenizer = load_tokenizer(path)
     tokenizer.enable_truncation(max_tokens, strategy="longest_first")
-    return InputTokenizer(tokenizer, ThreadPoolExecutor(1, thread_name_prefix="tokenizer"))
+    return InputTokenizer(tokenizer, ThreadPoolExecutor(1, thread_name_prefix="tokenizer"), max_tokens=max_tokens)

@@ -68,8 +68,17 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
 def test_the_fingerprint_changes_with_the_entry() -> None:
     entry = load_manifest().get("bge-small-en-v1.5")
     changed = ManifestModel.model_validate({**entry.model_dump(), "max_tokens": 256})
-    assert changed.fingerprint != entry.fingerprint
-    assert entry.fingerprint == load_manifest().get("bge-small-en-v1.5").fingerprint
+    fingerprint = entry.fingerprint(entry.sources[0])
+    assert load_manifest().get("bge-small-en-v1.5").is_current(fingerprint)
+    assert not changed.is_current(fingerprint)
+
+
+def test_another_source_makes_no_installation_outdated() -> None:
+    entry = load_manifest().get("bge-small-en-v1.5")
+    assert len({entry.fingerprint(source) for source in entry.sources}) == len(entry.sources)
+    only_wheel = entry.model_copy(update={"sources": entry.sources[:1]})
+    assert entry.is_current(only_wheel.fingerprint(entry.sources[0]))
+    assert not only_wheel.is_current(entry.fingerprint(entry.sources[1]))
 
 
 def test_a_good_manifest_is_read(tmp_path: Path) -> None:

@@ -44,7 +44,8 @@ def directory(tmp_path: Path, manifest: Manifest) -> Path:
     tiny_bert.install(tmp_path, "tiny", ModelRole.EMBEDDER)
     description = tmp_path / "tiny" / DESCRIPTION_FILE
     installed = InstalledModel.model_validate_json(description.read_text())
-    current = installed.model_copy(update={"fingerprint": manifest.get("tiny").fingerprint})
+    entry = manifest.get("tiny")
+    current = installed.model_copy(update={"fingerprint": entry.fingerprint(entry.sources[0])})
     description.write_text(current.model_dump_json())
     return tmp_path
 

@@ -46,6 +46,7 @@ async def test_a_deadline_in_the_past_judges_nothing(tmp_path: Path) -> None:
     tiny_bert.install(tmp_path, "tiny", ModelRole.SELECTOR)
     selector = load_selector(tmp_path, "tiny", threads=1)
     assert await selector.judge(QUERY, PASSAGES, deadline=time.monotonic() - 1) == [None] * len(PASSAGES)
+    assert await selector.judge(QUERY, [], deadline=time.monotonic() - 1) == []
     await selector.close()
 
 

@@ -66,6 +66,15 @@ async def test_inputs_are_cut_to_the_longest_input_and_not_padded(tokenizer: Pat
     await inputs.close()
 
 
+async def test_a_huge_text_gives_what_its_front_gives(tokenizer: Path) -> None:
+    inputs = load_input_tokenizer(tokenizer, max_tokens=8)
+    front, huge = await inputs.encode(
+        ["the cat sat on the mat on the moon", "the cat sat on the mat on the moon " * 10_000]
+    )
+    assert huge.ids == front.ids
+    await inputs.close()
+
+
 async def test_pairs_say_which_token_is_whose_and_lose_of_the_longer_text(tokenizer: Path) -> None:
     inputs = load_input_tokenizer(tokenizer, max_tokens=10)
     (pair,) = await inputs.encode([("who likes tea", "anna drinks tea on the mat in paris")])
