@@ -192,6 +192,8 @@ def check(connection: apsw.Connection) -> list[str]:
     try:
         with snapshot(connection):
             findings: list[Any] = connection.execute("PRAGMA quick_check").fetchall()
+            if findings != [("ok",)]:
+                return [str(finding) for (finding,) in findings]
             broken = connection.execute("PRAGMA foreign_key_check").fetchall()
             ahead = connection.execute(
                 """SELECT namespace, user_id FROM partition p WHERE version <
@@ -200,7 +202,6 @@ def check(connection: apsw.Connection) -> list[str]:
     except (apsw.CorruptError, apsw.NotADBError) as error:
         return [str(error)]
     return [
-        *(finding for (finding,) in findings if finding != "ok"),
         *(f"row {rowid} of {table} refers to a missing row of {parent}" for table, rowid, parent, _ in broken),
         *(f"partition {namespace}/{user_id} has records newer than its version" for namespace, user_id in ahead),
     ]

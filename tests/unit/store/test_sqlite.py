@@ -180,12 +180,12 @@ def truncate(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
-def overwrite(path: Path) -> None:
-    """Spoil a fifth in the middle, as a failing disk does."""
+def spoil(path: Path, begin: float, end: float) -> None:
+    """Overwrite pages from one share of the file to another, but never the first, as a failing disk does."""
     content = bytearray(path.read_bytes())
     pages = len(content) // 4096
-    begin, end = 4096 * (2 * pages // 5), 4096 * (3 * pages // 5)
-    content[begin:end] = b"\xaa" * (end - begin)
+    first, last = max(1, int(pages * begin)) * 4096, int(pages * end) * 4096
+    content[first:last] = b"\xaa" * (last - first)
     path.write_bytes(content)
 
 
@@ -196,9 +196,26 @@ async def test_truncated_database_is_refused(data_dir: Path) -> None:
         await open_store(data_dir)
 
 
+async def test_spoilt_schema_is_refused(data_dir: Path) -> None:
+    await write_store(data_dir, commits=100)
+    spoil(data_dir / DATABASE_NAME, 0, 1)
+    with pytest.raises(StoreError, match="damaged"):
+        await open_store(data_dir)
+
+
+async def test_damage_while_open_is_found(data_dir: Path) -> None:
+    await write_store(data_dir, commits=100)
+    store = await open_store(data_dir)
+    spoil(data_dir / DATABASE_NAME, 0, 1)
+    assert await store.check() != []
+    with pytest.raises(StoreError, match="damaged"):
+        await store.changes_since(USER, None)
+    await store.close()
+
+
 async def test_spoilt_pages_are_found_and_not_returned(data_dir: Path) -> None:
     await write_store(data_dir, commits=100)
-    overwrite(data_dir / DATABASE_NAME)
+    spoil(data_dir / DATABASE_NAME, 0.4, 0.6)
     store = await open_store(data_dir)
     assert await store.check() != []
     with pytest.raises(StoreError):
