@@ -89,7 +89,8 @@ def _pull_missing_models(settings: Settings, say: Console) -> None:
 
     needed = (settings.embedder, settings.selector)
     states = {status.name: status.state for status in list_models(settings.models_dir)}
-    missing = [name for name in needed if states.get(name) is not ModelState.INSTALLED]
+    usable = (ModelState.INSTALLED, ModelState.OUTDATED)
+    missing = [name for name in needed if states.get(name) not in usable]
     if missing:
         say.print(f"fetching {' and '.join(missing)}, once")
         from lightmem_server.slm.pull import pull  # heavy: brings the converters
