@@ -34,7 +34,7 @@ from lightmem_server.pb import (
 from lightmem_server.pipeline.access import AccessRecorder
 from lightmem_server.pipeline.clock import Clock
 from lightmem_server.pipeline.edit import Editing
-from lightmem_server.pipeline.passages import FORMAT
+from lightmem_server.pipeline.passages import FORMAT, VIEW_NAMES
 from lightmem_server.pipeline.residents import Residents
 from lightmem_server.pipeline.retrieve import Retrieving
 from lightmem_server.pipeline.write import Writing
@@ -43,6 +43,7 @@ from lightmem_server.service.auth import Authenticator, ensure_admin_key
 from lightmem_server.service.backend import Backend, ModelInfo
 from lightmem_server.service.interceptors import Admission, BoundaryInterceptor
 from lightmem_server.service.memory import MemoryServicer
+from lightmem_server.slm import time_window
 from lightmem_server.slm.protocols import Embedder, Selector, TokenCounter
 from lightmem_server.slm.tokens import load_token_counter
 from lightmem_server.store.protocol import Store
@@ -143,6 +144,7 @@ class LightMemServer:
         embedder, selector = models.embedder, models.selector
         log.info("models_loaded", seconds=round(clock.monotonic() - started, 2))
         tokenizers = await asyncio.to_thread(_load_tokenizers, settings, embedder.tokens)
+        await asyncio.to_thread(time_window.warm_up)
 
         store = SqliteStore(settings.data_dir)
         resources.push_async_callback(store.close)
@@ -153,6 +155,7 @@ class LightMemServer:
 
         engine = Engine(
             dim=embedder.dim,
+            view_names=VIEW_NAMES,
             budget_bytes=settings.resident_bytes,
             stm_turns=settings.stm_turns,
             stm_tokens=settings.stm_tokens,

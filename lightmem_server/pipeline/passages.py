@@ -4,26 +4,28 @@ A turn is often only understood with what precedes it: "Next Friday!" answers a 
 passage views. Changing a dense view changes what is stored: bump FORMAT, which is part of the vectors' identity.
 
     view      embedder                                        BM25
-    turn      Ana: Next Friday!                               -
-    question  Ben: When do you move? Ana: Next Friday!        Ben: When do you move? Ana: Next Friday!
+    question  Ben: When do you move? Ana: Next Friday!        the same
     window    Ben: I packed. When do you move? Ana: Next …    the same, with one more turn before it
+    session   -                                               Ana: Next Friday! 8 May 2023; all of a session is one document
 
 A whole turn drowns the one that is meant, for the embedder more than for BM25, where common words weigh little; the last
-question alone doesn't. docs/retrieval.md has what each view is worth.
+question alone doesn't. What each view is worth stands with its weight, in retrieve.py.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from lightmem_server.slm.time_window import EPOCH, MICROSECOND
 from lightmem_server.types import Memory, Turn
 
 FORMAT = "1"
 """Version of the dense views' formats."""
 
-VIEW_NAMES = ("turn", "question", "window")
+VIEW_NAMES = ("question", "window")
 
 PRECEDING_TURNS = 2
 """How many turns before a turn take part in its views."""
@@ -44,17 +46,30 @@ def turn_passage(turn: Said) -> str:
 def dense_views(turn: Said, preceding: Sequence[Said]) -> tuple[str, ...]:
     """The texts that are embedded, one per view. `preceding` are the turns before it in its session, oldest first."""
     passage = turn_passage(turn)
-    return passage, _join(_last_question(preceding), passage), _join(*(_end(p) for p in preceding[-1:]), passage)
+    return _join(_last_question(preceding), passage), _join(*(_end(p) for p in preceding[-1:]), passage)
 
 
 def lexical_views(turn: Said, preceding: Sequence[Said]) -> tuple[str, ...]:
-    """The texts that BM25 indexes, one per view; "" is not indexed."""
+    """The texts that BM25 indexes, one per view."""
     passage = turn_passage(turn)
-    return (
-        "",
-        _join(_last_question(preceding), passage),
-        _join(*(_end(p) for p in preceding[-PRECEDING_TURNS:]), passage),
-    )
+    return _join(_last_question(preceding), passage), _join(*(_end(p) for p in preceding[-PRECEDING_TURNS:]), passage)
+
+
+def session_passage(memory: Memory) -> str:
+    """What a memory adds to its session's document: itself and the words of its date, which queries use."""
+    try:
+        date = EPOCH + memory.occurred_at * MICROSECOND
+    except OverflowError:
+        return turn_passage(memory)
+    return f"{turn_passage(memory)} {date.day} {date:%B %Y}"
+
+
+def informativeness(memory: Memory) -> float:
+    """How much a memory is likely to tell, whatever is asked: "Thanks, Mel!" tells nothing, nor does a question.
+
+    The logarithm of its words, less one where it ends by asking.
+    """
+    return math.log1p(len(memory.text.split())) - memory.text.rstrip().endswith("?")
 
 
 def judged_passage(turn: Said, preceding: Sequence[Said]) -> str:

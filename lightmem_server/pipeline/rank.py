@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from lightmem_server.pipeline.retrieval import Candidate, DropReason
+from lightmem_server.slm.selector import to_probability
 
 
 def rank(candidates: Sequence[Candidate], logit_weight: float) -> list[Candidate]:
@@ -18,7 +18,7 @@ def rank(candidates: Sequence[Candidate], logit_weight: float) -> list[Candidate
         candidate.score = candidate.coarse_score
         if candidate.logit is not None:
             candidate.score += logit_weight * candidate.logit
-            candidate.relevance = _sigmoid(candidate.logit)
+            candidate.relevance = to_probability(candidate.logit)
     return sorted(candidates, key=lambda candidate: (candidate.logit is None, -candidate.score, candidate.coarse_rank))
 
 
@@ -33,6 +33,3 @@ def drop_duplicates(ranked: Sequence[Candidate]) -> None:
             candidate.drop_reason = DropReason.DUPLICATE
         seen.add(said)
 
-
-def _sigmoid(logit: float) -> float:
-    return 1 / (1 + math.exp(-max(-60.0, min(60.0, logit))))

@@ -19,7 +19,7 @@ import numpy as np
 
 from lightmem_server.core import ALWAYS, NEVER, Engine, Ids, Rows, SearchPlan, SearchResult
 from lightmem_server.errors import CoreError
-from lightmem_server.pipeline.passages import PRECEDING_TURNS, lexical_views
+from lightmem_server.pipeline.passages import PRECEDING_TURNS, informativeness, lexical_views, session_passage
 from lightmem_server.store.protocol import MAX_GET, Store, StoredRow
 from lightmem_server.types import Kind, Memory, Partition, State
 
@@ -112,6 +112,9 @@ class Residents:
             in_ring=np.array([memory.kind == Kind.TURN for memory in memories], np.bool_),
             metadata=[dict(memory.metadata) for memory in memories],
             orders=np.array([row.order for row in stored], np.uint64),
+            speakers=[memory.speaker for memory in memories],
+            priors=np.array([informativeness(memory) for memory in memories], np.float32),
+            session_texts=[session_passage(memory) for memory in memories],
         )
 
     async def _read_texts(self, partition: Partition, memories: Sequence[Memory]) -> list[tuple[str, ...]]:

@@ -123,8 +123,6 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
     ) -> AsyncIterator[pb.RetrieveResponse]:
         """Find what the agent needs to know; see the proto."""
         arrived_at = time.monotonic()
-        if request.hypothetical_queries:
-            raise NotImplementedYetError("hypothetical_queries is not in this version of the server")
         query = convert_retrieval.to_query(
             request,
             self._partition(request.scope),
@@ -132,6 +130,8 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
             now=self._backend().clock.now(),
             arrived_at=arrived_at,
         )
+        if request.hypothetical_queries:
+            raise NotImplementedYetError("hypothetical_queries is not in this version of the server")
         user_id = query.partition.user_id
         async with contextlib.aclosing(self._backend().retrieving.retrieve(query)) as parts:
             async for part in parts:

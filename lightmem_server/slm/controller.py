@@ -5,6 +5,7 @@ Deterministic and quick (under 3 ms): no model is asked. It plans, it never answ
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,11 @@ COMPLETION_CHARACTERS = 400
 
 STANDALONE_WORDS = 4
 """A query with fewer words is taken to need its conversation."""
+
+MAX_WORDS = 64
+"""How many words of a query are looked at for names."""
+
+_WORD = re.compile(r"[^\W\d_]+(?:[-'\u2019][^\W\d_]{2,})*")
 
 _REFERS_BACK = re.compile(
     r"^\s*(?:and|but|so|also|then|what about|how about)\b"
@@ -39,10 +45,18 @@ class QueryView:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to search for. `views[0]` is the query as it was asked; `judged` is the wording that the Selector reads."""
+    """What to search for.
+
+    Attributes:
+        views: Wordings; the first is the query as it was asked.
+        judged: The wording that the Selector reads.
+        names: Words of the query that may be somebody's name.
+        window: The time that the query speaks of.
+    """
 
     views: tuple[QueryView, ...]
     judged: str
+    names: tuple[str, ...]
     window: TimeWindow | None
 
 
@@ -60,7 +74,17 @@ def make_plan(query: str, conversation: Sequence[Memory], asked_at: int, zone: t
     if conversation and needs_conversation(query):
         judged = complete_query(query, conversation)
         views.append(QueryView(judged, 1.0))
-    return Plan(tuple(views), judged, find_time_window(query, asked_at, zone))
+    return Plan(tuple(views), judged, find_names(query), find_time_window(query, asked_at, zone))
+
+
+def find_names(query: str) -> tuple[str, ...]:
+    """Words, and pairs of words, that may be a speaker's name: as they stand, and capitalised where they are not.
+
+    Which of them are names is for the partition to say: it knows who spoke.
+    """
+    words = _WORD.findall(query)[:MAX_WORDS]
+    pairs = [f"{first} {second}" for first, second in itertools.pairwise(words)]
+    return tuple(dict.fromkeys(form for name in (*words, *pairs) for form in (name, name.title())))
 
 
 def needs_conversation(query: str) -> bool:

@@ -81,6 +81,7 @@ class OverlapSelector:
     """
 
     name = "overlap-selector"
+    identity = "overlap-selector"
 
     def __init__(self, *, seconds_per_passage: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds_per_passage = seconds_per_passage

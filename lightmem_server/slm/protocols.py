@@ -68,9 +68,7 @@ class Selector(Protocol):
     def identity(self) -> str:
         """Names the weights: logits of different identities don't compare."""
 
-    async def judge(
-        self, query: str, passages: Sequence[str], *, deadline: float | None = None
-    ) -> list[float | None]:
+    async def judge(self, query: str, passages: Sequence[str], *, deadline: float | None = None) -> list[float | None]:
         """Score passages against a query.
 
         Passages are taken best first: when the deadline comes, those at the front have been judged.

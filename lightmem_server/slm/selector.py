@@ -13,6 +13,7 @@ from tokenizers import Encoding
 
 from lightmem_server.errors import ModelError
 from lightmem_server.slm.convert import HEAD_FILE, TOKENIZER_FILE
+from lightmem_server.slm.embedder import make_identity
 from lightmem_server.slm.encoder import Encoder, available_threads, load_encoder
 from lightmem_server.slm.judging import JudgeLimits, JudgeQueue
 from lightmem_server.slm.manifest import ModelRole
@@ -21,7 +22,7 @@ from lightmem_server.slm.pace import Pace
 from lightmem_server.slm.tokens import InputTokenizer, load_input_tokenizer
 
 SUB_BATCH_PAIRS = 4
-"""Pairs run together, two and more such in flight: the fastest measured on two cores (models.md of the design)."""
+"""Pairs run together, two and more such in flight: the fastest measured on two cores."""
 
 TOKENIZE_PASSAGES = 16
 """Tokenised between two looks at the deadline: 1-4 ms for turns of conversations, 40-80 ms for the longest texts."""
@@ -67,6 +68,11 @@ class CrossEncoderSelector:
     def name(self) -> str:
         """See Selector."""
         return self._installed.name
+
+    @property
+    def identity(self) -> str:
+        """See Selector."""
+        return make_identity(self._installed)
 
     async def judge(self, query: str, passages: Sequence[str], *, deadline: float | None = None) -> list[float | None]:
         """See Selector. A pair is cut to the model's longest input, the longer text of the two first."""

@@ -81,6 +81,11 @@ def find_time_window(query: str, asked_at: int, zone: tzinfo = UTC) -> TimeWindo
     return None
 
 
+def warm_up() -> None:
+    """Load dateparser's tables, 0.1 s, so that the first query doesn't wait for them. Blocking."""
+    find_time_window("in May 2023", 0)
+
+
 def to_micros(moment: datetime) -> int:
     """Microseconds since the epoch of an aware datetime."""
     return (moment - EPOCH) // MICROSECOND

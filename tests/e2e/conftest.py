@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lightmem_server.slm.models import list_models
 
 from lightmem_server.config import load
+from lightmem_server.slm.models import ModelState, list_models
 from tests.server_process import ServerProcess
 
 
@@ -19,7 +19,7 @@ def models() -> None:
     missing = [
         state.name
         for state in list_models(settings.models_dir)
-        if state.name in (settings.embedder, settings.selector) and state.state != "installed"
+        if state.name in (settings.embedder, settings.selector) and state.state is ModelState.MISSING
     ]
     if missing:
         pytest.skip(f"models {', '.join(missing)} are not in {settings.models_dir}; run `make models`")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import grpc
 import pytest
-
 from lightmem_client import Client, Turn
 from lightmem_client.errors import AlreadyExistsError
+
 from tests.server_process import ServerProcess
 
 

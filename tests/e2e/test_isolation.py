@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from lightmem_client import Client, Turn
 from lightmem_client.errors import LightMemError, NotFoundError
+
 from tests.server_process import ServerProcess
 
 USERS = [f"user-{i}" for i in range(46)] + ["user-1 ", "user-1/x", "default/user-1", "USER-1"]

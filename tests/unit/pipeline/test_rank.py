@@ -5,7 +5,9 @@ from lightmem_server.pipeline.retrieval import Candidate, DropReason
 from lightmem_server.types import Kind, Memory, Tier
 
 
-def candidate(coarse_rank: int, coarse_score: float, logit: float | None = None, text: str = "", speaker: str = "") -> Candidate:
+def candidate(
+    coarse_rank: int, coarse_score: float, logit: float | None = None, text: str = "", speaker: str = ""
+) -> Candidate:
     memory = Memory(uuid.uuid4(), Tier.MTM, Kind.TURN, text or str(coarse_rank), 0, 0, speaker=speaker)
     return Candidate(memory.id, coarse_rank, coarse_score, {}, memory=memory, logit=logit)
 

@@ -2,7 +2,7 @@ import uuid
 
 import pytest
 
-from lightmem_server.slm.controller import complete_query, make_plan, needs_conversation
+from lightmem_server.slm.controller import complete_query, find_names, make_plan, needs_conversation
 from lightmem_server.types import Kind, Memory, Role, Tier
 
 
@@ -46,3 +46,22 @@ def test_the_time_window_is_part_of_the_plan() -> None:
     plan = make_plan("What happened on 7 May 2023?", [], asked_at=1_700_000_000_000_000)
     assert plan.window is not None
     assert plan.window.text == "7 May 2023"
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("What did Ana cook?", "Ana"),
+        ("what did ana cook?", "Ana"),
+        ("What is Ana's dog called?", "Ana"),
+        ("Where does Ana María live?", "Ana María"),
+        ("Did Jean-Luc call?", "Jean-Luc"),
+        ("Что сказала Анна?", "Анна"),
+    ],
+)
+def test_whoever_is_named_is_among_the_names(query: str, name: str) -> None:
+    assert name in find_names(query)
+
+
+def test_a_long_query_has_a_bounded_number_of_names() -> None:
+    assert len(find_names("word " * 10_000)) < 300
