@@ -53,6 +53,7 @@ class Peer(memory_service_pb2_grpc.MemoryServiceServicer, admin_service_pb2_grpc
     requests: dict[str, Any] = field(default_factory=dict)
     holds_writes: threading.Event | None = None
     port: int = 0
+    credentials: grpc.ServerCredentials | None = None
 
     def __post_init__(self) -> None:
         self.arrived = threading.Event()
@@ -77,7 +78,11 @@ class Peer(memory_service_pb2_grpc.MemoryServiceServicer, admin_service_pb2_grpc
         memory_service_pb2_grpc.add_MemoryServiceServicer_to_server(self, server)
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(self, server)
         health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
-        self.port = server.add_insecure_port(f"127.0.0.1:{self.port}")
+        address = f"127.0.0.1:{self.port}"
+        if self.credentials is None:
+            self.port = server.add_insecure_port(address)
+        else:
+            self.port = server.add_secure_port(address, self.credentials)
         server.start()
         self._server = server
 
