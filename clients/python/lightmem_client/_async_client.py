@@ -23,7 +23,7 @@ from lightmem_client._first_status import typed_stream_errors
 from lightmem_client._retry import Deadline, RetryPolicy, retry_arguments
 from lightmem_client._status import typed_errors
 from lightmem_client._types import Memory, Turn
-from lightmem_client.errors import CancelledError, InternalError, LightMemError, UnavailableError
+from lightmem_client.errors import CancelledError, DeadlineExceededError, InternalError, LightMemError, UnavailableError
 from lightmem_client.pb import admin_service_pb2_grpc, memory_service_pb2_grpc
 from lightmem_client.pb import memory_service_pb2 as pb
 
@@ -294,7 +294,10 @@ class AsyncClient:
                         return
             raise UnavailableError("the server stopped answering", reason="STREAM_ENDED")
 
-        await tenacity.AsyncRetrying(**retry_arguments(policy, deadline, is_repeatable=True))(attempt)
+        try:
+            await tenacity.AsyncRetrying(**retry_arguments(policy, deadline, is_repeatable=True))(attempt)
+        except (DeadlineExceededError, UnavailableError) as error:
+            raise DeadlineExceededError(f"no server is ready at {self.target}", reason="NOT_READY") from error
 
     def _open(self) -> grpc.aio.Channel:
         if self._is_closed:

@@ -162,7 +162,14 @@ class Writer:
             raise DeadlineExceededError(f"requests were not acknowledged within {seconds} s")
 
     def _work(self) -> None:
-        """The worker thread: one stream after another until the writer is closed or fails."""
+        """The worker thread. However it ends, nobody waits for it in vain."""
+        try:
+            self._stream_until_closed()
+        finally:
+            self._abandon(CancelledError("the writer ended before the acknowledgement", reason="CLOSED"))
+
+    def _stream_until_closed(self) -> None:
+        """One stream after another until the writer is closed or fails."""
         failures, deadline = 0, Deadline(self._timeout_seconds)
         while self._has_work():
             stream = _Stream()
@@ -226,9 +233,9 @@ class Writer:
     def _abandon(self, error: LightMemError) -> None:
         """The end of the writer: the oldest request failed with `error`, the others with it."""
         with self._changed:
-            if self._error is None:
-                self._error = error
             pending = self._window.abandon()
+            if pending and self._error is None:
+                self._error = error
             call = self._call
             self._changed.notify_all()
         for i, item in enumerate(pending):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import subprocess
 import sys
 from collections.abc import Callable
@@ -47,6 +48,14 @@ def test_every_command_module_is_in_the_table() -> None:
     context = click.Context(cli)
     assert cli.list_commands(context) == list(COMMANDS)
     assert cli.get_command(context, "nonsense") is None
+
+
+def test_version_is_the_installed_packages(run: Run) -> None:
+    try:
+        version = importlib.metadata.version("lightmem-server")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("lightmem-server is not installed here; `make build` does")
+    assert run("--version").output == f"lightmem {version}\n"
 
 
 def test_unknown_command_is_a_usage_error(run: Run) -> None:
