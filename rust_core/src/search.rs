@@ -332,12 +332,10 @@ fn scan_block(
 /// Compare a group's scores with the threshold, and push those that reach it.
 fn offer(scan: &mut DenseScan<'_>, group: usize, word: u64, dots: &[i32], scales: &[f32], orders: &[u64]) {
     for (part, (dots, scales)) in dots.chunks(16).zip(scales.chunks(16)).enumerate() {
-        // Rounding the threshold to f32 down, never up, keeps what is exactly on it.
-        let threshold = scan.top.threshold();
-        let reached = dots
-            .iter()
-            .zip(scales)
-            .fold(false, |any, (&dot, &scale)| any | (f64::from(dot as f32 * scale) >= threshold));
+        // Exact: the threshold is one of these scores, or minus infinity.
+        let threshold = scan.top.threshold() as f32;
+        let reached =
+            dots.iter().zip(scales).fold(false, |any, (&dot, &scale)| any | (dot as f32 * scale >= threshold));
         if !reached {
             continue;
         }

@@ -26,12 +26,50 @@ pub const BLOCK: usize = 1024;
 /// Source: Robertson, Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009.
 #[must_use]
 pub fn contribution(weight: f32, frequency: u16, length: u16, average_length: f32) -> u32 {
+    to_units(weight, saturation(frequency, length, average_length))
+}
+
+/// The part of [`contribution`] that doesn't depend on the term.
+fn saturation(frequency: u16, length: u16, average_length: f32) -> f32 {
     let frequency = f32::from(frequency);
     let norm = K1 * (1.0 - B + B * f32::from(length) / average_length);
+    frequency * (K1 + 1.0) / (frequency + norm)
+}
+
+fn to_units(weight: f32, saturation: f32) -> u32 {
     // Positive and far below 2^32, so the cast only drops the fraction.
     #[allow(clippy::cast_sign_loss)]
-    let units = (weight * frequency * (K1 + 1.0) / (frequency + norm) * SCORE_UNIT) as u32;
+    let units = (weight * saturation * SCORE_UNIT) as u32;
     units.max(1)
+}
+
+/// Frequencies and lengths whose saturation is looked up instead of computed; nearly all turns are within.
+const TABLE_FREQUENCIES: usize = 4;
+const TABLE_LENGTHS: usize = 128;
+
+/// [`saturation`] for one average length.
+struct Saturations {
+    average_length: f32,
+    /// By frequency - 1, then length.
+    table: Box<[[f32; TABLE_LENGTHS]; TABLE_FREQUENCIES]>,
+}
+
+impl Saturations {
+    fn new(average_length: f32) -> Self {
+        let mut table = Box::new([[0.0; TABLE_LENGTHS]; TABLE_FREQUENCIES]);
+        for (row, frequency) in table.iter_mut().zip(1..) {
+            for (value, length) in row.iter_mut().zip(0..) {
+                *value = saturation(frequency, length, average_length);
+            }
+        }
+        Self { average_length, table }
+    }
+
+    fn contribution(&self, weight: f32, posting: &Posting) -> u32 {
+        let row = self.table.get(usize::from(posting.frequency).wrapping_sub(1));
+        let known = row.and_then(|row| row.get(usize::from(posting.length))).copied();
+        to_units(weight, known.unwrap_or_else(|| saturation(posting.frequency, posting.length, self.average_length)))
+    }
 }
 
 /// Inverse document frequency of a term that `containing` of `documents` rows hold.
@@ -42,6 +80,8 @@ pub fn inverse_document_frequency(documents: u64, containing: u64) -> f32 {
 
 struct ScanTerm<'a> {
     postings: &'a [Posting],
+    /// Those in the block that is being scanned.
+    block: &'a [Posting],
     weight: f32,
     /// At least every contribution of the term.
     bound: u32,
@@ -53,7 +93,7 @@ pub struct LexicalScan<'a> {
     terms: Vec<ScanTerm<'a>>,
     /// `bound_sums[i]` is the sum of the bounds of the terms before i.
     bound_sums: Vec<u64>,
-    average_length: f32,
+    saturations: Saturations,
     top: TopK,
     scores: Box<[u32; BLOCK]>,
 }
@@ -76,7 +116,8 @@ impl<'a> LexicalScan<'a> {
             Some(*sum)
         }));
         let expected = terms.iter().map(|term| term.postings.len()).sum();
-        Self { terms, bound_sums, average_length, top: TopK::new(depth, expected), scores: Box::new([0; BLOCK]) }
+        let saturations = Saturations::new(average_length);
+        Self { terms, bound_sums, saturations, top: TopK::new(depth, expected), scores: Box::new([0; BLOCK]) }
     }
 
     /// Whether no row can be found.
@@ -90,14 +131,17 @@ impl<'a> LexicalScan<'a> {
     pub fn scan_block(&mut self, start: usize, mask: &[u64; BLOCK / 64], orders: &[u64]) {
         let threshold = self.top.threshold();
         let essential = self.bound_sums.iter().rposition(|&sum| (sum as f64) < threshold).unwrap_or(0);
+        for term in &mut self.terms {
+            term.block = block_of(term.postings, start);
+        }
         let Some((rest, walked)) = self.terms.split_at_checked(essential) else { return };
         let rest_bound = self.bound_sums.get(essential).copied().unwrap_or(0);
         let mut touched = [0_u64; BLOCK / 64];
         for term in walked {
-            for posting in block_of(term.postings, start) {
+            for posting in term.block {
                 let offset = posting.row as usize - start;
                 if let (Some(score), Some(word)) = (self.scores.get_mut(offset), touched.get_mut(offset / 64)) {
-                    *score += contribution(term.weight, posting.frequency, posting.length, self.average_length);
+                    *score += self.saturations.contribution(term.weight, posting);
                     *word |= 1 << (offset % 64);
                 }
             }
@@ -118,9 +162,8 @@ impl<'a> LexicalScan<'a> {
                 let row = start + offset;
                 let mut is_out = false;
                 for (term, &smaller) in rest.iter().zip(&self.bound_sums).rev() {
-                    if let Some(posting) = find(block_of(term.postings, start), row) {
-                        let units = contribution(term.weight, posting.frequency, posting.length, self.average_length);
-                        score += u64::from(units);
+                    if let Some(posting) = find(term.block, row) {
+                        score += u64::from(self.saturations.contribution(term.weight, posting));
                     }
                     if ((score + smaller) as f64) < threshold {
                         is_out = true;
@@ -148,7 +191,12 @@ fn scan_term(list: &PostingList, count: u32, documents: u64, average_length: f32
     let (max_frequency, min_length) = list.bounds();
     // Rounding may break the formula's monotony by a few units of the last place.
     let bound = contribution(weight, max_frequency, min_length, average_length);
-    ScanTerm { postings: list.postings(), weight, bound: bound.saturating_add(bound >> 20).saturating_add(2) }
+    ScanTerm {
+        postings: list.postings(),
+        block: &[],
+        weight,
+        bound: bound.saturating_add(bound >> 20).saturating_add(2),
+    }
 }
 
 fn block_of(postings: &[Posting], start: usize) -> &[Posting] {

@@ -1,7 +1,7 @@
 //! Dot products of int8 queries with blocks of the high plane, and of float32 queries with both planes.
 //!
 //! The instruction set is chosen once, at run time: AVX-512 VNNI, AVX2, NEON, or the scalar reference, which every
-//! other one must equal bit by bit (integer sums have no rounding; the float sum has a fixed order of 16 lanes).
+//! other one must equal bit by bit (integer sums have no rounding; the float sum has a fixed order of 64 lanes).
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -10,8 +10,8 @@ mod x86;
 
 use std::sync::OnceLock;
 
-use super::Line;
 use super::quantize::{OFFSET, Query};
+use super::{LINE, Line};
 
 /// Most rows that one call multiplies: one word of a filter mask.
 pub const BLOCK_ROWS: usize = 64;
@@ -107,7 +107,7 @@ impl Kernel {
         }
     }
 
-    /// Sum over the dimensions of `query * (256 * (high - 128) + low)`, in float32 with 16 interleaved partial sums.
+    /// Sum over the dimensions of `query * (256 * (high - 128) + low)`, in float32 with 64 interleaved partial sums.
     #[must_use]
     pub fn dot_exact(self, query: &[Line<f32>], high: &[Line<u8>], low: &[Line<i8>]) -> f32 {
         match self.0 {
@@ -138,17 +138,21 @@ fn dot_rows_scalar(query: &[Line<i8>], rows: &[Line<u8>], out: &mut [i32]) {
 #[inline(always)]
 #[allow(clippy::inline_always)] // target features reach the loop only by inlining
 fn dot_exact_lanes(query: &[Line<f32>], high: &[Line<u8>], low: &[Line<i8>]) -> f32 {
-    let mut lanes = [0.0_f32; 16];
+    // One partial sum per element of a line: four or more registers, so that an addition needn't wait for the last.
+    let mut lanes = [0.0_f32; LINE];
     for ((q, h), l) in query.iter().zip(high).zip(low) {
-        let parts = q.0.as_chunks::<16>().0.iter().zip(h.0.as_chunks::<16>().0).zip(l.0.as_chunks::<16>().0);
-        for ((q, h), l) in parts {
-            for (((lane, &q), &h), &l) in lanes.iter_mut().zip(q).zip(h).zip(l) {
-                let fixed = 256 * (i32::from(h) - i32::from(OFFSET)) + i32::from(l);
-                *lane += q * fixed as f32;
-            }
+        for (((lane, &q), &h), &l) in lanes.iter_mut().zip(&q.0).zip(&h.0).zip(&l.0) {
+            let fixed = 256 * (i32::from(h) - i32::from(OFFSET)) + i32::from(l);
+            *lane += q * fixed as f32;
         }
     }
-    lanes.iter().sum()
+    let mut parts = [0.0_f32; 16];
+    for chunk in lanes.as_chunks::<16>().0 {
+        for (part, lane) in parts.iter_mut().zip(chunk) {
+            *part += lane;
+        }
+    }
+    parts.iter().sum()
 }
 
 #[cfg(test)]
