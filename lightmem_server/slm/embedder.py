@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,8 +59,8 @@ class BertEmbedder:
 
     @property
     def identity(self) -> str:
-        """See Embedder: name, quantization, and a hash over the weights, tokenizer, pooling, prefixes and length."""
-        return make_identity(self._installed)
+        """See Embedder."""
+        return self._installed.identity
 
     @property
     def dim(self) -> int:
@@ -122,20 +120,6 @@ def pool(hidden: NDArray[np.float32], lengths: NDArray[np.int64], pooling: Pooli
         vectors = np.where(mask[:, :, None], hidden, 0).sum(axis=1) / lengths[:, None].astype(np.float32)
     unit: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return unit
-
-
-def make_identity(installed: InstalledModel) -> str:
-    """Such as "bge-small-en-v1.5/int8/1f3a5c7e9b2d": equal exactly when vectors compare."""
-    spec = installed.spec
-    parts = [
-        *(file.sha256 for name, file in sorted(installed.files.items()) if name in ("model.bin", TOKENIZER_FILE)),
-        spec.pooling,
-        spec.query_prefix,
-        spec.passage_prefix,
-        spec.max_tokens,
-    ]
-    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-    return f"{installed.name}/{installed.quantization}/{digest[:12]}"
 
 
 def load_embedder(

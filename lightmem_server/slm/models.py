@@ -10,6 +10,7 @@ A folder appears complete or not at all (pull.py renames it into place), so a pr
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from lightmem_server.errors import ModelChecksumError, ModelNotFoundError
 from lightmem_server.slm.manifest import FileName, Manifest, ModelRole, ModelSpec, Sha256, load_manifest
 
 DESCRIPTION_FILE = "model.json"
+
+COMPUTING_FILES = ("model.bin", "tokenizer.json", "head.npz")
+"""Those of a model's files that its outputs depend on."""
 
 
 class InstalledFile(BaseModel):
@@ -46,6 +50,21 @@ class InstalledModel(BaseModel):
     quantization: str
     spec: ModelSpec
     files: Mapping[FileName, InstalledFile]
+
+    @property
+    def identity(self) -> str:
+        """Such as "bge-small-en-v1.5/int8/26fc7cad872d": equal exactly when the outputs compare.
+
+        The hash is over the weights, the tokenizer, the pooling, the prefixes and the longest input.
+        """
+        parts = [
+            *(self.files[name].sha256 for name in COMPUTING_FILES if name in self.files),
+            self.spec.pooling,
+            self.spec.query_prefix,
+            self.spec.passage_prefix,
+            self.spec.max_tokens,
+        ]
+        return f"{self.name}/{self.quantization}/{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]}"
 
     @property
     def size_bytes(self) -> int:

@@ -13,7 +13,6 @@ from tokenizers import Encoding
 
 from lightmem_server.errors import ModelError
 from lightmem_server.slm.convert import HEAD_FILE, TOKENIZER_FILE
-from lightmem_server.slm.embedder import make_identity
 from lightmem_server.slm.encoder import Encoder, available_threads, load_encoder
 from lightmem_server.slm.judging import JudgeLimits, JudgeQueue
 from lightmem_server.slm.manifest import ModelRole
@@ -72,7 +71,7 @@ class CrossEncoderSelector:
     @property
     def identity(self) -> str:
         """See Selector."""
-        return make_identity(self._installed)
+        return self._installed.identity
 
     async def judge(self, query: str, passages: Sequence[str], *, deadline: float | None = None) -> list[float | None]:
         """See Selector. A pair is cut to the model's longest input, the longer text of the two first."""

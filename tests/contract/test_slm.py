@@ -131,6 +131,11 @@ async def test_every_passage_has_a_score_without_a_deadline(selector: Selector) 
     assert scores[0] == pytest.approx(scores[-1], abs=0.05), "the same passage twice"
 
 
+async def test_the_selector_says_who_it_is(selector: Selector) -> None:
+    assert selector.name
+    assert selector.identity.startswith(selector.name)
+
+
 async def test_no_passages_give_no_scores(selector: Selector) -> None:
     assert await selector.judge("who likes tea", []) == []
     assert await selector.judge("", [""]) != []

@@ -59,6 +59,16 @@ async def test_closing_twice_is_fine_and_later_calls_are_refused(tmp_path: Path)
         await selector.judge(QUERY, PASSAGES)
 
 
+async def test_identity_says_whether_logits_compare(tmp_path: Path) -> None:
+    identities = []
+    for folder, seed in (("a", 1), ("same", 1), ("weights", 2)):
+        tiny_bert.install(tmp_path / folder, "tiny", ModelRole.SELECTOR, seed=seed)
+        selector = load_selector(tmp_path / folder, "tiny", threads=1)
+        identities.append(selector.identity)
+        await selector.close()
+    assert identities[0] == identities[1] != identities[2]
+
+
 def test_loading_what_is_not_there_or_something_else_is_a_typed_error(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError):
         load_selector(tmp_path, "tiny")
