@@ -25,13 +25,13 @@ class Engine:
     """The resident partitions of one process. Safe to call from many threads at once."""
 
     def __new__(
-        cls, *, dim: int, views: int, budget_bytes: int, language: str, stm_turns: int, stm_tokens: int
+        cls, *, dim: int, view_names: list[str], budget_bytes: int, language: str, stm_turns: int, stm_tokens: int
     ) -> Engine:
         """An empty engine.
 
         Args:
             dim: Dimensions of a vector, 1 to 4096.
-            views: Passage views per row, 1 to 4. View 0 is the turn, view 1 the turn with what precedes it.
+            view_names: Names of the passage views of a row, 1 to 4; results name their lists after them.
             budget_bytes: Partitions beyond it are evicted, least recently used first.
             language: Analyser of the lexical lists; "english" stems with Snowball.
             stm_turns: Most turns in the ring of one session, at least 1.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,6 @@ from lightmem_server.types import MetadataExpression, Scalar
 
 Vectors: TypeAlias = NDArray[np.float32]
 Ids: TypeAlias = NDArray[np.uint8]
-
-VIEW_TURN = 0
-"""Passage view 0: the turn alone, with its speaker."""
-VIEW_WINDOW = 1
-"""Passage view 1: the turn with the one before it."""
-VIEWS = 2
 
 NEVER = np.iinfo(np.int64).max
 ALWAYS = np.iinfo(np.int64).min
@@ -49,6 +43,9 @@ class Rows:
         in_ring: (n,) bool: whether the row belongs to its session's STM ring (turns do).
         metadata: n dicts.
         orders: (n,) uint64, ascending: the commit order of the row's first version. A changed row keeps it.
+        speakers: n strings, "" for nobody; empty: nobody at all.
+        priors: (n,) float32 within 1000 of 0, how informative each row is in itself; None: all 0.
+        session_texts: n strings, what each row adds to its session's document; empty: nothing.
     """
 
     ids: Ids
@@ -68,6 +65,9 @@ class Rows:
     in_ring: NDArray[np.bool_]
     metadata: Sequence[dict[str, Scalar]]
     orders: NDArray[np.uint64]
+    speakers: Sequence[str] = ()
+    priors: NDArray[np.float32] | None = None
+    session_texts: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +87,15 @@ class SearchFilter:
 
 @dataclass(frozen=True, slots=True)
 class SearchPlan:
-    """One hybrid search: every query view against every passage view, dense and lexical, fused by weighted RRF.
+    """One hybrid search: every query view against every passage view, dense and lexical, in lists that are fused.
 
-    A row scores sum(weight / (rrf_k + rank)) over the lists that hold it, rank from 1; lists of the same source (the
-    same passage view and method) from several query views count with the query view's weight. Then a row within
-    `boost_from <= occurred_at < boost_to` has `boost / (rrf_k + 1)` added. Ties by `orders`, newer first.
+    With `fusion="score"` a row that any list holds scores, over all lists, the sum of weight * its score on the list's own
+    scale, 0 to 1: from the mean cosine of the rows considered to the best one, or from no shared term to the
+    best BM25. Added are `session_weight` * BM25 of its whole session (the best session's 1), `prior_weight` * its
+    prior, `speaker_boost` when its speaker is among `speakers`, and `boost` when `boost_from <= occurred_at <
+    boost_to`. With `fusion="rrf"` it scores the sum of weight / (rrf_k + rank), rank from 1, and `boost / (rrf_k + 1)`;
+    the other additions don't count. A list's weight is its query view's times its passage view's. Ties by `orders`,
+    newer first.
 
     Attributes:
         vectors: (q, dim) float32, unit length; q may be 0 (lexical alone).
@@ -121,6 +125,11 @@ class SearchPlan:
     boost_to: int = ALWAYS
     deadline_micros: int = 0
     rescore: int = 0
+    fusion: Literal["score", "rrf"] = "rrf"
+    speakers: Sequence[str] = ()
+    speaker_boost: float = 0.0
+    prior_weight: float = 0.0
+    session_weight: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +139,7 @@ class SearchResult:
     Attributes:
         ids: (m, 16) uint8.
         scores: (m,) float32, the fused score.
-        sources: names of the s lists: "dense_turn", "dense_window", "lexical_turn", "lexical_window", in this order.
+        sources: names of the s lists: "dense_NAME" for each passage view, then "lexical_NAME" for each.
         ranks: (m, s) uint32: the best rank over the query views, from 1; 0 where the list doesn't hold the row.
         similarities: (m,) float32: cosine of the first query view with view 0, computed at full precision; nan
             without vectors.
@@ -177,15 +186,15 @@ class Engine:
         budget_bytes: int,
         stm_turns: int,
         stm_tokens: int,
+        view_names: Sequence[str],
         language: str = "english",
-        views: int = VIEWS,
     ) -> None:
         self.dim = dim
-        self.views = views
+        self.views = len(view_names)
         try:
             self._native = NativeEngine(
                 dim=dim,
-                views=views,
+                view_names=list(view_names),
                 budget_bytes=budget_bytes,
                 language=language,
                 stm_turns=stm_turns,

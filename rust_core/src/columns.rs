@@ -10,6 +10,9 @@ pub(crate) const PINNED: u8 = 2;
 /// Set in [`Row::flags`] for rows of an STM ring.
 pub(crate) const IN_RING: u8 = 4;
 
+/// Units of a prior of 1: a whole number keeps sums exact, whatever their order.
+pub(crate) const PRIOR_UNIT: f32 = 65_536.0;
+
 macro_rules! columns {
     ($($(#[$doc:meta])* $name:ident: $type:ty,)*) => {
         /// One row's scalar values; sessions, agents and metadata by number.
@@ -57,8 +60,11 @@ columns! {
     expires_at: i64,
     session: u32,
     agent: u32,
+    speaker: u32,
     metadata: u32,
     token_count: u32,
+    /// In units of 1/[`PRIOR_UNIT`].
+    prior: i32,
     tier: u8,
     kind: u8,
     flags: u8,

@@ -40,6 +40,7 @@
 
 mod columns;
 pub mod engine;
+mod blend;
 pub mod error;
 pub mod filter;
 pub mod fusion;

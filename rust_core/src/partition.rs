@@ -7,7 +7,7 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
-use crate::columns::{ARCHIVED, Columns, IN_RING, PINNED, Row};
+use crate::columns::{ARCHIVED, Columns, IN_RING, PINNED, PRIOR_UNIT, Row};
 use crate::error::CoreError;
 use crate::lexical::analyser::Analyser;
 use crate::lexical::postings::{AnalysedRow, LexicalIndex};
@@ -46,8 +46,12 @@ impl<'a> PreparedRows<'a> {
     /// Those of [`Rows::check`].
     pub fn new(schema: &Schema, rows: &'a Rows) -> Result<Self, CoreError> {
         rows.check(schema.views, schema.dim)?;
-        let texts = rows.texts.chunks(schema.views.max(1));
-        Ok(Self { rows, analysed: texts.map(|texts| AnalysedRow::new(&schema.analyser, texts)).collect() })
+        let texts = rows.texts.chunks(schema.views.max(1)).enumerate();
+        let analysed = texts.map(|(index, texts)| {
+            let session_text = rows.session_texts.get(index);
+            AnalysedRow::new(&schema.analyser, texts.iter().chain(session_text).map(String::as_str))
+        });
+        Ok(Self { rows, analysed: analysed.collect() })
     }
 }
 
@@ -65,6 +69,8 @@ pub struct Partition {
     names: HashMap<Box<str>, u32>,
     /// Per session number, its ring rows as (order, position), by ascending order.
     rings: Vec<Vec<(u64, u32)>>,
+    /// Per session number, the terms of its document.
+    session_lengths: Vec<u64>,
 }
 
 impl Partition {
@@ -80,10 +86,12 @@ impl Partition {
             positions: HashTable::new(),
             columns: Columns::default(),
             vectors: (0..schema.views).map(|_| VectorStore::new(schema.dim)).collect(),
-            lexical: LexicalIndex::new(schema.views),
+            // The view after the passage views holds the session texts.
+            lexical: LexicalIndex::new(schema.views + 1),
             metadata: MetadataTable::default(),
             names: HashMap::new(),
             rings: Vec::new(),
+            session_lengths: Vec::new(),
         };
         let rows = prepared.rows.len();
         partition.columns.reserve_exact(rows);
@@ -159,6 +167,7 @@ impl Partition {
             + rings
             + names
             + self.rings.capacity() * size_of::<Vec<(u64, u32)>>()
+            + self.session_lengths.capacity() * size_of::<u64>()
             + self.names.allocation_size()
             + self.positions.allocation_size()
             + self.columns.size_bytes()
@@ -200,6 +209,7 @@ impl Partition {
         let number = self.names.len() as u32;
         self.names.insert(name.into(), number);
         self.rings.push(Vec::new());
+        self.session_lengths.push(0);
         number
     }
 
@@ -212,11 +222,13 @@ impl Partition {
         };
         if let Some(position) = self.position(&row.id) {
             self.leave_ring(position);
+            self.leave_session(position);
             if let Some(before) = self.columns.get(position) {
                 self.metadata.release(before.metadata);
             }
             self.columns.set(position, &row);
             self.lexical.set(position as u32, analysed);
+            self.join_session(position);
             for (view, store) in self.vectors.iter_mut().enumerate() {
                 store.set(position, vector(view));
             }
@@ -225,6 +237,7 @@ impl Partition {
             let position = self.len();
             self.columns.push(&row);
             self.lexical.push(analysed);
+            self.join_session(position);
             for (view, store) in self.vectors.iter_mut().enumerate() {
                 store.push(vector(view));
             }
@@ -241,6 +254,7 @@ impl Partition {
         let Some(position) = self.position(id) else { return };
         let last = self.len() - 1;
         self.leave_ring(position);
+        self.leave_session(position);
         if let Some(before) = self.columns.get(position) {
             self.metadata.release(before.metadata);
         }
@@ -274,6 +288,30 @@ impl Partition {
         }
     }
 
+    fn join_session(&mut self, position: usize) {
+        let length = self.lexical.length(position, self.schema.views);
+        if let Some(total) = self.session_length_mut(position) {
+            *total += length;
+        }
+    }
+
+    fn leave_session(&mut self, position: usize) {
+        let length = self.lexical.length(position, self.schema.views);
+        if let Some(total) = self.session_length_mut(position) {
+            *total -= length;
+        }
+    }
+
+    fn session_length_mut(&mut self, position: usize) -> Option<&mut u64> {
+        let session = *self.columns.session.get(position)?;
+        self.session_lengths.get_mut(session as usize)
+    }
+
+    /// Per session number, the terms of its document; 0 where it has none.
+    pub(crate) fn session_lengths(&self) -> &[u64] {
+        &self.session_lengths
+    }
+
     fn join_ring(&mut self, position: usize) {
         let Some(row) = self.columns.get(position).filter(|row| row.flags & IN_RING != 0) else { return };
         let entry = (row.order, position as u32);
@@ -304,7 +342,9 @@ impl Partition {
             expires_at: *rows.expires_at.get(index)?,
             session: self.name_number_or_insert(rows.sessions.get(index)?),
             agent: self.name_number_or_insert(rows.agents.get(index)?),
+            speaker: self.name_number_or_insert(rows.speakers.get(index).map_or("", String::as_str)),
             token_count: *rows.token_counts.get(index)?,
+            prior: rows.priors.get(index).map_or(0, |prior| (prior * PRIOR_UNIT).round() as i32),
             tier: *rows.tiers.get(index)?,
             kind: *rows.kinds.get(index)?,
             flags: flag(&rows.is_archived, ARCHIVED) | flag(&rows.is_pinned, PINNED) | flag(&rows.in_ring, IN_RING),

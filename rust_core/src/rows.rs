@@ -50,7 +50,16 @@ pub struct Rows {
     pub metadata: Vec<BTreeMap<String, Scalar>>,
     /// Commit order of each row's first version.
     pub orders: Vec<u64>,
+    /// Who spoke, "" for nobody. Empty: nobody at all.
+    pub speakers: Vec<String>,
+    /// How informative each row is in itself, -[`MAX_PRIOR`] to [`MAX_PRIOR`]. Empty: all 0.
+    pub priors: Vec<f32>,
+    /// What each row adds to its session's document. Empty: nothing.
+    pub session_texts: Vec<String>,
 }
+
+/// Bound of [`Rows::priors`].
+pub const MAX_PRIOR: f32 = 1000.0;
 
 impl Rows {
     /// Rows in the batch.
@@ -113,10 +122,19 @@ impl Rows {
             ("metadata", self.metadata.len(), n),
             ("orders", self.orders.len(), n),
         ];
-        for (field, actual, expected) in lengths {
+        let optional = [
+            ("speakers", self.speakers.len(), n),
+            ("priors", self.priors.len(), n),
+            ("session_texts", self.session_texts.len(), n),
+        ];
+        let given = optional.into_iter().filter(|&(_, actual, _)| actual > 0);
+        for (field, actual, expected) in lengths.into_iter().chain(given) {
             if actual != expected {
                 return Err(CoreError::LengthMismatch { field, expected, actual });
             }
+        }
+        if let Some(position) = self.priors.iter().position(|prior| !(prior.abs() <= MAX_PRIOR)) {
+            return Err(CoreError::NotFinite { field: "priors", position });
         }
         if let Some(position) = self.vectors.iter().position(|x| !x.is_finite()) {
             return Err(CoreError::NotFinite { field: "vectors", position: position / (views * dim).max(1) });

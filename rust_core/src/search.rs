@@ -6,11 +6,13 @@
 
 use std::time::{Duration, Instant};
 
+use crate::blend::{Blend, DenseList, LexicalList, Mean};
 use crate::error::CoreError;
 use crate::filter::{RowFilter, SearchFilter, WORDS};
 use crate::fusion::{Fused, Fusion};
 use crate::lexical::postings::count_terms;
 use crate::lexical::scan::{BLOCK, LexicalScan};
+use crate::lexical::sessions::session_scores;
 use crate::partition::Partition;
 use crate::rows::{ALWAYS, Id};
 use crate::vector::kernel::{BLOCK_ROWS, Kernel};
@@ -22,6 +24,15 @@ use crate::vector::topk::{Candidate, TopK};
 pub const MAX_WEIGHT: u32 = 1_000_000;
 /// Groups of 64 rows with fewer matches are multiplied row by row.
 const SPARSE: u32 = 12;
+
+/// How lists become one order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FusionMethod {
+    /// Weighted reciprocal ranks, see [`crate::fusion`].
+    ReciprocalRank,
+    /// Scores on one scale, added; then the session, prior and speaker parts of the plan.
+    Score,
+}
 
 /// What to search for, where, and at what cost. `q` query vectors, `t` query texts, `v` passage views.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,7 +61,9 @@ pub struct SearchPlan {
     pub rrf_k: f64,
     /// Which rows are considered.
     pub filter: SearchFilter,
-    /// Added, divided by `rrf_k + 1`, to rows with `boost_from <= occurred_at < boost_to`.
+    /// How the lists are fused.
+    pub fusion: FusionMethod,
+    /// Added to rows with `boost_from <= occurred_at < boost_to`; with reciprocal ranks divided by `rrf_k + 1`.
     pub boost: f64,
     /// Start of the boosted time.
     pub boost_from: i64,
@@ -58,6 +71,14 @@ pub struct SearchPlan {
     pub boost_to: i64,
     /// Scan no further once this much time has passed.
     pub deadline: Option<Duration>,
+    /// Whom the query names. Score fusion alone, as are the next three.
+    pub speakers: Vec<String>,
+    /// Added to rows of these speakers.
+    pub speaker_boost: f64,
+    /// Weight of the rows' priors.
+    pub prior_weight: f64,
+    /// Weight of the rows' sessions: BM25 of each query text over whole sessions, the best session's 1.
+    pub session_weight: f64,
 }
 
 impl SearchPlan {
@@ -77,10 +98,15 @@ impl SearchPlan {
             now: 0,
             rrf_k: 60.0,
             filter: SearchFilter::default(),
+            fusion: FusionMethod::ReciprocalRank,
             boost: 0.0,
             boost_from: ALWAYS,
             boost_to: ALWAYS,
             deadline: None,
+            speakers: Vec::new(),
+            speaker_boost: 0.0,
+            prior_weight: 0.0,
+            session_weight: 0.0,
         }
     }
 
@@ -114,6 +140,9 @@ impl SearchPlan {
             ("lexical_weights", &self.lexical_weights),
             ("rrf_k", &[self.rrf_k]),
             ("boost", &[self.boost]),
+            ("speaker_boost", &[self.speaker_boost]),
+            ("prior_weight", &[self.prior_weight]),
+            ("session_weight", &[self.session_weight]),
         ];
         for (field, values) in weights {
             if !values.iter().all(|value| (0.0..=f64::from(MAX_WEIGHT)).contains(value)) {
@@ -160,6 +189,8 @@ struct DenseScan<'a> {
     view: usize,
     weight: f64,
     top: TopK,
+    /// Of the cosines, where the fusion needs it.
+    mean: Option<Mean>,
 }
 
 impl Partition {
@@ -201,15 +232,48 @@ impl Partition {
         }
 
         let mut fusion = Fusion::new(plan.rrf_k, 2 * views);
+        let mut blend = Blend { kernel, dense: Vec::new(), lexical: Vec::new(), sessions: Vec::new(), speakers: Vec::new() };
         for scan in dense {
-            let ranking = self.rescored(kernel, plan.list_depth, &scan.top.into_unordered(), scan.query, scan.view);
-            fusion.add(scan.view, scan.weight, ranking.iter().map(|candidate| candidate.row));
+            let DenseScan { query, view, weight, top, mean } = scan;
+            let ranking = self.rescored(kernel, plan.list_depth, &top.into_unordered(), query, view);
+            fusion.add(view, weight, ranking.iter().map(|candidate| candidate.row));
+            if let (Some(mean), Some(first)) = (mean, ranking.first()) {
+                blend.dense.push(DenseList { query, view, weight, mean: mean.value(), best: first.score });
+            }
         }
-        for (scan, view, weight) in lexical {
-            fusion.add(views + view, weight, scan.finish().iter().map(|candidate| candidate.row));
+        for (mut scan, view, weight) in lexical {
+            let ranking = scan.finish();
+            fusion.add(views + view, weight, ranking.iter().map(|candidate| candidate.row));
+            if let Some(first) = ranking.first() {
+                blend.lexical.push(LexicalList { scan, weight, best: first.score });
+            }
         }
-        self.collect(plan, &fusion, queries.first(), kernel, &mut result);
+        match plan.fusion {
+            FusionMethod::ReciprocalRank => self.collect(plan, &fusion, None, queries.first(), kernel, &mut result),
+            FusionMethod::Score => {
+                self.add_priors(plan, &mut blend);
+                self.collect(plan, &fusion, Some(&blend), queries.first(), kernel, &mut result);
+            }
+        }
         Ok(result)
+    }
+
+    /// What score fusion knows besides the lists: the sessions' scores, and who is named.
+    fn add_priors(&self, plan: &SearchPlan, blend: &mut Blend<'_>) {
+        blend.speakers = plan.speakers.iter().filter_map(|speaker| self.name_number(speaker)).collect();
+        if plan.session_weight > 0.0 {
+            blend.sessions = plan
+                .texts
+                .iter()
+                .zip(&plan.text_weights)
+                .map(|(text, weight)| {
+                    let terms = count_terms(&self.schema().analyser, text);
+                    let (view, sessions) = (self.schema().views, &self.columns.session);
+                    let scores = session_scores(&self.lexical, view, &terms, sessions, self.session_lengths());
+                    (scores, plan.session_weight * weight)
+                })
+                .collect();
+        }
     }
 
     fn dense_scans<'a>(&self, plan: &SearchPlan, queries: &'a [Query]) -> Vec<DenseScan<'a>> {
@@ -223,7 +287,10 @@ impl Partition {
         });
         scans
             .filter(|&(_, _, weight)| weight > 0.0)
-            .map(|(query, view, weight)| DenseScan { query, view, weight, top: TopK::new(depth, self.len()) })
+            .map(|(query, view, weight)| {
+                let mean = (plan.fusion == FusionMethod::Score).then(Mean::default);
+                DenseScan { query, view, weight, top: TopK::new(depth, self.len()), mean }
+            })
             .collect()
     }
 
@@ -267,6 +334,7 @@ impl Partition {
         &self,
         plan: &SearchPlan,
         fusion: &Fusion,
+        blend: Option<&Blend<'_>>,
         query: Option<&Query>,
         kernel: Kernel,
         result: &mut SearchResult,
@@ -278,7 +346,10 @@ impl Partition {
             .filter_map(|fused| {
                 let row = fused.row as usize;
                 let is_boosted = boosted.contains(self.columns.occurred_at.get(row)?);
-                let score = fused.score + if is_boosted { bonus } else { 0.0 };
+                let score = match blend {
+                    Some(blend) => blend.score(plan, &self.columns, &self.vectors, row),
+                    None => fused.score + if is_boosted { bonus } else { 0.0 },
+                };
                 Some((Candidate { score, order: *self.columns.order.get(row)?, row: fused.row }, fused))
             })
             .collect();
@@ -325,7 +396,11 @@ fn scan_block(
                 }
             }
         }
-        offer(scan, group, word, &dots, store.scales().get(group..group + count).unwrap_or_default(), orders);
+        let scales = store.scales().get(group..group + count).unwrap_or_default();
+        if let Some(mean) = &mut scan.mean {
+            mean.add(word, &dots, scales);
+        }
+        offer(scan, group, word, &dots, scales, orders);
     }
 }
 

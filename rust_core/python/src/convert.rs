@@ -9,7 +9,7 @@ use std::time::Duration;
 use lightmem_core::filter::SearchFilter;
 use lightmem_core::metadata::{Expression, MAX_DEPTH, Operator, Scalar};
 use lightmem_core::rows::{Id, Rows};
-use lightmem_core::search::{SearchPlan, SearchResult, default_rescore};
+use lightmem_core::search::{FusionMethod, SearchPlan, SearchResult, default_rescore};
 use numpy::ndarray::Array2;
 use numpy::{Element, IntoPyArray, PyArray1, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::prelude::*;
@@ -81,6 +81,9 @@ pub fn rows(value: &Bound<'_, PyAny>, views: usize, dim: usize) -> PyResult<Rows
         in_ring: column(value, "in_ring", "(n,) bool")?,
         metadata: metadata(&value.getattr("metadata")?)?,
         orders: column(value, "orders", "(n,) uint64")?,
+        speakers: field(value, "speakers", "n strings, or none")?,
+        priors: if value.getattr("priors")?.is_none() { Vec::new() } else { column(value, "priors", "(n,) float32")? },
+        session_texts: field(value, "session_texts", "n strings, or none")?,
     })
 }
 
@@ -140,11 +143,24 @@ pub fn plan(value: &Bound<'_, PyAny>, dim: usize) -> PyResult<SearchPlan> {
         now: field(value, "now", "int64 microseconds")?,
         rrf_k: field(value, "rrf_k", "a number")?,
         filter: filter(&value.getattr("filter")?)?,
+        fusion: fusion(&value.getattr("fusion")?)?,
         boost: field(value, "boost", "a number")?,
         boost_from: field(value, "boost_from", "int64 microseconds")?,
         boost_to: field(value, "boost_to", "int64 microseconds")?,
         deadline: (deadline > 0).then(|| Duration::from_micros(deadline)),
+        speakers: field(value, "speakers", "strings")?,
+        speaker_boost: field(value, "speaker_boost", "a number")?,
+        prior_weight: field(value, "prior_weight", "a number")?,
+        session_weight: field(value, "session_weight", "a number")?,
     })
+}
+
+fn fusion(value: &Bound<'_, PyAny>) -> PyResult<FusionMethod> {
+    match value.extract::<&str>() {
+        Ok("rrf") => Ok(FusionMethod::ReciprocalRank),
+        Ok("score") => Ok(FusionMethod::Score),
+        _ => Err(refused("fusion", "\"score\" or \"rrf\"")),
+    }
 }
 
 fn filter(value: &Bound<'_, PyAny>) -> PyResult<SearchFilter> {
@@ -202,9 +218,8 @@ fn metadata_expression(value: &Bound<'_, PyAny>, level: usize) -> PyResult<Expre
 }
 
 /// The fields of a `core.SearchResult`.
-pub fn result(py: Python<'_>, found: SearchResult, views: usize) -> PyResult<Bound<'_, PyDict>> {
+pub fn result<'py>(py: Python<'py>, found: SearchResult, sources: &[String]) -> PyResult<Bound<'py, PyDict>> {
     let m = found.ids.len();
-    let sources = sources(views);
     let shaped = |error: numpy::ndarray::ShapeError| refused("result", &error.to_string());
     let ids = Array2::from_shape_vec((m, 16), found.ids.into_flattened()).map_err(shaped)?;
     let ranks = Array2::from_shape_vec((m, sources.len()), found.ranks).map_err(shaped)?;
@@ -221,12 +236,7 @@ pub fn result(py: Python<'_>, found: SearchResult, views: usize) -> PyResult<Bou
 }
 
 /// Names of the lists' sources, in the order of the ranks.
-fn sources(views: usize) -> Vec<String> {
-    let view_name = |view| match view {
-        0 => "turn".to_owned(),
-        1 => "window".to_owned(),
-        other => format!("view{other}"),
-    };
-    let named = |method: &'static str| (0..views).map(move |view| format!("{method}_{}", view_name(view)));
+pub fn sources(view_names: &[String]) -> Vec<String> {
+    let named = |method: &'static str| view_names.iter().map(move |name| format!("{method}_{name}"));
     named("dense").chain(named("lexical")).collect()
 }

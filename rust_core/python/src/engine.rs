@@ -11,32 +11,39 @@ use crate::error::to_python;
 
 /// The resident partitions of one process. Safe to call from many threads at once.
 #[pyclass(name = "Engine", module = "lightmem_server._core", frozen)]
-pub struct PyEngine(Engine);
+pub struct PyEngine {
+    engine: Engine,
+    /// Names of the lists, in the order of a result's ranks.
+    sources: Vec<String>,
+}
 
 #[pymethods]
 impl PyEngine {
     #[new]
-    #[pyo3(signature = (*, dim, views, budget_bytes, language, stm_turns, stm_tokens))]
+    #[pyo3(signature = (*, dim, view_names, budget_bytes, language, stm_turns, stm_tokens))]
     fn new(
         dim: usize,
-        views: usize,
+        view_names: Vec<String>,
         budget_bytes: usize,
         language: String,
         stm_turns: usize,
         stm_tokens: u64,
     ) -> PyResult<Self> {
         let ring = RingLimits { turns: stm_turns, tokens: stm_tokens };
-        Engine::new(&EngineOptions { dim, views, budget_bytes, language, ring }).map(Self).map_err(to_python)
+        let sources = convert::sources(&view_names);
+        let options = EngineOptions { dim, views: view_names.len(), budget_bytes, language, ring };
+        let engine = Engine::new(&options).map_err(to_python)?;
+        Ok(Self { engine, sources })
     }
 
     fn version(&self, py: Python<'_>, partition: &str) -> PyResult<Option<u64>> {
-        py.detach(|| self.0.version(partition)).map_err(to_python)
+        py.detach(|| self.engine.version(partition)).map_err(to_python)
     }
 
     fn load(&self, py: Python<'_>, partition: &str, version: u64, rows: &Bound<'_, PyAny>) -> PyResult<()> {
-        let schema = self.0.schema();
+        let schema = self.engine.schema();
         let rows = convert::rows(rows, schema.views, schema.dim)?;
-        py.detach(|| self.0.load(partition, version, &rows)).map_err(to_python)
+        py.detach(|| self.engine.load(partition, version, &rows)).map_err(to_python)
     }
 
     fn apply(
@@ -48,10 +55,10 @@ impl PyEngine {
         rows: &Bound<'_, PyAny>,
         removed: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
-        let schema = self.0.schema();
+        let schema = self.engine.schema();
         let rows = convert::rows(rows, schema.views, schema.dim)?;
         let removed = convert::ids(removed, "removed")?;
-        py.detach(|| self.0.apply(partition, base_version, version, &rows, &removed)).map_err(to_python)
+        py.detach(|| self.engine.apply(partition, base_version, version, &rows, &removed)).map_err(to_python)
     }
 
     fn search<'py>(
@@ -60,10 +67,10 @@ impl PyEngine {
         partition: &str,
         plan: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let schema = self.0.schema();
+        let schema = self.engine.schema();
         let plan = convert::plan(plan, schema.dim)?;
-        let found = py.detach(|| self.0.search(partition, &plan)).map_err(to_python)?;
-        found.map(|found| convert::result(py, found, schema.views)).transpose()
+        let found = py.detach(|| self.engine.search(partition, &plan)).map_err(to_python)?;
+        found.map(|found| convert::result(py, found, &self.sources)).transpose()
     }
 
     fn session_ring<'py>(
@@ -72,16 +79,16 @@ impl PyEngine {
         partition: &str,
         session_id: &str,
     ) -> PyResult<Option<Vec<Bound<'py, PyBytes>>>> {
-        let ring = py.detach(|| self.0.session_ring(partition, session_id)).map_err(to_python)?;
+        let ring = py.detach(|| self.engine.session_ring(partition, session_id)).map_err(to_python)?;
         Ok(ring.map(|ids| ids.iter().map(|id| PyBytes::new(py, id)).collect()))
     }
 
     fn evict(&self, py: Python<'_>, partition: &str) -> PyResult<bool> {
-        py.detach(|| self.0.evict(partition)).map_err(to_python)
+        py.detach(|| self.engine.evict(partition)).map_err(to_python)
     }
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let stats = py.detach(|| self.0.stats()).map_err(to_python)?;
+        let stats = py.detach(|| self.engine.stats()).map_err(to_python)?;
         let fields = PyDict::new(py);
         fields.set_item("partitions", stats.partitions)?;
         fields.set_item("rows", stats.rows)?;

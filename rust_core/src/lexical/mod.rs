@@ -8,3 +8,4 @@
 pub mod analyser;
 pub mod postings;
 pub mod scan;
+pub mod sessions;

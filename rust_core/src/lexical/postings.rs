@@ -94,8 +94,8 @@ pub struct AnalysedRow {
 impl AnalysedRow {
     /// Analyse one text per view.
     #[must_use]
-    pub fn new(analyser: &Analyser, texts: &[String]) -> Self {
-        let views = texts.iter().map(|text| count_terms(analyser, text)).collect();
+    pub fn new<'a>(analyser: &Analyser, texts: impl IntoIterator<Item = &'a str>) -> Self {
+        let views = texts.into_iter().map(|text| count_terms(analyser, text)).collect();
         Self { views }
     }
 }
@@ -193,6 +193,18 @@ impl LexicalIndex {
     pub fn list(&self, term: &str, view: usize) -> Option<&PostingList> {
         let number = self.number(term)?;
         self.terms.get(number as usize)?.views.get(view)
+    }
+
+    /// Terms of a row's text in a view, as its postings have it.
+    #[must_use]
+    pub fn length(&self, row: usize, view: usize) -> u64 {
+        let first = self.rows.get(row).and_then(|forward| forward.pairs().find(|&(held, _)| held == view));
+        let list = first.and_then(|(_, number)| self.terms.get(number as usize)?.views.get(view));
+        let found = list.and_then(|list| {
+            let position = list.postings.binary_search_by(|held| (held.row as usize).cmp(&row)).ok()?;
+            list.postings.get(position)
+        });
+        found.map_or(0, |posting| u64::from(posting.length))
     }
 
     /// Statistics of a view.

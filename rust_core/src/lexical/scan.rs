@@ -11,9 +11,10 @@
 use super::postings::{LexicalIndex, Posting, PostingList, ViewStatistics};
 use crate::vector::topk::{Candidate, TopK};
 
-/// BM25's saturation of term frequency, and its length normalisation: Lucene's defaults.
-const K1: f32 = 1.2;
-const B: f32 = 0.75;
+/// BM25's saturation of term frequency, and its length normalisation: Anserini's defaults, for short texts better than
+/// Lucene's 1.2 and 0.75 (LoCoMo, turns: MRR +.02).
+const K1: f32 = 0.9;
+const B: f32 = 0.4;
 /// Units of a score of 1.
 pub const SCORE_UNIT: f32 = 65_536.0;
 /// Rows of one scan block, a multiple of 64.
@@ -26,13 +27,12 @@ pub const BLOCK: usize = 1024;
 /// Source: Robertson, Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009.
 #[must_use]
 pub fn contribution(weight: f32, frequency: u16, length: u16, average_length: f32) -> u32 {
-    to_units(weight, saturation(frequency, length, average_length))
+    to_units(weight, saturation(f32::from(frequency), f32::from(length), average_length))
 }
 
 /// The part of [`contribution`] that doesn't depend on the term.
-fn saturation(frequency: u16, length: u16, average_length: f32) -> f32 {
-    let frequency = f32::from(frequency);
-    let norm = K1 * (1.0 - B + B * f32::from(length) / average_length);
+pub(crate) fn saturation(frequency: f32, length: f32, average_length: f32) -> f32 {
+    let norm = K1 * (1.0 - B + B * length / average_length);
     frequency * (K1 + 1.0) / (frequency + norm)
 }
 
@@ -57,9 +57,9 @@ struct Saturations {
 impl Saturations {
     fn new(average_length: f32) -> Self {
         let mut table = Box::new([[0.0; TABLE_LENGTHS]; TABLE_FREQUENCIES]);
-        for (row, frequency) in table.iter_mut().zip(1..) {
-            for (value, length) in row.iter_mut().zip(0..) {
-                *value = saturation(frequency, length, average_length);
+        for (row, frequency) in table.iter_mut().zip(1_u16..) {
+            for (value, length) in row.iter_mut().zip(0_u16..) {
+                *value = saturation(f32::from(frequency), f32::from(length), average_length);
             }
         }
         Self { average_length, table }
@@ -68,7 +68,8 @@ impl Saturations {
     fn contribution(&self, weight: f32, posting: &Posting) -> u32 {
         let row = self.table.get(usize::from(posting.frequency).wrapping_sub(1));
         let known = row.and_then(|row| row.get(usize::from(posting.length))).copied();
-        to_units(weight, known.unwrap_or_else(|| saturation(posting.frequency, posting.length, self.average_length)))
+        let computed = || saturation(f32::from(posting.frequency), f32::from(posting.length), self.average_length);
+        to_units(weight, known.unwrap_or_else(computed))
     }
 }
 
@@ -178,10 +179,19 @@ impl<'a> LexicalScan<'a> {
         }
     }
 
-    /// The best rows, best first.
+    /// The best rows, best first. To be called once, after the last block.
     #[must_use]
-    pub fn finish(self) -> Vec<Candidate> {
-        self.top.into_sorted()
+    pub fn finish(&mut self) -> Vec<Candidate> {
+        std::mem::replace(&mut self.top, TopK::new(0, 0)).into_sorted()
+    }
+
+    /// The score of any row, in units; 0 when it has none of the terms.
+    #[must_use]
+    pub fn score(&self, row: usize) -> u64 {
+        let held = |term: &ScanTerm<'_>| {
+            find(term.postings, row).map_or(0, |posting| self.saturations.contribution(term.weight, posting))
+        };
+        self.terms.iter().map(|term| u64::from(held(term))).sum()
     }
 }
 
