@@ -371,5 +371,29 @@ def test_searches_and_changes_run_side_by_side(engine: Engine) -> None:
     assert engine.version("p") == 60
 
 
+def test_a_snapshot_restores_a_partition(engine: Engine) -> None:
+    engine.load("p", 7, make_rows(5, metadata=METADATA))
+    snapshot = engine.export("p")
+    assert snapshot is not None
+    assert engine.import_("q", snapshot) == 7
+    plan = make_plan(vectors=unit(1, 0.5)[None], texts=["topic3 topic4"])
+    original, restored = engine.search("p", plan), engine.search("q", plan)
+    assert original is not None
+    assert restored is not None
+    assert numbers(original.ids) == numbers(restored.ids)
+    assert original.similarities.tolist() == restored.similarities.tolist()
+    assert engine.export("unknown") is None
+
+
+@pytest.mark.parametrize("position", [0, 5, 9, 20, -1])
+def test_a_damaged_snapshot_is_refused(engine: Engine, position: int) -> None:
+    engine.load("p", 7, make_rows(5))
+    snapshot = bytearray(engine.export("p") or b"")
+    snapshot[position] ^= 1
+    with pytest.raises(CoreError, match="snapshot"):
+        engine.import_("q", bytes(snapshot))
+    assert engine.version("q") is None
+
+
 def test_cpu_features_end_with_the_reference() -> None:
     assert cpu_features()[-1] == "scalar"
