@@ -57,5 +57,9 @@ class Engine:
         """The 16-byte ids in a session's STM ring, oldest first; None when the partition is not resident."""
     def evict(self, partition: str) -> bool:
         """Drop a partition from memory; False when it was not resident."""
+    def export(self, partition: str) -> bytes | None:
+        """A partition as bytes, versioned and checksummed; None when it is not resident."""
+    def import_(self, partition: str, snapshot: bytes) -> int:
+        """Make a partition resident from bytes that `export` gave, replacing what was there; returns its version."""
     def stats(self) -> dict[str, int]:
         """`partitions`, `rows`, `size_bytes`, `budget_bytes`, `evictions`, `loads`, `searches`."""

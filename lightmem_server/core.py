@@ -186,8 +186,8 @@ class Engine:
         budget_bytes: int,
         stm_turns: int,
         stm_tokens: int,
-        view_names: Sequence[str],
         language: str = "english",
+        view_names: Sequence[str] = ("turn", "window"),
     ) -> None:
         self.dim = dim
         self.views = len(view_names)
@@ -236,6 +236,21 @@ class Engine:
     def evict(self, partition: str) -> bool:
         """Drop a partition from memory; False when it was not resident."""
         return self._native.evict(partition)
+
+    def export(self, partition: str) -> bytes | None:
+        """A partition as bytes, versioned and checksummed; None when it is not resident."""
+        try:
+            return self._native.export(partition)
+        except NativeCoreError as error:
+            raise CoreError(str(error)) from error
+
+    def import_(self, partition: str, snapshot: bytes) -> int:
+        """Make a partition resident from bytes that `export` gave, replacing what was there; returns its version. A
+        damaged or foreign snapshot is a CoreError: load from the store instead."""
+        try:
+            return self._native.import_(partition, snapshot)
+        except NativeCoreError as error:
+            raise CoreError(str(error)) from error
 
     def stats(self) -> EngineStats:
         """Figures of the resident set."""

@@ -165,7 +165,8 @@ def _refuse_line(error: LightMemError, waiting: Iterable[tuple[Line, PendingWrit
             try:
                 pending.result()
             except LightMemError as failure:
-                failure.message = f"line {line.number}: {failure.message}; the lines before it are stored"
+                before = "; the lines before it are stored" if line.number > 1 else ""
+                failure.message = f"line {line.number}: {failure.message}{before}"
                 refuse(failure, target)
     refuse(error, target)
 

@@ -1,7 +1,13 @@
 //! The dot-product kernels, per instruction set, beside the maintained crate that could take their place.
 //!
 //! `cargo bench -p lightmem-core --bench kernel`
-#![allow(missing_docs, clippy::unwrap_used, clippy::cast_possible_truncation)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss
+)]
 
 use std::hint::black_box;
 

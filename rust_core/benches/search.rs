@@ -1,7 +1,13 @@
 //! Whole searches over one partition.
 //!
 //! `cargo bench -p lightmem-core --bench search`
-#![allow(missing_docs, clippy::unwrap_used, clippy::cast_possible_truncation)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss
+)]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lightmem_core::engine::{Engine, EngineOptions};

@@ -14,6 +14,7 @@ use crate::lexical::analyser::Analyser;
 use crate::partition::{Partition, PreparedRows, Schema};
 use crate::rows::{Id, Rows};
 use crate::search::{SearchPlan, SearchResult};
+use crate::snapshot;
 use crate::tiers::RingLimits;
 
 /// Settings of an engine.
@@ -77,6 +78,8 @@ pub struct Engine {
     schema: Schema,
     budget_bytes: usize,
     table: RwLock<HashMap<Box<str>, Arc<Resident>>>,
+    /// Bytes of all partitions in the table; changed only under the table's lock.
+    size_bytes: AtomicUsize,
     clock: AtomicU64,
     evictions: AtomicU64,
     loads: AtomicU64,
@@ -104,6 +107,7 @@ impl Engine {
             schema: Schema { dim: options.dim, views: options.views, analyser, ring: options.ring },
             budget_bytes: options.budget_bytes,
             table: RwLock::new(HashMap::new()),
+            size_bytes: AtomicUsize::new(0),
             clock: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
             loads: AtomicU64::new(0),
@@ -159,7 +163,7 @@ impl Engine {
                 return Ok(false);
             }
             partition.apply(version, &prepared, removed)?;
-            resident.measure(&partition);
+            self.measure(key, &resident, &partition)?;
         }
         self.keep_budget(key)?;
         Ok(true)
@@ -190,9 +194,35 @@ impl Engine {
     /// # Errors
     /// [`CoreError::LockPoisoned`].
     pub fn evict(&self, key: &str) -> Result<bool, CoreError> {
-        let dropped = self.table.write().map_err(|_| CoreError::LockPoisoned)?.remove(key);
+        let dropped = {
+            let mut table = self.table.write().map_err(|_| CoreError::LockPoisoned)?;
+            let dropped = table.remove(key);
+            if let Some(resident) = &dropped {
+                self.size_bytes.fetch_sub(resident.charged_bytes(key), Ordering::Relaxed);
+            }
+            dropped
+        };
         // Freed here, after the table is unlocked.
         Ok(dropped.is_some())
+    }
+
+    /// A partition as bytes, see [`crate::snapshot`]; `None` when it is not resident.
+    ///
+    /// # Errors
+    /// [`CoreError::LockPoisoned`].
+    pub fn export(&self, key: &str) -> Result<Option<Vec<u8>>, CoreError> {
+        self.read(key, |partition| Ok(snapshot::export(partition)))
+    }
+
+    /// Make a partition resident from bytes that [`Self::export`] gave, replacing what was there; returns its version.
+    ///
+    /// # Errors
+    /// [`CoreError::InvalidSnapshot`]; nothing was changed.
+    pub fn import(&self, key: &str, bytes: &[u8]) -> Result<u64, CoreError> {
+        let partition = snapshot::import(self.schema, bytes)?;
+        let version = partition.version();
+        self.insert(key, partition)?;
+        Ok(version)
     }
 
     /// Figures of the engine.
@@ -204,7 +234,7 @@ impl Engine {
         Ok(EngineStats {
             partitions: table.len(),
             rows: table.values().map(|resident| resident.rows.load(Ordering::Relaxed)).sum(),
-            size_bytes: table.iter().map(|(key, resident)| resident.charged_bytes(key)).sum(),
+            size_bytes: self.size_bytes.load(Ordering::Relaxed),
             budget_bytes: self.budget_bytes,
             evictions: self.evictions.load(Ordering::Relaxed),
             loads: self.loads.load(Ordering::Relaxed),
@@ -238,7 +268,16 @@ impl Engine {
             rows: AtomicUsize::new(partition.len()),
             partition: RwLock::new(partition),
         });
-        let replaced = self.table.write().map_err(|_| CoreError::LockPoisoned)?.insert(key.into(), resident);
+        let replaced = {
+            let mut table = self.table.write().map_err(|_| CoreError::LockPoisoned)?;
+            self.size_bytes.fetch_add(resident.charged_bytes(key), Ordering::Relaxed);
+            let replaced = table.insert(key.into(), resident);
+            if let Some(resident) = &replaced {
+                self.size_bytes.fetch_sub(resident.charged_bytes(key), Ordering::Relaxed);
+            }
+            replaced
+        };
+        // Freed after the table is unlocked.
         drop(replaced);
         self.loads.fetch_add(1, Ordering::Relaxed);
         self.keep_budget(key)
@@ -246,16 +285,12 @@ impl Engine {
 
     /// Evict the least recently used partitions until the rest fit, except `kept` and those in use.
     fn keep_budget(&self, kept: &str) -> Result<(), CoreError> {
-        let size = |table: &HashMap<Box<str>, Arc<Resident>>| {
-            table.iter().map(|(key, resident)| resident.charged_bytes(key)).sum::<usize>()
-        };
-        if size(&*self.table.read().map_err(|_| CoreError::LockPoisoned)?) <= self.budget_bytes {
+        if self.size_bytes.load(Ordering::Relaxed) <= self.budget_bytes {
             return Ok(());
         }
         let mut dropped = Vec::new();
         {
             let mut table = self.table.write().map_err(|_| CoreError::LockPoisoned)?;
-            let mut left = size(&table);
             let mut by_age: Vec<(u64, Box<str>)> = table
                 .iter()
                 .filter(|(key, resident)| &***key != kept && Arc::strong_count(resident) == 1)
@@ -263,16 +298,30 @@ impl Engine {
                 .collect();
             by_age.sort_unstable();
             for (_, key) in by_age {
-                if left <= self.budget_bytes {
+                if self.size_bytes.load(Ordering::Relaxed) <= self.budget_bytes {
                     break;
                 }
                 if let Some(resident) = table.remove(&key) {
-                    left -= resident.charged_bytes(&key);
+                    self.size_bytes.fetch_sub(resident.charged_bytes(&key), Ordering::Relaxed);
                     dropped.push(resident);
                 }
             }
         }
         self.evictions.fetch_add(dropped.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Note a partition's new size. One that was evicted or replaced meanwhile is no longer part of the total.
+    fn measure(&self, key: &str, resident: &Arc<Resident>, partition: &Partition) -> Result<(), CoreError> {
+        let table = self.table.read().map_err(|_| CoreError::LockPoisoned)?;
+        let after = partition.size_bytes();
+        resident.rows.store(partition.len(), Ordering::Relaxed);
+        // Changes of one partition exclude each other by its own lock, and removals by the table's.
+        let before = resident.size_bytes.swap(after, Ordering::Relaxed);
+        if table.get(key).is_some_and(|held| Arc::ptr_eq(held, resident)) {
+            self.size_bytes.fetch_add(after, Ordering::Relaxed);
+            self.size_bytes.fetch_sub(before, Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -282,11 +331,6 @@ impl Engine {
 }
 
 impl Resident {
-    fn measure(&self, partition: &Partition) {
-        self.size_bytes.store(partition.size_bytes(), Ordering::Relaxed);
-        self.rows.store(partition.len(), Ordering::Relaxed);
-    }
-
     /// What a partition costs, with its place in the table.
     fn charged_bytes(&self, key: &str) -> usize {
         self.size_bytes.load(Ordering::Relaxed) + size_of::<Self>() + key.len() + 64

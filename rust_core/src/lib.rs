@@ -49,5 +49,6 @@ pub mod metadata;
 pub mod partition;
 pub mod rows;
 pub mod search;
+pub mod snapshot;
 pub mod tiers;
 pub mod vector;

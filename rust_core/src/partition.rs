@@ -3,6 +3,7 @@
 //! Rows are numbered without holes. A removed row's place is taken by the last one, so nothing is ever scanned that
 //! is gone, no compaction is needed, and no text or vector of a deleted memory stays behind.
 
+use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
@@ -11,7 +12,7 @@ use crate::columns::{ARCHIVED, Columns, IN_RING, PINNED, PRIOR_UNIT, Row};
 use crate::error::CoreError;
 use crate::lexical::analyser::Analyser;
 use crate::lexical::postings::{AnalysedRow, LexicalIndex};
-use crate::metadata::MetadataTable;
+use crate::metadata::{MetadataTable, Scalar};
 use crate::rows::{Id, Rows};
 use crate::tiers::{RingLimits, newest_within};
 use crate::vector::store::VectorStore;
@@ -79,7 +80,16 @@ impl Partition {
     /// # Errors
     /// [`CoreError::TooManyRows`].
     pub fn new(schema: Schema, version: u64, prepared: &PreparedRows<'_>) -> Result<Self, CoreError> {
-        let mut partition = Self {
+        let mut partition = Self::empty(schema, version);
+        partition.reserve_exact(prepared.rows.len());
+        partition.apply(version, prepared, &[])?;
+        Ok(partition)
+    }
+
+    /// A partition without rows.
+    #[must_use]
+    pub(crate) fn empty(schema: Schema, version: u64) -> Self {
+        Self {
             schema,
             version,
             hasher: DefaultHashBuilder::default(),
@@ -92,15 +102,16 @@ impl Partition {
             names: HashMap::new(),
             rings: Vec::new(),
             session_lengths: Vec::new(),
-        };
-        let rows = prepared.rows.len();
-        partition.columns.reserve_exact(rows);
-        partition.lexical.reserve_exact(rows);
-        for store in &mut partition.vectors {
+        }
+    }
+
+    /// Expect `rows` more rows.
+    pub(crate) fn reserve_exact(&mut self, rows: usize) {
+        self.columns.reserve_exact(rows);
+        self.lexical.reserve_exact(rows);
+        for store in &mut self.vectors {
             store.reserve_exact(rows);
         }
-        partition.apply(version, prepared, &[])?;
-        Ok(partition)
     }
 
     /// Add or replace rows and remove others, all or nothing, and move to `version`. Unknown removed ids are ignored.
@@ -234,20 +245,44 @@ impl Partition {
             }
             self.join_ring(position);
         } else {
-            let position = self.len();
-            self.columns.push(&row);
-            self.lexical.push(analysed);
-            self.join_session(position);
-            for (view, store) in self.vectors.iter_mut().enumerate() {
-                store.push(vector(view));
-            }
-            let hash = self.hasher.hash_one(row.id);
-            let (hasher, ids) = (&self.hasher, &self.columns.id);
-            self.positions.insert_unique(hash, position as u32, |&held| {
-                hasher.hash_one(ids.get(held as usize).copied().unwrap_or_default())
-            });
-            self.join_ring(position);
+            self.append(&row, analysed, |view, store| store.push(vector(view)));
         }
+    }
+
+    /// Add a row with an id that is not held; `push` appends its vector of each view.
+    pub(crate) fn append(&mut self, row: &Row, analysed: &AnalysedRow, push: impl Fn(usize, &mut VectorStore)) {
+        let position = self.len();
+        self.columns.push(row);
+        self.lexical.push(analysed);
+        self.join_session(position);
+        for (view, store) in self.vectors.iter_mut().enumerate() {
+            push(view, store);
+        }
+        self.index_position(position);
+        self.join_ring(position);
+    }
+
+    /// Give a row this partition's numbers of its names and metadata.
+    pub(crate) fn intern(&mut self, row: &mut Row, names: [&str; 3], metadata: &BTreeMap<String, Scalar>) {
+        let [session, agent, speaker] = names;
+        row.session = self.name_number_or_insert(session);
+        row.agent = self.name_number_or_insert(agent);
+        row.speaker = self.name_number_or_insert(speaker);
+        row.metadata = self.metadata.acquire(metadata);
+    }
+
+    /// The sessions, agents and speakers with their numbers.
+    pub(crate) fn names(&self) -> Vec<(&str, u32)> {
+        self.names.iter().map(|(name, &number)| (&**name, number)).collect()
+    }
+
+    fn index_position(&mut self, position: usize) {
+        let Some(id) = self.columns.id.get(position) else { return };
+        let hash = self.hasher.hash_one(id);
+        let (hasher, ids) = (&self.hasher, &self.columns.id);
+        self.positions.insert_unique(hash, position as u32, |&held| {
+            hasher.hash_one(ids.get(held as usize).copied().unwrap_or_default())
+        });
     }
 
     fn remove(&mut self, id: &Id) {
@@ -268,14 +303,8 @@ impl Partition {
         for store in &mut self.vectors {
             store.swap_remove(position);
         }
-        if position != last
-            && let Some(moved) = self.columns.id.get(position)
-        {
-            let hash = self.hasher.hash_one(moved);
-            let (hasher, ids) = (&self.hasher, &self.columns.id);
-            self.positions.insert_unique(hash, position as u32, |&held| {
-                hasher.hash_one(ids.get(held as usize).copied().unwrap_or_default())
-            });
+        if position != last {
+            self.index_position(position);
             self.join_ring(position);
         }
     }

@@ -87,6 +87,16 @@ impl PyEngine {
         py.detach(|| self.engine.evict(partition)).map_err(to_python)
     }
 
+    fn export<'py>(&self, py: Python<'py>, partition: &str) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let snapshot = py.detach(|| self.engine.export(partition)).map_err(to_python)?;
+        Ok(snapshot.map(|bytes| PyBytes::new(py, &bytes)))
+    }
+
+    fn import_(&self, py: Python<'_>, partition: &str, snapshot: &[u8]) -> PyResult<u64> {
+        // `bytes` can't change while the GIL is released.
+        py.detach(|| self.engine.import(partition, snapshot)).map_err(to_python)
+    }
+
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stats = py.detach(|| self.engine.stats()).map_err(to_python)?;
         let fields = PyDict::new(py);

@@ -55,6 +55,11 @@ impl PostingList {
         self.postings.insert(position, posting);
     }
 
+    fn find(&self, row: u32) -> Option<&Posting> {
+        let position = self.postings.binary_search_by_key(&row, |held| held.row).ok()?;
+        self.postings.get(position)
+    }
+
     fn remove(&mut self, row: u32) -> Option<Posting> {
         let position = self.postings.binary_search_by_key(&row, |held| held.row).ok()?;
         Some(self.postings.remove(position))
@@ -96,6 +101,12 @@ impl AnalysedRow {
     #[must_use]
     pub fn new<'a>(analyser: &Analyser, texts: impl IntoIterator<Item = &'a str>) -> Self {
         let views = texts.into_iter().map(|text| count_terms(analyser, text)).collect();
+        Self { views }
+    }
+
+    /// Terms that were counted before: per view sorted, each once.
+    #[must_use]
+    pub fn from_counts(views: Vec<Vec<(Box<str>, u32)>>) -> Self {
         Self { views }
     }
 }
@@ -186,6 +197,27 @@ impl LexicalIndex {
                 *slot = moved;
             }
         }
+    }
+
+    /// The texts of all terms, by number; empty for numbers that are free.
+    #[must_use]
+    pub fn term_texts(&self) -> Vec<&str> {
+        self.terms.iter().map(|term| &*term.text).collect()
+    }
+
+    /// Per view, a row's terms by number, with their frequencies.
+    #[must_use]
+    pub fn row_terms(&self, row: u32) -> Vec<Vec<(u32, u16)>> {
+        let mut views = vec![Vec::new(); self.views];
+        let pairs = self.rows.get(row as usize).map(Forward::pairs);
+        for (view, number) in pairs.into_iter().flatten() {
+            let list = self.terms.get(number as usize).and_then(|term| term.views.get(view));
+            let posting = list.and_then(|list| list.find(row));
+            if let (Some(posting), Some(terms)) = (posting, views.get_mut(view)) {
+                terms.push((number, posting.frequency));
+            }
+        }
+        views
     }
 
     /// The postings of a term in a view.

@@ -65,7 +65,7 @@ impl Saturations {
         Self { average_length, table }
     }
 
-    fn contribution(&self, weight: f32, posting: &Posting) -> u32 {
+    fn contribution(&self, weight: f32, posting: Posting) -> u32 {
         let row = self.table.get(usize::from(posting.frequency).wrapping_sub(1));
         let known = row.and_then(|row| row.get(usize::from(posting.length))).copied();
         let computed = || saturation(f32::from(posting.frequency), f32::from(posting.length), self.average_length);
@@ -142,7 +142,7 @@ impl<'a> LexicalScan<'a> {
             for posting in term.block {
                 let offset = posting.row as usize - start;
                 if let (Some(score), Some(word)) = (self.scores.get_mut(offset), touched.get_mut(offset / 64)) {
-                    *score += self.saturations.contribution(term.weight, posting);
+                    *score += self.saturations.contribution(term.weight, *posting);
                     *word |= 1 << (offset % 64);
                 }
             }
@@ -164,7 +164,7 @@ impl<'a> LexicalScan<'a> {
                 let mut is_out = false;
                 for (term, &smaller) in rest.iter().zip(&self.bound_sums).rev() {
                     if let Some(posting) = find(term.block, row) {
-                        score += u64::from(self.saturations.contribution(term.weight, posting));
+                        score += u64::from(self.saturations.contribution(term.weight, *posting));
                     }
                     if ((score + smaller) as f64) < threshold {
                         is_out = true;
@@ -189,7 +189,7 @@ impl<'a> LexicalScan<'a> {
     #[must_use]
     pub fn score(&self, row: usize) -> u64 {
         let held = |term: &ScanTerm<'_>| {
-            find(term.postings, row).map_or(0, |posting| self.saturations.contribution(term.weight, posting))
+            find(term.postings, row).map_or(0, |posting| self.saturations.contribution(term.weight, *posting))
         };
         self.terms.iter().map(|term| u64::from(held(term))).sum()
     }

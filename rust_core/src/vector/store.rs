@@ -47,6 +47,26 @@ impl VectorStore {
         }
     }
 
+    /// Append a row as [`Self::raw`] gave it.
+    pub fn push_raw(&mut self, scale: f32, high: &[Line<u8>], low: &[Line<i8>]) {
+        self.push(&[]);
+        // An empty vector appends no lines, so these take the new row's place.
+        if let (Some(chunk), Some(last)) = (self.high.last_mut(), self.scales.last_mut()) {
+            chunk.extend_from_slice(high);
+            *last = scale;
+        }
+        if let Some(chunk) = self.low.last_mut() {
+            chunk.extend_from_slice(low);
+        }
+    }
+
+    /// Scale and both planes of a row.
+    #[must_use]
+    pub fn raw(&self, row: usize) -> (f32, &[Line<u8>], &[Line<i8>]) {
+        let low = self.low.get(row / CHUNK_ROWS).and_then(|chunk| chunk.get(self.line_range(row)));
+        (self.scales.get(row).copied().unwrap_or_default(), self.high(row, 1), low.unwrap_or_default())
+    }
+
     /// Replace row `row` by `vector`.
     pub fn set(&mut self, row: usize, vector: &[f32]) {
         let (mut high, mut low) = (Vec::with_capacity(self.lines), Vec::with_capacity(self.lines));

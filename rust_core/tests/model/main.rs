@@ -183,6 +183,7 @@ enum Step {
     Load(Vec<(u16, Spec)>),
     Apply(Vec<(u16, Spec)>, Vec<u16>),
     Evict,
+    Reimport,
     Search(SearchPlan),
 }
 
@@ -194,6 +195,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => rows(40).prop_map(Step::Load),
         6 => (rows(12), removed).prop_map(|(rows, removed)| Step::Apply(rows, removed)),
         1 => Just(Step::Evict),
+        1 => Just(Step::Reimport),
         6 => plans().prop_map(Step::Search),
     ];
     vec(step, 1..14)
@@ -486,6 +488,17 @@ proptest! {
                     }
                 }
                 Step::Evict => prop_assert_eq!(engine.evict("p").unwrap(), model.take().is_some()),
+                Step::Reimport => {
+                    let bytes = engine.export("p").unwrap();
+                    prop_assert_eq!(bytes.is_some(), model.is_some());
+                    if let Some(mut bytes) = bytes {
+                        prop_assert_eq!(engine.import("p", &bytes).unwrap(), version);
+                        let middle = bytes.len() / 2;
+                        bytes[middle] ^= 1;
+                        prop_assert!(engine.import("p", &bytes).is_err());
+                        prop_assert!(engine.import("p", &bytes[..middle]).is_err());
+                    }
+                }
                 Step::Search(plan) => {
                     let found = engine.search("p", &plan).unwrap();
                     prop_assert_eq!(found.is_some(), model.is_some());

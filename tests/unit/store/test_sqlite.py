@@ -98,6 +98,7 @@ async def test_opening_twice_is_opening_once(data_dir: Path) -> None:
     await store.open()
     await store.commit(make_change([make_memory()]))
     await store.close()
+    await (await open_store(data_dir)).close()  # nothing of the second opening is left
 
 
 # Requests are remembered a while
@@ -203,10 +204,13 @@ async def test_spoilt_schema_is_refused(data_dir: Path) -> None:
         await open_store(data_dir)
 
 
-async def test_damage_while_open_is_found(data_dir: Path) -> None:
+@pytest.mark.parametrize(
+    "damage", [lambda path: spoil(path, 0, 1), lambda path: os.truncate(path, 0)], ids=["spoilt", "emptied"]
+)
+async def test_damage_while_open_is_found(data_dir: Path, damage: Callable[[Path], None]) -> None:
     await write_store(data_dir, commits=100)
     store = await open_store(data_dir)
-    spoil(data_dir / DATABASE_NAME, 0, 1)
+    damage(data_dir / DATABASE_NAME)
     assert await store.check() != []
     with pytest.raises(StoreError, match="damaged"):
         await store.changes_since(USER, None)
