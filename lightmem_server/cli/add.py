@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, NoReturn, TextIO
 
 import click
-from lightmem_client import Client, LightMemError, PendingWrite, Role, Turn
+from lightmem_client import Client, InvalidArgumentError, LightMemError, PendingWrite, Role, Turn
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -165,8 +165,9 @@ def _refuse_line(error: LightMemError, waiting: Iterable[tuple[Line, PendingWrit
             try:
                 pending.result()
             except LightMemError as failure:
-                before = "; the lines before it are stored" if line.number > 1 else ""
-                failure.message = f"line {line.number}: {failure.message}{before}"
+                if isinstance(failure, InvalidArgumentError):  # anything else is not about the line
+                    before = "; the lines before it are stored" if line.number > 1 else ""
+                    failure.message = f"line {line.number}: {failure.message}{before}"
                 refuse(failure, target)
     refuse(error, target)
 

@@ -34,16 +34,16 @@ def is_control(character: str) -> bool:
     return character not in "\n\t" and unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp")
 
 
-def table(*columns: str, numbers: tuple[str, ...] = (), title: str | None = None) -> Table:
-    """An empty table; columns in `numbers` are right-aligned, the last one takes the room and folds."""
+def table(*columns: str, numbers: tuple[str, ...] = (), title: str | None = None, folds: bool = True) -> Table:
+    """An empty table; columns in `numbers` are right-aligned, the last one folds, or is cut to one line."""
     made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
         is_last = column == columns[-1]
         made.add_column(
             column,
             justify="right" if column in numbers else "left",
-            no_wrap=not is_last,
-            overflow="fold",
+            no_wrap=not (is_last and folds),
+            overflow="fold" if is_last and folds else "ellipsis",
         )
     return made
 

@@ -141,6 +141,7 @@ def _print_trace(console: Console, answer: RetrieveResult) -> None:
         "text",
         numbers=("final", "coarse", "logit", "score"),
         title="\nCandidates",
+        folds=False,
     )
     for item in trace.candidates:
         is_returned = item.drop_reason is DropReason.UNSPECIFIED
@@ -151,6 +152,6 @@ def _print_trace(console: Console, answer: RetrieveResult) -> None:
             f"{item.final_score:.4f}",
             "returned" if is_returned else item.drop_reason.name.lower(),
             " ".join(f"{source}:{rank}" for source, rank in item.source_ranks.items()),
-            output.plain(texts.get(item.memory_id, item.memory_id)),
+            output.plain(" ".join(texts.get(item.memory_id, item.memory_id).split())),
         )
     console.print(candidates)

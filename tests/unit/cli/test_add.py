@@ -124,3 +124,10 @@ def test_text_and_file_together_are_a_usage_error(run: Run, tmp_path: Path) -> N
 
 def test_user_is_required(run: Run) -> None:
     assert run("add", "x").exit_code == ExitCode.USAGE
+
+
+def test_lost_server_is_not_blamed_on_a_line(run: Run, peer: Peer) -> None:
+    peer.fail("Write", Failure(grpc.StatusCode.UNAUTHENTICATED, "KEY_INVALID"))
+    result = run("add", "-u", "ann", input=jsonl({"text": "first"}))
+    assert result.exit_code == ExitCode.UNAVAILABLE
+    assert result.stderr == "Error: the peer says KEY_INVALID\n"
