@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
@@ -17,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 WIDTH_WITHOUT_TERMINAL = 160
+LINE_WIDTH = 60
 
 
 def console() -> Console:
@@ -29,21 +31,26 @@ def plain(text: str) -> Text:
     return Text("".join("\N{REPLACEMENT CHARACTER}" if is_control(character) else character for character in text))
 
 
+def line(text: str) -> Text:
+    """The beginning of a stored text, as one line."""
+    return plain(textwrap.shorten(text, LINE_WIDTH, placeholder=" …"))
+
+
 def is_control(character: str) -> bool:
     """Whether a character could do something to a terminal; line breaks and tabs are fine."""
     return character not in "\n\t" and unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp")
 
 
-def table(*columns: str, numbers: tuple[str, ...] = (), title: str | None = None, folds: bool = True) -> Table:
-    """An empty table; columns in `numbers` are right-aligned, the last one folds, or is cut to one line."""
+def table(*columns: str, numbers: tuple[str, ...] = (), title: str | None = None) -> Table:
+    """An empty table; columns in `numbers` are right-aligned, the last one takes the room and folds."""
     made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
         is_last = column == columns[-1]
         made.add_column(
             column,
             justify="right" if column in numbers else "left",
-            no_wrap=not (is_last and folds),
-            overflow="fold" if is_last and folds else "ellipsis",
+            no_wrap=not is_last,
+            overflow="fold",
         )
     return made
 

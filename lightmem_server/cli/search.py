@@ -137,11 +137,10 @@ def _print_trace(console: Console, answer: RetrieveResult) -> None:
         "logit",
         "score",
         "outcome",
-        "found by",
         "text",
+        "found by",
         numbers=("final", "coarse", "logit", "score"),
         title="\nCandidates",
-        folds=False,
     )
     for item in trace.candidates:
         is_returned = item.drop_reason is DropReason.UNSPECIFIED
@@ -151,7 +150,7 @@ def _print_trace(console: Console, answer: RetrieveResult) -> None:
             "" if item.logit is None else f"{item.logit:.2f}",
             f"{item.final_score:.4f}",
             "returned" if is_returned else item.drop_reason.name.lower(),
+            output.line(texts.get(item.memory_id, item.memory_id)),
             " ".join(f"{source}:{rank}" for source, rank in item.source_ranks.items()),
-            output.plain(" ".join(texts.get(item.memory_id, item.memory_id).split())),
         )
     console.print(candidates)
