@@ -208,6 +208,7 @@ class Retrieving:
             speaker_boost=tuning.speaker_boost,
             prior_weight=tuning.prior_weight,
             session_weight=tuning.session_weight,
+            fusion="score",
         )
 
     async def _fetch(self, partition: Partition, candidates: Sequence[Candidate]) -> None:

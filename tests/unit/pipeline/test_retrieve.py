@@ -1,0 +1,74 @@
+import pytest
+
+from lightmem_server.errors import InvalidInputError
+from lightmem_server.pipeline.retrieval import Budget, Coarse, Context, DropReason, Selected, SelectorMode, Trace
+from lightmem_server.slm.time_window import EPOCH, to_micros
+from lightmem_server.types import MemoryFilter, Turn
+from tests.unit.pipeline.conftest import Pipeline
+
+STAGES = ["refresh", "context", "plan", "embed", "coarse", "fetch", "select", "pack"]
+
+
+async def test_parts_and_stages_come_in_order(pipeline: Pipeline) -> None:
+    await pipeline.write(Turn("one"))
+    parts = await pipeline.retrieve("one", session_id="s", include_coarse=True)
+    assert [type(part) for part in parts] == [Context, Coarse, Selected, Trace]
+    assert [stage.name for stage in (await pipeline.trace("one")).stages] == STAGES
+
+
+async def test_an_unknown_tokenizer_is_refused(pipeline: Pipeline) -> None:
+    with pytest.raises(InvalidInputError, match="tokenizer"):
+        await pipeline.retrieve("x", tokenizer="nobody")
+
+
+async def test_the_same_words_are_returned_once(pipeline: Pipeline) -> None:
+    await pipeline.write(Turn("I like tea.", speaker="Ana"), Turn("i like  TEA.", speaker="Ana"))
+    assert len(await pipeline.texts("tea")) == 1
+
+
+async def test_what_the_conversation_shows_is_not_returned_unless_it_is_left_out(pipeline: Pipeline) -> None:
+    await pipeline.write(Turn("shown"))
+    assert await pipeline.texts("shown", session_id="s") == []
+    assert await pipeline.texts("shown", session_id="s", exclude_context=True) == ["shown"]
+
+
+async def test_the_modes_judge_none_few_or_more(pipeline: Pipeline) -> None:
+    await pipeline.write(*(Turn(f"tea number {i}") for i in range(30)))
+    judged = [
+        sum(c.logit is not None for c in (await pipeline.trace("tea", selector_mode=mode)).candidates)
+        for mode in (SelectorMode.OFF, SelectorMode.FAST, SelectorMode.FULL)
+    ]
+    assert judged == [0, 8, 16]
+
+
+async def test_a_deadline_already_past_still_answers_in_coarse_order(pipeline: Pipeline) -> None:
+    await pipeline.write(*(Turn(f"tea number {i}") for i in range(30)))
+    trace = await pipeline.trace("tea", budget=Budget(5, 10, 1000, 0.000001))
+    assert trace.is_cut_by_deadline
+    assert [c.coarse_rank for c in trace.candidates] == list(range(1, 11))
+    assert sum(c.drop_reason is None for c in trace.candidates) == 5
+
+
+async def test_a_named_speaker_is_preferred(pipeline: Pipeline) -> None:
+    await pipeline.write(Turn("I grow herbs at home.", speaker="Ben"), Turn("I grow plants at home.", speaker="Ana"))
+    trace = await pipeline.trace("what does ana grow at home?", selector_mode=SelectorMode.OFF)
+    assert [c.memory.speaker for c in trace.candidates if c.memory] == ["Ana", "Ben"]
+
+
+async def test_a_time_window_is_a_preference_and_not_a_filter(pipeline: Pipeline) -> None:
+    day = to_micros(EPOCH.replace(year=2023, month=5, day=8))
+    await pipeline.write(Turn("we went sailing", occurred_at=day), Turn("we went climbing", occurred_at=day // 2))
+    texts = await pipeline.texts("where did we go in May 2023", asked_at=day, selector_mode=SelectorMode.OFF)
+    assert texts == ["we went sailing", "we went climbing"]
+
+
+async def test_a_filter_holds(pipeline: Pipeline) -> None:
+    await pipeline.write(Turn("tea", metadata={"hot": True}), session_id="a")
+    await pipeline.write(Turn("more tea"), session_id="b")
+    assert await pipeline.texts("tea", filter=MemoryFilter(session_ids=frozenset({"b"}))) == ["more tea"]
+
+
+async def test_what_is_irrelevant_is_withheld_and_the_trace_says_so(pipeline: Pipeline) -> None:
+    await pipeline.write(Turn("nothing in common"))
+    trace = await pipeline.trace("zzz", min_relevance=0.999)
+    assert [c.drop_reason for c in trace.candidates] == [DropReason.MIN_RELEVANCE]
