@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+import click
 import lightmem_client
 from lightmem_client import Client
 
@@ -73,8 +74,11 @@ def running_server(
                 _wait_ready(client, process, log, ready_seconds)
             yield RunningServer(address, (data_dir / "admin.key").read_text("utf-8").strip(), process.pid)
         finally:
+            code = process.poll()
             _stop(process)
             log.join()
+            if code is not None:  # whatever fails in the block fails because of this
+                click.echo(log.failure(f"the server ended by itself with exit code {code}").message, err=True)
 
 
 @contextlib.contextmanager
