@@ -35,11 +35,15 @@ ASKED_AT = datetime(2025, 10, 5, 12, tzinfo=UTC)
 QUESTIONS = (
     "What is the name of Nora's dog, and where does he come from?",
     "What must not be in a cake for Nora?",
-    "Why did Tomás have to stop playing the cello?",
+    "How did Tomás hurt his wrist?",
     "Where is the workshop that Nora opened?",
     "What is the name of Ines's baby?",
 )
+DEADLINE_SECONDS = 1.0
+"""More than the default of 150 ms, so that a slow or busy machine finds what an idle one does; the times are real."""
+
 SHOWN = 3
+"""Of the memories of a default answer, which are ten; --json has them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +162,7 @@ def _tell(client: Client, say: Console) -> None:
 
 def _ask(client: Client, question: str) -> Answer:
     started = time.perf_counter()
-    answer = client.retrieve(question, max_memories=SHOWN, asked_at=ASKED_AT)
+    answer = client.retrieve(question, asked_at=ASKED_AT, deadline_seconds=DEADLINE_SECONDS)
     return Answer(question, time.perf_counter() - started, answer.memories)
 
 
@@ -167,7 +171,7 @@ def _print(answers: list[Answer]) -> None:
     for answer in answers:
         console.print(f"\n[bold]{escape(answer.question)}[/]  [dim]{answer.elapsed_seconds * 1e3:.0f} ms[/]")
         table = output.table("tier", "date", "speaker", "score", "text", numbers=("score",))
-        for hit in answer.memories:
+        for hit in answer.memories[:SHOWN]:
             table.add_row(
                 hit.memory.tier.name,
                 output.day(hit.memory.occurred_at),

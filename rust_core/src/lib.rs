@@ -38,9 +38,9 @@
 // The allow-in-tests settings don't reach helpers of test modules and proptest bodies.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
+mod blend;
 mod columns;
 pub mod engine;
-mod blend;
 pub mod error;
 pub mod filter;
 pub mod fusion;

@@ -133,7 +133,7 @@ impl Rows {
                 return Err(CoreError::LengthMismatch { field, expected, actual });
             }
         }
-        if let Some(position) = self.priors.iter().position(|prior| !(prior.abs() <= MAX_PRIOR)) {
+        if let Some(position) = self.priors.iter().position(|prior| prior.is_nan() || prior.abs() > MAX_PRIOR) {
             return Err(CoreError::NotFinite { field: "priors", position });
         }
         if let Some(position) = self.vectors.iter().position(|x| !x.is_finite()) {

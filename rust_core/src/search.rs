@@ -235,7 +235,8 @@ impl Partition {
         }
 
         let mut fusion = Fusion::new(plan.rrf_k, 2 * views);
-        let mut blend = Blend { kernel, dense: Vec::new(), lexical: Vec::new(), sessions: Vec::new(), speakers: Vec::new() };
+        let mut blend =
+            Blend { kernel, dense: Vec::new(), lexical: Vec::new(), sessions: Vec::new(), speakers: Vec::new() };
         for scan in dense {
             let DenseScan { query, view, weight, top, mean } = scan;
             let ranking = self.rescored(kernel, plan.list_depth, &top.into_unordered(), query, view);

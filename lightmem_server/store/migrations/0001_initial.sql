@@ -33,7 +33,7 @@ CREATE TABLE memory (
 );
 -- The columns after changed_version make it cover the counts of GetStats.
 CREATE INDEX memory_changed ON memory (partition_id, changed_version, tier, kind, state);
-CREATE INDEX memory_previous ON memory (partition_id, previous_id) WHERE previous_id IS NOT NULL;
+CREATE INDEX memory_previous ON memory (partition_id, previous_id, order_no) WHERE previous_id IS NOT NULL;
 
 -- Embedders that vectors were made with; a number instead of a long name in every row.
 CREATE TABLE model (

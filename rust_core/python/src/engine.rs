@@ -20,6 +20,7 @@ pub struct PyEngine {
 #[pymethods]
 impl PyEngine {
     #[new]
+    #[allow(clippy::needless_pass_by_value)] // extracted from Python
     #[pyo3(signature = (*, dim, view_names, budget_bytes, language, stm_turns, stm_tokens))]
     fn new(
         dim: usize,

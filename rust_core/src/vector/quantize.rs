@@ -33,7 +33,7 @@ pub fn push_fixed(vector: &[f32], high: &mut Vec<Line<u8>>, low: &mut Vec<Line<i
     for chunk in vector.chunks(LINE) {
         let (mut high_line, mut low_line) = (ZERO_HIGH, ZERO_LOW);
         for ((&x, h), l) in chunk.iter().zip(&mut high_line.0).zip(&mut low_line.0) {
-            let fixed = (f64::from(x) * to_fixed).round() as i32;
+            let fixed = nearest(f64::from(x) * to_fixed);
             let top = (fixed + 128) >> 8;
             // 1 to 255.
             #[allow(clippy::cast_sign_loss)]
@@ -45,6 +45,11 @@ pub fn push_fixed(vector: &[f32], high: &mut Vec<Line<u8>>, low: &mut Vec<Line<i
         low.push(low_line);
     }
     if to_fixed > 0.0 { (f64::from(magnitude) / f64::from(MAX_FIXED) / length) as f32 } else { 0.0 }
+}
+
+/// The nearest whole number. `round` would be a call per element where the baseline lacks a rounding instruction.
+fn nearest(x: f64) -> i32 {
+    (x + 0.5_f64.copysign(x)) as i32
 }
 
 /// A query in both forms that a scan needs.
@@ -67,7 +72,7 @@ impl Query {
         let length = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
         let magnitude = vector.iter().fold(0.0_f32, |m, &x| m.max(x.abs()));
         let is_zero = magnitude <= 0.0;
-        let to_byte = if is_zero { 0.0 } else { 127.0 / magnitude };
+        let to_byte = if is_zero { 0.0 } else { 127.0 / f64::from(magnitude) };
         let to_unit = if is_zero { 0.0 } else { 1.0 / length };
         let lines = lines_for(vector.len());
         let mut query =
@@ -75,8 +80,7 @@ impl Query {
         for chunk in vector.chunks(LINE) {
             let (mut bytes, mut exact) = (ZERO_LOW, Line([0.0; LINE]));
             for ((&x, b), e) in chunk.iter().zip(&mut bytes.0).zip(&mut exact.0) {
-                // Saturating: a subnormal magnitude makes to_byte infinite.
-                *b = (x * to_byte).round() as i8;
+                *b = nearest(f64::from(x) * to_byte) as i8;
                 *e = (f64::from(x) * to_unit) as f32;
                 query.offset_sum += i32::from(OFFSET) * i32::from(*b);
             }

@@ -170,7 +170,7 @@ fn plans() -> impl Strategy<Value = SearchPlan> {
                         boost: boost as f64,
                         boost_from,
                         boost_to,
-                        deadline: None,
+                        ..SearchPlan::new(VIEWS)
                     }
                 },
             )

@@ -19,7 +19,7 @@ Run = Callable[..., Result]
 EVIDENCE = {
     "What is the name of Nora's dog, and where does he come from?": "called Biscuit",
     "What must not be in a cake for Nora?": "walnuts",
-    "Why did Tomás have to stop playing the cello?": "broke my left wrist",
+    "How did Tomás hurt his wrist?": "broke my left wrist",
     "Where is the workshop that Nora opened?": "Harbour Street",
     "What is the name of Ines's baby?": "Alma",
 }
@@ -79,7 +79,9 @@ def test_demo_finds_what_it_asks_for(run: Run) -> None:
 @pytest.mark.usefixtures("_models")
 def test_demo_keeps_its_data_only_when_asked(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert "Biscuit" in run("demo").stdout
+    shown = run("demo").stdout
+    assert all(question in shown for question in QUESTIONS)
+    assert shown.count("tier  date        speaker  score  text") == len(QUESTIONS)
     assert list(tmp_path.iterdir()) == []
     run("demo", "--keep")
     (folder,) = tmp_path.iterdir()

@@ -89,6 +89,11 @@ def test_changes_are_found_by_their_version(connection: apsw.Connection) -> None
     assert any("tombstone_deleted (partition_id=? AND deleted_version>?)" in step for step in steps), steps
 
 
+def test_followers_are_found_by_what_they_follow(connection: apsw.Connection) -> None:
+    ((sql, bindings),) = statements(connection, QUERIES["find_followers"])
+    assert any("memory_previous (partition_id=? AND previous_id=?)" in step for step in plan(connection, sql, bindings))
+
+
 def test_nothing_new_is_one_look_up(connection: apsw.Connection) -> None:
     ran = statements(connection, lambda connection: sqlite_read.changes_since(connection, USER, 2))
     assert len(ran) == 1

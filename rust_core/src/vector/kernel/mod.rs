@@ -2,6 +2,11 @@
 //!
 //! The instruction set is chosen once, at run time: AVX-512 VNNI, AVX2, NEON, or the scalar reference, which every
 //! other one must equal bit by bit (integer sums have no rounding; the float sum has a fixed order of 64 lanes).
+//!
+//! Written by hand, not taken from `numkong` (7.8), the maintained crate for it: over 1,000 rows of 384 dimensions, in
+//! cache, the AVX-512 VNNI kernel here takes 4.4 µs where a `numkong` call per row takes 9.0, and AVX2 12.2 (AMD EPYC, 2
+//! shared cores; `cargo bench -p lightmem-core --bench kernel`). Multiplying four rows side by side shares the loads of
+//! the query and the sums across lanes. Over 100,000 rows, out of cache, memory bounds all of them alike.
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
