@@ -46,6 +46,8 @@ def running_server(
 ) -> Iterator[RunningServer]:
     """Start a server, wait until it is ready, and stop it at the end of the block with SIGTERM.
 
+    A SIGTERM to this process ends the block as SystemExit, so that no server outlives it.
+
     Args:
         data_dir: Its data folder.
         flags: More flags of `lightmem serve`.
@@ -59,19 +61,37 @@ def running_server(
         *("--listen", "127.0.0.1:0", "--data-dir", str(data_dir)),
         *("--log-level", "info", "--log-format", "json", *flags),
     ]
-    process = subprocess.Popen(  # noqa: S603  # our own program
-        command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, text=True, encoding="utf-8"
-    )
-    assert process.stderr is not None
-    log = _Log(process.stderr)
+    with _exit_on_sigterm():
+        process = subprocess.Popen(  # noqa: S603  # our own program
+            command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, text=True, encoding="utf-8"
+        )
+        assert process.stderr is not None
+        log = _Log(process.stderr)
+        try:
+            address = log.wait_for_address(ready_seconds)
+            with Client(address, tls=False) as client:
+                _wait_ready(client, process, log, ready_seconds)
+            yield RunningServer(address, (data_dir / "admin.key").read_text("utf-8").strip(), process.pid)
+        finally:
+            _stop(process)
+            log.join()
+
+
+@contextlib.contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """SIGTERM unwinds the stack rather than ending the process on the spot. Python takes signals in its main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, leave)
     try:
-        address = log.wait_for_address(ready_seconds)
-        with Client(address, tls=False) as client:
-            _wait_ready(client, process, log, ready_seconds)
-        yield RunningServer(address, (data_dir / "admin.key").read_text("utf-8").strip(), process.pid)
+        yield
     finally:
-        _stop(process)
-        log.join()
+        signal.signal(signal.SIGTERM, previous)
 
 
 def clean_environment() -> dict[str, str]:

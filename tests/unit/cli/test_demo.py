@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import Result
+from lightmem_client import Client
 
 from lightmem_server.cli.demo import ASKED_AT, QUESTIONS, read_conversation
 from lightmem_server.cli.options import CommandError
@@ -86,3 +91,19 @@ def test_demo_keeps_its_data_only_when_asked(run: Run, tmp_path: Path, monkeypat
     run("demo", "--keep")
     (folder,) = tmp_path.iterdir()
     assert (folder / "admin.key").exists()
+
+
+@pytest.mark.models
+@pytest.mark.usefixtures("_models")
+def test_demo_that_is_terminated_leaves_nothing_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lightmem_server", "demo"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, text=True) as process:
+        assert process.stderr is not None
+        target = next(line for line in process.stderr if "server ready on" in line).split()[3]
+        process.terminate()
+        process.stderr.read()
+        assert process.wait() == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []
+    with Client(target, tls=False) as client:
+        assert not client.is_healthy()
