@@ -126,7 +126,9 @@ fn model(specs: &[Spec], plan: &SearchPlan, query_words: &[&str]) -> Vec<Option<
         }
     }
     let mut sessions = vec![Vec::new(); 4];
-    specs.iter().for_each(|spec| sessions[spec.session].extend(spec.session_text.iter().copied()));
+    for spec in specs {
+        sessions[spec.session].extend(spec.session_text.iter().copied());
+    }
     let sessions = relative_to_best(&bm25(&sessions, query_words));
     for (total, spec) in totals.iter_mut().zip(specs) {
         *total += plan.session_weight * sessions[spec.session];

@@ -19,7 +19,9 @@ def test_the_selector_can_lift_a_candidate_over_a_better_coarse_one() -> None:
 
 
 def test_what_was_not_judged_keeps_its_coarse_order_behind_what_was() -> None:
-    ranked = rank([candidate(1, 3.0, -9.0), candidate(2, 2.9, -1.0), candidate(3, 2.8), candidate(4, 2.7)], logit_weight=0.2)
+    ranked = rank(
+        [candidate(1, 3.0, -9.0), candidate(2, 2.9, -1.0), candidate(3, 2.8), candidate(4, 2.7)], logit_weight=0.2
+    )
     assert [c.coarse_rank for c in ranked] == [2, 1, 3, 4]
     assert [c.relevance is None for c in ranked] == [False, False, True, True]
 
