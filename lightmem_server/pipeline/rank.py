@@ -11,15 +11,26 @@ from lightmem_server.slm.selector import to_probability
 def rank(candidates: Sequence[Candidate], logit_weight: float) -> list[Candidate]:
     """Order candidates, best first, and set each one's `score` and `relevance`.
 
-    Judged ones come first, by coarse score + `logit_weight` * logit; those that were not judged keep their coarse order
-    behind them.
+    The best coarse candidates, as far as all of them were judged, are ordered by coarse score + `logit_weight` * logit;
+    behind them the others keep their coarse order. A judgement beyond the first gap doesn't count: the Selector takes
+    short passages of a chunk first, and those that a deadline left out must not fall behind them for being long.
+
+    Args:
+        candidates: By coarse rank.
     """
+    judged_count = 0
+    is_prefix = True
     for candidate in candidates:
         candidate.score = candidate.coarse_score
         if candidate.logit is not None:
-            candidate.score += logit_weight * candidate.logit
             candidate.relevance = to_probability(candidate.logit)
-    return sorted(candidates, key=lambda candidate: (candidate.logit is None, -candidate.score, candidate.coarse_rank))
+        if candidate.drop_reason is None:
+            is_prefix = is_prefix and candidate.logit is not None
+        if is_prefix:
+            judged_count += 1
+            candidate.score += logit_weight * (candidate.logit or 0.0)
+    judged = sorted(candidates[:judged_count], key=lambda candidate: (-candidate.score, candidate.coarse_rank))
+    return [*judged, *candidates[judged_count:]]
 
 
 def drop_duplicates(ranked: Sequence[Candidate]) -> None:
@@ -32,4 +43,3 @@ def drop_duplicates(ranked: Sequence[Candidate]) -> None:
         if said in seen:
             candidate.drop_reason = DropReason.DUPLICATE
         seen.add(said)
-

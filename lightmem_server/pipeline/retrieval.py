@@ -54,7 +54,7 @@ class RetrieveQuery:
     session_id: str = ""
     filter: MemoryFilter = field(default_factory=MemoryFilter)
     zone: tzinfo = UTC
-    selector_mode: SelectorMode = SelectorMode.FULL
+    selector_mode: SelectorMode = SelectorMode.FAST
     min_relevance: float = 0.0
     include_coarse: bool = False
     exclude_context: bool = False

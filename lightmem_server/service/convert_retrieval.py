@@ -12,6 +12,9 @@ from lightmem_server.service import convert
 from lightmem_server.types import Partition
 
 MAX_QUERY_BYTES = 8192
+DEFAULT_SELECTOR_MODE = SelectorMode.FAST
+"""FULL reads twice as much for less than a point of R@10, and doesn't keep p50 under 83 ms on two cores."""
+
 MAX_MEMORIES = 100
 MAX_CANDIDATES = 200
 MAX_TOKENS = 32_768
@@ -36,7 +39,7 @@ def to_query(
     if not (math.isfinite(request.min_relevance) and 0 <= request.min_relevance <= 1):
         raise InvalidInputError("min_relevance", "is not between 0 and 1", reason="OUT_OF_RANGE")
     try:
-        mode = SelectorMode(request.selector_mode) if request.selector_mode else SelectorMode.FULL
+        mode = SelectorMode(request.selector_mode) if request.selector_mode else DEFAULT_SELECTOR_MODE
     except ValueError:
         raise InvalidInputError(
             "selector_mode", f"{request.selector_mode} is not a SelectorMode", reason="UNKNOWN_ENUM_VALUE"

@@ -20,6 +20,9 @@ COMPLETION_TURNS = 2
 COMPLETION_CHARACTERS = 400
 """How much of each of them."""
 
+COMPLETED_WEIGHT = 0.5
+"""Weight of the completed wording beside the query as it was asked."""
+
 STANDALONE_WORDS = 4
 """A query with fewer words is taken to need its conversation."""
 
@@ -37,7 +40,7 @@ _REFERS_BACK = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class QueryView:
-    """One wording of the need, with its weight in the fusion."""
+    """One wording of the need, with its weight in the fusion; a plan's weights sum to 1."""
 
     text: str
     weight: float
@@ -69,12 +72,12 @@ def make_plan(query: str, conversation: Sequence[Memory], asked_at: int, zone: t
         asked_at: Microseconds; what "yesterday" is relative to.
         zone: The user's time zone.
     """
-    views = [QueryView(query, 1.0)]
+    views: tuple[QueryView, ...] = (QueryView(query, 1.0),)
     judged = query
     if conversation and needs_conversation(query):
         judged = complete_query(query, conversation)
-        views.append(QueryView(judged, 1.0))
-    return Plan(tuple(views), judged, find_names(query), find_time_window(query, asked_at, zone))
+        views = (QueryView(query, 1 - COMPLETED_WEIGHT), QueryView(judged, COMPLETED_WEIGHT))
+    return Plan(views, judged, find_names(query), find_time_window(query, asked_at, zone))
 
 
 def find_names(query: str) -> tuple[str, ...]:

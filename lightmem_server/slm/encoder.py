@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding
 
+from lightmem_server.core import cpu_features
 from lightmem_server.errors import ModelError, UnavailableError
 
 
@@ -86,12 +87,20 @@ def available_threads(setting: int = 0) -> int:
     return os.cpu_count() or 1
 
 
+def _prefer_avx512() -> None:
+    """Let CTranslate2 use AVX-512 where the processor has it: by itself it takes AVX2, which measured 14 % slower for the
+    Selector (720 tokens: 63 against 73 ms). A choice that the user made in the environment stands."""
+    if any(name.startswith("avx512") for name in cpu_features()):
+        os.environ.setdefault("CT2_FORCE_CPU_ISA", "AVX512")
+
+
 def load_encoder(folder: Path, *, replicas: int, compute_type: str = "int8") -> Encoder:
     """Load a converted model; blocking, about 0.1 s. Each replica computes with one thread; they share the weights.
 
     Raises:
         ModelError: The folder holds no model that can be loaded.
     """
+    _prefer_avx512()
     try:
         model = ctranslate2.Encoder(
             str(folder), device="cpu", compute_type=compute_type, inter_threads=replicas, intra_threads=1

@@ -14,6 +14,10 @@ use crate::vector::kernel::Kernel;
 use crate::vector::quantize::Query;
 use crate::vector::store::VectorStore;
 
+/// A dense list whose best is hardly above its mean tells rows apart by the error of quantization alone, and adds nothing:
+/// a partition of one memory, or of near-copies.
+const FLAT: f64 = 0.01;
+
 /// One dense list: a query vector against a passage view.
 pub(crate) struct DenseList<'a> {
     pub(crate) query: &'a Query,
@@ -49,7 +53,7 @@ impl Blend<'_> {
     pub(crate) fn score(&self, plan: &SearchPlan, columns: &Columns, vectors: &[VectorStore], row: usize) -> f64 {
         let Some(values) = columns.get(row) else { return 0.0 };
         let mut total = 0.0;
-        for list in self.dense.iter().filter(|list| list.best > list.mean) {
+        for list in self.dense.iter().filter(|list| list.best - list.mean > FLAT) {
             let cosine = vectors.get(list.view).and_then(|store| store.cosine(self.kernel, list.query, row));
             if let Some(cosine) = cosine {
                 total += list.weight * (f64::from(cosine) - list.mean) / (list.best - list.mean);
@@ -72,7 +76,7 @@ impl Blend<'_> {
     }
 }
 
-/// A mean in the making, over the rows of a scan.
+/// A mean of scanned scores in the making (see `Query::scan_unit`), over the rows of a scan.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Mean {
     sum: f64,

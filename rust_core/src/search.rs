@@ -242,7 +242,13 @@ impl Partition {
             let ranking = self.rescored(kernel, plan.list_depth, &top.into_unordered(), query, view);
             fusion.add(view, weight, ranking.iter().map(|candidate| candidate.row));
             if let (Some(mean), Some(first)) = (mean, ranking.first()) {
-                blend.dense.push(DenseList { query, view, weight, mean: mean.value(), best: first.score });
+                blend.dense.push(DenseList {
+                    query,
+                    view,
+                    weight,
+                    mean: mean.value() * query.scan_unit,
+                    best: first.score,
+                });
             }
         }
         for (mut scan, view, weight) in lexical {

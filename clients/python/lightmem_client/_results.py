@@ -13,7 +13,7 @@ from lightmem_client._types import Kind, Memory, Scalar, Tier
 
 
 class SelectorMode(IntEnum):
-    """How much the Selector may do in one retrieval. UNSPECIFIED: the server's default, FULL."""
+    """How much the Selector may do in one retrieval. UNSPECIFIED: the server's default, FAST."""
 
     UNSPECIFIED = 0
     OFF = 1

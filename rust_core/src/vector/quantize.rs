@@ -61,6 +61,8 @@ pub struct Query {
     pub offset_sum: i32,
     /// float32 elements of unit length for the rescoring, padded with zeros.
     pub exact: Vec<Line<f32>>,
+    /// What a scanned score of 1 (a dot product of bytes times the row's scale) is as a cosine.
+    pub scan_unit: f64,
     /// Whether there is anything to search for.
     pub is_zero: bool,
 }
@@ -75,8 +77,9 @@ impl Query {
         let to_byte = if is_zero { 0.0 } else { 127.0 / f64::from(magnitude) };
         let to_unit = if is_zero { 0.0 } else { 1.0 / length };
         let lines = lines_for(vector.len());
-        let mut query =
-            Self { bytes: Vec::with_capacity(lines), offset_sum: 0, exact: Vec::with_capacity(lines), is_zero };
+        let scan_unit = if is_zero { 0.0 } else { 256.0 * to_unit / to_byte };
+        let (bytes, exact) = (Vec::with_capacity(lines), Vec::with_capacity(lines));
+        let mut query = Self { bytes, offset_sum: 0, exact, scan_unit, is_zero };
         for chunk in vector.chunks(LINE) {
             let (mut bytes, mut exact) = (ZERO_LOW, Line([0.0; LINE]));
             for ((&x, b), e) in chunk.iter().zip(&mut bytes.0).zip(&mut exact.0) {

@@ -19,9 +19,23 @@ def test_the_selector_can_lift_a_candidate_over_a_better_coarse_one() -> None:
 
 
 def test_what_was_not_judged_keeps_its_coarse_order_behind_what_was() -> None:
-    ranked = rank([candidate(1, 3.0), candidate(2, 2.0), candidate(3, 0.1, -9.0)], logit_weight=0.2)
-    assert [c.coarse_rank for c in ranked] == [3, 1, 2]
-    assert [c.relevance is None for c in ranked] == [False, True, True]
+    ranked = rank(
+        [candidate(1, 3.0, -9.0), candidate(2, 2.9, -1.0), candidate(3, 2.8), candidate(4, 2.7)], logit_weight=0.2
+    )
+    assert [c.coarse_rank for c in ranked] == [2, 1, 3, 4]
+    assert [c.relevance is None for c in ranked] == [False, False, True, True]
+
+
+def test_a_judgement_behind_a_gap_changes_no_order() -> None:
+    ranked = rank([candidate(1, 3.0), candidate(2, 2.0, 9.0), candidate(3, 1.0, 9.0)], logit_weight=0.2)
+    assert [c.coarse_rank for c in ranked] == [1, 2, 3]
+
+
+def test_a_dropped_candidate_is_no_gap() -> None:
+    gone = candidate(1, 3.0)
+    gone.drop_reason = DropReason.GONE
+    ranked = rank([gone, candidate(2, 2.0, 1.0), candidate(3, 1.9, 5.0)], logit_weight=0.2)
+    assert [c.coarse_rank for c in ranked] == [1, 3, 2]
 
 
 def test_relevance_is_between_zero_and_one_for_any_logit() -> None:
@@ -31,7 +45,7 @@ def test_relevance_is_between_zero_and_one_for_any_logit() -> None:
 
 
 def test_equal_scores_keep_the_coarse_order() -> None:
-    assert [c.coarse_rank for c in rank([candidate(2, 1.0, 1.0), candidate(1, 1.0, 1.0)], 0.2)] == [1, 2]
+    assert [c.coarse_rank for c in rank([candidate(1, 1.0, 1.0), candidate(2, 1.0, 1.0)], 0.2)] == [1, 2]
 
 
 def test_the_same_words_of_the_same_speaker_come_once() -> None:

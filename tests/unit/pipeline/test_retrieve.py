@@ -57,9 +57,10 @@ async def test_a_named_speaker_is_preferred(pipeline: Pipeline) -> None:
 
 async def test_a_time_window_is_a_preference_and_not_a_filter(pipeline: Pipeline) -> None:
     day = to_micros(EPOCH.replace(year=2023, month=5, day=8))
+    await pipeline.write(*(Turn(f"filler {i} of other days", occurred_at=day // 2) for i in range(20)))
     await pipeline.write(Turn("we went sailing", occurred_at=day), Turn("we went climbing", occurred_at=day // 2))
     texts = await pipeline.texts("where did we go in May 2023", asked_at=day, selector_mode=SelectorMode.OFF)
-    assert texts == ["we went sailing", "we went climbing"]
+    assert texts[:2] == ["we went sailing", "we went climbing"]
 
 
 async def test_a_filter_holds(pipeline: Pipeline) -> None:

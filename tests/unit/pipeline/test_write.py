@@ -41,7 +41,7 @@ async def test_batches_after_one_that_is_refused_are_not_stored(pipeline: Pipeli
         WriteBatch(ANA, [Turn("behind it")], request_id="b"),
     ]
     acks = []
-    with pytest.raises(RequestReusedError):
+    with pytest.raises(RequestReusedError):  # noqa: PT012
         async for ack in pipeline.writing.write(batches):
             acks.append(ack.request_id)  # noqa: PERF401  # a comprehension would lose those before the error
     assert acks == ["a"]

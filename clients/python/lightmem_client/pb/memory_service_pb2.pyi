@@ -38,7 +38,7 @@ class _SelectorMode:
 class _SelectorModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SelectorMode.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SELECTOR_MODE_UNSPECIFIED: _SelectorMode.ValueType  # 0
-    """The server's default, SELECTOR_MODE_FULL."""
+    """The server's default, SELECTOR_MODE_FAST."""
     SELECTOR_MODE_OFF: _SelectorMode.ValueType  # 1
     """No re-ranking: coarse order."""
     SELECTOR_MODE_FAST: _SelectorMode.ValueType  # 2
@@ -50,7 +50,7 @@ class SelectorMode(_SelectorMode, metaclass=_SelectorModeEnumTypeWrapper):
     """How much the Selector may do."""
 
 SELECTOR_MODE_UNSPECIFIED: SelectorMode.ValueType  # 0
-"""The server's default, SELECTOR_MODE_FULL."""
+"""The server's default, SELECTOR_MODE_FAST."""
 SELECTOR_MODE_OFF: SelectorMode.ValueType  # 1
 """No re-ranking: coarse order."""
 SELECTOR_MODE_FAST: SelectorMode.ValueType  # 2

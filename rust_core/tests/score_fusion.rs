@@ -1,0 +1,195 @@
+//! Score fusion against a brute-force model that knows no lists, bounds or blocks: every row's total from the formula.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+
+use lightmem_core::engine::{Engine, EngineOptions};
+use lightmem_core::rows::Rows;
+use lightmem_core::search::{FusionMethod, SearchPlan};
+use lightmem_core::snapshot;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+const DIM: usize = 8;
+const VIEWS: usize = 2;
+/// Words that the analyser leaves as they are.
+const WORDS: [&str; 6] = ["paris", "rent", "guitar", "tea", "moon", "kiln"];
+const K1: f64 = 0.9;
+const B: f64 = 0.4;
+/// Dense lists flatter than this add nothing.
+const FLAT: f64 = 0.01;
+/// The mean of a dense list is of cosines in 8 bits.
+const TOLERANCE: f64 = 0.04;
+
+#[derive(Debug, Clone)]
+struct Spec {
+    vectors: [Option<Vec<f32>>; VIEWS],
+    texts: [Vec<&'static str>; VIEWS],
+    session: usize,
+    session_text: Vec<&'static str>,
+    speaker: usize,
+    prior: f32,
+    occurred_at: i64,
+}
+
+/// ±1 on one axis or ±1/2 on four: cosines are exact in every precision used.
+fn unit() -> impl Strategy<Value = Vec<f32>> {
+    let axes = || prop::sample::subsequence((0..DIM).collect::<Vec<_>>(), 4);
+    (axes(), vec(any::<bool>(), 4), any::<bool>()).prop_map(|(axes, signs, is_single)| {
+        let mut vector = vec![0.0; DIM];
+        let (count, value) = if is_single { (1, 1.0) } else { (4, 0.5) };
+        for (axis, sign) in axes.into_iter().zip(signs).take(count) {
+            vector[axis] = if sign { value } else { -value };
+        }
+        vector
+    })
+}
+
+fn words(most: usize) -> impl Strategy<Value = Vec<&'static str>> {
+    vec(prop::sample::select(&WORDS[..]), 0..=most)
+}
+
+fn spec() -> impl Strategy<Value = Spec> {
+    let vector = || prop::option::weighted(0.9, unit());
+    ((vector(), vector()), (words(4), words(8)), 0..4_usize, words(5), 0..3_usize, -2.0_f32..2.0, 0..10_i64).prop_map(
+        |(vectors, texts, session, session_text, speaker, prior, occurred_at)| Spec {
+            vectors: vectors.into(),
+            texts: texts.into(),
+            session,
+            session_text,
+            speaker,
+            prior,
+            occurred_at,
+        },
+    )
+}
+
+fn to_rows(specs: &[Spec]) -> Rows {
+    let mut rows = Rows::default();
+    for (index, spec) in specs.iter().enumerate() {
+        let zeros = vec![0.0; DIM];
+        let vectors: Vec<f32> =
+            spec.vectors.iter().flat_map(|vector| vector.clone().unwrap_or_else(|| zeros.clone())).collect();
+        let texts = spec.texts.each_ref().map(|words| words.join(" "));
+        let session = format!("session{}", spec.session);
+        rows.push_turn((index as u128).to_be_bytes(), &vectors, &[&texts[0], &texts[1]], &session, index as u64);
+        rows.occurred_at[index] = spec.occurred_at;
+        rows.speakers.push(format!("speaker{}", spec.speaker));
+        rows.priors.push(spec.prior);
+        rows.session_texts.push(spec.session_text.join(" "));
+    }
+    rows
+}
+
+/// BM25 of documents for a query.
+fn bm25(documents: &[Vec<&str>], query: &[&str]) -> Vec<f64> {
+    let held: Vec<_> = documents.iter().filter(|document| !document.is_empty()).collect();
+    let average = held.iter().map(|document| document.len()).sum::<usize>() as f64 / held.len().max(1) as f64;
+    let score = |document: &Vec<&str>| {
+        query
+            .iter()
+            .map(|term| {
+                let containing = held.iter().filter(|other| other.contains(term)).count() as f64;
+                let idf = (1.0 + (held.len() as f64 - containing + 0.5) / (containing + 0.5)).ln();
+                let frequency = document.iter().filter(|word| *word == term).count() as f64;
+                let norm = K1 * (1.0 - B + B * document.len() as f64 / average.max(1.0));
+                idf * frequency * (K1 + 1.0) / (frequency + norm)
+            })
+            .sum()
+    };
+    documents.iter().map(score).collect()
+}
+
+fn relative_to_best(scores: &[f64]) -> Vec<f64> {
+    let best = scores.iter().copied().fold(0.0, f64::max);
+    scores.iter().map(|score| if best > 0.0 { score / best } else { 0.0 }).collect()
+}
+
+fn model(specs: &[Spec], plan: &SearchPlan, query_words: &[&str]) -> Vec<Option<f64>> {
+    let mut totals = vec![0.0; specs.len()];
+    let mut is_held = vec![false; specs.len()];
+    for view in 0..VIEWS {
+        let dot = |vector: &Vec<f32>| vector.iter().zip(&plan.vectors).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+        let cosines: Vec<_> = specs.iter().map(|spec| spec.vectors[view].as_ref().map(dot)).collect();
+        let known: Vec<f64> = cosines.iter().flatten().copied().collect();
+        let mean = known.iter().sum::<f64>() / known.len().max(1) as f64;
+        let best = known.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let documents: Vec<_> = specs.iter().map(|spec| spec.texts[view].clone()).collect();
+        let lexical = relative_to_best(&bm25(&documents, query_words));
+        for (row, cosine) in cosines.into_iter().enumerate() {
+            if let Some(cosine) = cosine {
+                is_held[row] = true;
+                if best - mean > FLAT {
+                    totals[row] += plan.dense_weights[view] * (cosine - mean) / (best - mean);
+                }
+            }
+            is_held[row] |= lexical[row] > 0.0;
+            totals[row] += plan.lexical_weights[view] * lexical[row];
+        }
+    }
+    let mut sessions = vec![Vec::new(); 4];
+    for spec in specs {
+        sessions[spec.session].extend(spec.session_text.iter().copied());
+    }
+    let sessions = relative_to_best(&bm25(&sessions, query_words));
+    for (total, spec) in totals.iter_mut().zip(specs) {
+        *total += plan.session_weight * sessions[spec.session];
+        *total += plan.prior_weight * f64::from(spec.prior);
+        *total += if spec.speaker == 1 { plan.speaker_boost } else { 0.0 };
+        *total += if (plan.boost_from..plan.boost_to).contains(&spec.occurred_at) { plan.boost } else { 0.0 };
+    }
+    totals.into_iter().zip(is_held).map(|(total, is_held)| is_held.then_some(total)).collect()
+}
+
+proptest! {
+    #[test]
+    fn totals_are_those_of_the_formula(
+        specs in vec(spec(), 2..40),
+        query in unit(),
+        query_words in prop::sample::subsequence(&WORDS[..], 1..4),
+        weights in (0.1_f64..0.5, 0.1_f64..0.5, 0.1_f64..0.5, 0.1_f64..0.5),
+        extras in (0.0_f64..1.0, 0.0_f64..1.0, 0.0_f64..1.0, 0.0_f64..1.0),
+        removed in prop::collection::btree_set(0..40_usize, 0..5),
+    ) {
+        let engine = Engine::new(&EngineOptions { dim: DIM, views: VIEWS, ..EngineOptions::default() }).unwrap();
+        engine.load("p", 1, &to_rows(&specs)).unwrap();
+        let gone: Vec<_> = removed.iter().filter(|row| **row < specs.len()).map(|row| (*row as u128).to_be_bytes()).collect();
+        prop_assert!(engine.apply("p", 1, 2, &Rows::default(), &gone).unwrap());
+        let left: Vec<usize> = (0..specs.len()).filter(|row| !removed.contains(row)).collect();
+        let specs: Vec<Spec> = left.iter().map(|row| specs[*row].clone()).collect();
+        let plan = SearchPlan {
+            vectors: query,
+            texts: vec![query_words.join(" ")],
+            dense_weights: vec![weights.0, weights.1],
+            lexical_weights: vec![weights.2, weights.3],
+            list_depth: 100,
+            rescore: 100,
+            max_candidates: 100,
+            fusion: FusionMethod::Score,
+            boost: extras.0,
+            boost_from: 3,
+            boost_to: 7,
+            speakers: vec!["speaker1".to_owned(), "nobody".to_owned()],
+            speaker_boost: extras.1,
+            prior_weight: extras.2,
+            session_weight: extras.3,
+            ..SearchPlan::new(VIEWS)
+        };
+        let expected = model(&specs, &plan, &query_words);
+        let found = engine.search("p", &plan).unwrap().unwrap();
+
+        prop_assert_eq!(found.ids.len(), expected.iter().flatten().count());
+        for (id, score) in found.ids.iter().zip(&found.scores) {
+            let row = left.iter().position(|row| *row as u128 == u128::from_be_bytes(*id)).unwrap();
+            let total = expected[row].unwrap();
+            let scale = weights.0 + weights.1 + weights.2 + weights.3;
+            prop_assert!((f64::from(*score) - total).abs() < TOLERANCE * scale, "row {row}: {score} for {total}");
+        }
+        prop_assert!(found.scores.windows(2).all(|pair| pair[0] >= pair[1]));
+
+        // A snapshot carries all of it.
+        let bytes = engine.export("p").unwrap().unwrap();
+        engine.import("copy", &bytes).unwrap();
+        let copied = engine.search("copy", &plan).unwrap().unwrap();
+        prop_assert_eq!(copied.ids, found.ids);
+        prop_assert!(snapshot::import(*engine.schema(), &bytes[..bytes.len() - 1]).is_err());
+    }
+}
