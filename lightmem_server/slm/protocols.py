@@ -71,7 +71,8 @@ class Selector(Protocol):
     async def judge(self, query: str, passages: Sequence[str], *, deadline: float | None = None) -> list[float | None]:
         """Score passages against a query.
 
-        Passages are taken best first: when the deadline comes, those at the front have been judged.
+        Passages are taken best first: when the deadline comes, those at the front have been judged, to within the few
+        that are at work together.
 
         Args:
             query: The need, in words.

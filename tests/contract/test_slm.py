@@ -18,7 +18,7 @@ from lightmem_server.slm.embedder import load_embedder
 from lightmem_server.slm.fakes import HashEmbedder, OverlapSelector
 from lightmem_server.slm.manifest import ModelRole
 from lightmem_server.slm.models import ModelState, default_models_dir, verify
-from lightmem_server.slm.selector import load_selector
+from lightmem_server.slm.selector import CrossEncoderSelector, load_selector
 from tests.unit.slm import tiny_bert
 
 BACKENDS = ["fake", "tiny", pytest.param("real", marks=pytest.mark.models)]
@@ -145,14 +145,19 @@ async def test_a_past_deadline_judges_nothing_and_returns_at_once(selector: Sele
     assert await selector.judge("tea", ["tea"] * 500, deadline=time.monotonic() - 1) == [None] * 500
 
 
+UNFINISHED = 8
+"""A deadline may cut sub-batches in flight, whichever of them is done."""
+
+
 async def test_a_short_deadline_judges_the_front_and_is_kept(selector: Selector) -> None:
     passages = ["Anna went to the sea with her sister and they swam every day until it rained. " * 4] * 400
     deadline = time.monotonic() + 0.25
     scores = await selector.judge("where did anna go", passages, deadline=deadline)
-    late = time.monotonic() - deadline
     judged = [score is not None for score in scores]
-    assert judged == sorted(judged, reverse=True), "the judged ones are those at the front"
-    assert late < 0.2, "generous: it must not judge all 400, which takes seconds"
+    front = max(0, sum(judged) - UNFINISHED)
+    assert all(judged[:front]), "the judged ones are those at the front"
+    assert not any(judged[sum(judged) + UNFINISHED :])
+    assert not isinstance(selector, CrossEncoderSelector) or not all(judged), "judging all 400 takes seconds"
 
 
 async def test_a_cancelled_caller_leaves_the_selector_working(selector: Selector) -> None:
