@@ -18,7 +18,7 @@ from lightmem_server.slm.embedder import load_embedder
 from lightmem_server.slm.fakes import HashEmbedder, OverlapSelector
 from lightmem_server.slm.manifest import ModelRole
 from lightmem_server.slm.models import ModelState, default_models_dir, verify
-from lightmem_server.slm.selector import CrossEncoderSelector, load_selector
+from lightmem_server.slm.selector import load_selector
 from tests.unit.slm import tiny_bert
 
 BACKENDS = ["fake", "tiny", pytest.param("real", marks=pytest.mark.models)]
@@ -157,7 +157,6 @@ async def test_a_short_deadline_judges_the_front_and_is_kept(selector: Selector)
     front = max(0, sum(judged) - UNFINISHED)
     assert all(judged[:front]), "the judged ones are those at the front"
     assert not any(judged[sum(judged) + UNFINISHED :])
-    assert not isinstance(selector, CrossEncoderSelector) or not all(judged), "judging all 400 takes seconds"
 
 
 async def test_a_cancelled_caller_leaves_the_selector_working(selector: Selector) -> None:
