@@ -33,8 +33,8 @@ ASKED_AT = datetime(2025, 10, 5, 12, tzinfo=UTC)
 """A week after the conversation's last session."""
 
 QUESTIONS = (
-    "What is the name of Nora's dog, and where does he come from?",
-    "What must not be in a cake for Nora?",
+    "Where did Nora's greyhound come from?",
+    "What is Nora allergic to?",
     "How did Tomás hurt his wrist?",
     "Where is the workshop that Nora opened?",
     "What is the name of Ines's baby?",

@@ -22,8 +22,8 @@ from lightmem_server.slm.models import ModelState, list_models
 Run = Callable[..., Result]
 
 EVIDENCE = {
-    "What is the name of Nora's dog, and where does he come from?": "called Biscuit",
-    "What must not be in a cake for Nora?": "walnuts",
+    "Where did Nora's greyhound come from?": "called Biscuit",
+    "What is Nora allergic to?": "walnuts",
     "How did Tomás hurt his wrist?": "broke my left wrist",
     "Where is the workshop that Nora opened?": "Harbour Street",
     "What is the name of Ines's baby?": "Alma",
