@@ -11,6 +11,24 @@ def test_every_error_class_has_a_status_of_its_own_or_of_a_parent() -> None:
     classes = {c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, LightMemError)}
     without = {c for c in classes - {LightMemError} if not STATUS.keys() & set(c.__mro__)}
     assert without == set()
+    assert LightMemError not in STATUS, "a catch-all would hide a class that was forgotten"
+
+
+def test_each_status_is_the_documented_one() -> None:
+    assert {class_.__name__: status.name for class_, status in STATUS.items()} == {
+        "InvalidInputError": "INVALID_ARGUMENT",
+        "NotFoundError": "NOT_FOUND",
+        "RequestReusedError": "ALREADY_EXISTS",
+        "VersionMismatchError": "ABORTED",
+        "UnauthenticatedError": "UNAUTHENTICATED",
+        "ForbiddenError": "PERMISSION_DENIED",
+        "OverloadedError": "RESOURCE_EXHAUSTED",
+        "NotImplementedYetError": "UNIMPLEMENTED",
+        "UnavailableError": "UNAVAILABLE",
+        "ModelError": "UNAVAILABLE",
+        "CoreError": "INTERNAL",
+        "ConfigError": "INTERNAL",
+    }
 
 
 def test_a_subclass_has_its_parents_status() -> None:
