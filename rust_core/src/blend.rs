@@ -2,7 +2,7 @@
 //!
 //! A dense list's scale runs from the mean cosine of all rows considered (0) to its best (1), a lexical list's from no
 //! shared term (0) to its best (1). Unlike ranks, scores keep how far ahead the best is, and a row that a list
-//! was too short to hold still gets that list's exact score. In a NumPy
+//! was too short to hold still gets that list's exact score. In a `NumPy`
 //! reference, on LoCoMo (turns, all questions), this found R@10 .771 and MRR .562 where reciprocal rank fusion of the same
 //! four lists found .729 and .495.
 

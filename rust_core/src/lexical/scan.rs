@@ -12,7 +12,7 @@ use super::postings::{LexicalIndex, Posting, PostingList, ViewStatistics};
 use crate::vector::topk::{Candidate, TopK};
 
 /// BM25's saturation of term frequency, and its length normalisation: Anserini's defaults, for short texts better than
-/// Lucene's 1.2 and 0.75 (LoCoMo, turns, in a NumPy reference: MRR +.02).
+/// Lucene's 1.2 and 0.75 (LoCoMo, turns, in a `NumPy` reference: MRR +.02).
 const K1: f32 = 0.9;
 const B: f32 = 0.4;
 /// Units of a score of 1.
