@@ -21,6 +21,9 @@ from lightmem_server.types import MetadataExpression, Scalar
 Vectors: TypeAlias = NDArray[np.float32]
 Ids: TypeAlias = NDArray[np.uint8]
 
+PARTS_BESIDE_LISTS = ("session", "prior", "speaker", "time")
+"""What a fused score is made of besides the lists, in the order of SearchResult.parts."""
+
 NEVER = np.iinfo(np.int64).max
 ALWAYS = np.iinfo(np.int64).min
 
@@ -141,6 +144,10 @@ class SearchResult:
         scores: (m,) float32, the fused score.
         sources: names of the s lists: "dense_NAME" for each passage view, then "lexical_NAME" for each.
         ranks: (m, s) uint32: the best rank over the query views, from 1; 0 where the list doesn't hold the row.
+        parts: (m, p) float32: what each score is made of, named by `part_names`; score = sum of weight * part. Before
+            the plan's weight of it: of a list its score on the list's own scale, summed over the query views by their
+            weights; of the session likewise; the prior; 1 or 0 for the speaker and the time. 0 for a list that
+            the plan left out. With reciprocal ranks p is 0.
         similarities: (m,) float32: cosine of the first query view with view 0, computed at full precision; nan
             without vectors.
         matched_count: rows that passed the filter, of those scanned.
@@ -152,10 +159,16 @@ class SearchResult:
     scores: Vectors
     sources: list[str]
     ranks: NDArray[np.uint32]
+    parts: Vectors
     similarities: Vectors
     matched_count: int
     scanned_count: int
     is_complete: bool
+
+    @property
+    def part_names(self) -> list[str]:
+        """Names of the columns of `parts`: the sources, then PARTS_BESIDE_LISTS."""
+        return [*self.sources, *PARTS_BESIDE_LISTS] if self.parts.shape[1] else []
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ const FLAT: f64 = 0.01;
 pub(crate) struct DenseList<'a> {
     pub(crate) query: &'a Query,
     pub(crate) view: usize,
+    /// Of the query vector.
     pub(crate) weight: f64,
     /// Of the cosines of all rows considered.
     pub(crate) mean: f64,
@@ -33,6 +34,8 @@ pub(crate) struct DenseList<'a> {
 /// One lexical list: a query text against a passage view.
 pub(crate) struct LexicalList<'a> {
     pub(crate) scan: LexicalScan<'a>,
+    pub(crate) view: usize,
+    /// Of the query text.
     pub(crate) weight: f64,
     /// The list's highest score, positive.
     pub(crate) best: f64,
@@ -41,6 +44,7 @@ pub(crate) struct LexicalList<'a> {
 /// What a row's fused score is made of.
 pub(crate) struct Blend<'a> {
     pub(crate) kernel: Kernel,
+    pub(crate) views: usize,
     pub(crate) dense: Vec<DenseList<'a>>,
     pub(crate) lexical: Vec<LexicalList<'a>>,
     /// Scores of the sessions, with the weight of the query text that they are for.
@@ -50,30 +54,57 @@ pub(crate) struct Blend<'a> {
 }
 
 impl Blend<'_> {
-    /// The fused score of a row; 0 for one that doesn't exist.
-    pub(crate) fn score(&self, plan: &SearchPlan, columns: &Columns, vectors: &[VectorStore], row: usize) -> f64 {
-        let Some(values) = columns.get(row) else { return 0.0 };
-        let mut total = 0.0;
+    /// Nothing yet.
+    pub(crate) fn new(kernel: Kernel, views: usize) -> Self {
+        let (dense, lexical, sessions, speakers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { kernel, views, dense, lexical, sessions, speakers }
+    }
+
+    /// The plan's weight of each part.
+    pub(crate) fn weights(&self, plan: &SearchPlan) -> Vec<f64> {
+        let lists = |weights: &'_ [f64]| {
+            let mut weights = weights.to_vec();
+            weights.resize(self.views, 0.0);
+            weights
+        };
+        let besides = [plan.session_weight, plan.prior_weight, plan.speaker_boost, plan.boost];
+        [lists(&plan.dense_weights), lists(&plan.lexical_weights), besides.to_vec()].concat()
+    }
+
+    /// Set the parts of a row's score; all 0 for a row that doesn't exist.
+    pub(crate) fn set_parts(
+        &self,
+        plan: &SearchPlan,
+        columns: &Columns,
+        vectors: &[VectorStore],
+        row: usize,
+        parts: &mut [f64],
+    ) {
+        parts.fill(0.0);
+        let Some(values) = columns.get(row) else { return };
+        let Some((lists, besides)) = parts.split_at_mut_checked(2 * self.views) else { return };
         for list in self.dense.iter().filter(|list| list.best - list.mean > FLAT) {
             let cosine = vectors.get(list.view).and_then(|store| store.cosine(self.kernel, list.query, row));
-            if let Some(cosine) = cosine {
-                total += list.weight * (f64::from(cosine) - list.mean) / (list.best - list.mean);
+            if let (Some(cosine), Some(part)) = (cosine, lists.get_mut(list.view)) {
+                *part += list.weight * (f64::from(cosine) - list.mean) / (list.best - list.mean);
             }
         }
         for list in &self.lexical {
-            total += list.weight * list.scan.score(row) as f64 / list.best;
+            if let Some(part) = lists.get_mut(self.views + list.view) {
+                *part += list.weight * list.scan.score(row) as f64 / list.best;
+            }
         }
-        for (scores, weight) in &self.sessions {
-            total += weight * scores.get(&values.session).copied().unwrap_or_default();
-        }
-        total += plan.prior_weight * f64::from(values.prior) / f64::from(PRIOR_UNIT);
-        if self.speakers.contains(&values.speaker) {
-            total += plan.speaker_boost;
-        }
-        if (plan.boost_from..plan.boost_to).contains(&values.occurred_at) {
-            total += plan.boost;
-        }
-        total
+        let sessions = self.sessions.iter();
+        let of_session = |(scores, weight): &(HashMap<u32, f64>, f64)| {
+            weight * scores.get(&values.session).copied().unwrap_or_default()
+        };
+        let all = [
+            sessions.map(of_session).sum(),
+            f64::from(values.prior) / f64::from(PRIOR_UNIT),
+            f64::from(u8::from(self.speakers.contains(&values.speaker))),
+            f64::from(u8::from((plan.boost_from..plan.boost_to).contains(&values.occurred_at))),
+        ];
+        besides.iter_mut().zip(all).for_each(|(part, value)| *part = value);
     }
 }
 

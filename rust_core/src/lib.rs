@@ -47,6 +47,7 @@ pub mod fusion;
 pub mod lexical;
 pub mod metadata;
 pub mod partition;
+pub mod ranking;
 pub mod rows;
 pub mod search;
 pub mod snapshot;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::blend::{Blend, DenseList, LexicalList, Mean};
 use crate::error::CoreError;
 use crate::filter::{RowFilter, SearchFilter, WORDS};
-use crate::fusion::{Fused, Fusion};
+use crate::fusion::Fusion;
 use crate::lexical::postings::count_terms;
 use crate::lexical::scan::{BLOCK, LexicalScan};
 use crate::lexical::sessions::session_scores;
@@ -176,6 +176,10 @@ pub struct SearchResult {
     pub scores: Vec<f32>,
     /// (m, s): the best rank over the query views, from 1; 0 where the source doesn't hold the row.
     pub ranks: Vec<u32>,
+    /// (m, p): what each score is made of, before the plan's weights; see [`crate::ranking`].
+    pub parts: Vec<f32>,
+    /// p; 0 with reciprocal ranks.
+    pub part_count: usize,
     /// Cosine of the first query vector with view 0 at full precision; NaN where there is none.
     pub similarities: Vec<f32>,
     /// Rows that passed the filter, of those scanned.
@@ -190,10 +194,19 @@ pub struct SearchResult {
 struct DenseScan<'a> {
     query: &'a Query,
     view: usize,
+    query_weight: f64,
     weight: f64,
     top: TopK,
     /// Of the cosines, where the fusion needs it.
     mean: Option<Mean>,
+}
+
+/// One lexical list in the making.
+struct LexicalEntry<'a> {
+    scan: LexicalScan<'a>,
+    view: usize,
+    query_weight: f64,
+    weight: f64,
 }
 
 impl Partition {
@@ -229,33 +242,32 @@ impl Partition {
                     scan_block(kernel, store, scan, rows.start, rows.end, &mask, &self.columns.order);
                 }
             }
-            for (scan, _, _) in &mut lexical {
+            for LexicalEntry { scan, .. } in &mut lexical {
                 scan.scan_block(rows.start, &mask, &self.columns.order);
             }
         }
 
         let mut fusion = Fusion::new(plan.rrf_k, 2 * views);
-        let mut blend =
-            Blend { kernel, dense: Vec::new(), lexical: Vec::new(), sessions: Vec::new(), speakers: Vec::new() };
+        let mut blend = Blend::new(kernel, views);
         for scan in dense {
-            let DenseScan { query, view, weight, top, mean } = scan;
+            let DenseScan { query, view, query_weight, weight, top, mean } = scan;
             let ranking = self.rescored(kernel, plan.list_depth, &top.into_unordered(), query, view);
             fusion.add(view, weight, ranking.iter().map(|candidate| candidate.row));
             if let (Some(mean), Some(first)) = (mean, ranking.first()) {
                 blend.dense.push(DenseList {
                     query,
                     view,
-                    weight,
+                    weight: query_weight,
                     mean: mean.value() * query.scan_unit,
                     best: first.score,
                 });
             }
         }
-        for (mut scan, view, weight) in lexical {
+        for LexicalEntry { mut scan, view, query_weight, weight } in lexical {
             let ranking = scan.finish();
             fusion.add(views + view, weight, ranking.iter().map(|candidate| candidate.row));
             if let Some(first) = ranking.first() {
-                blend.lexical.push(LexicalList { scan, weight, best: first.score });
+                blend.lexical.push(LexicalList { scan, view, weight: query_weight, best: first.score });
             }
         }
         match plan.fusion {
@@ -280,7 +292,7 @@ impl Partition {
                     let terms = count_terms(&self.schema().analyser, text);
                     let (view, sessions) = (self.schema().views, &self.columns.session);
                     let scores = session_scores(&self.lexical, view, &terms, sessions, self.session_lengths());
-                    (scores, plan.session_weight * weight)
+                    (scores, *weight)
                 })
                 .collect();
         }
@@ -293,18 +305,18 @@ impl Partition {
             plan.dense_weights
                 .iter()
                 .enumerate()
-                .map(move |(view, view_weight)| (query, view, query_weight * view_weight))
+                .map(move |(view, view_weight)| (query, view, *query_weight, query_weight * view_weight))
         });
         scans
-            .filter(|&(_, _, weight)| weight > 0.0)
-            .map(|(query, view, weight)| {
+            .filter(|&(_, _, _, weight)| weight > 0.0)
+            .map(|(query, view, query_weight, weight)| {
                 let mean = (plan.fusion == FusionMethod::Score).then(Mean::default);
-                DenseScan { query, view, weight, top: TopK::new(depth, self.len()), mean }
+                DenseScan { query, view, query_weight, weight, top: TopK::new(depth, self.len()), mean }
             })
             .collect()
     }
 
-    fn lexical_scans(&self, plan: &SearchPlan) -> Vec<(LexicalScan<'_>, usize, f64)> {
+    fn lexical_scans(&self, plan: &SearchPlan) -> Vec<LexicalEntry<'_>> {
         let mut scans = Vec::new();
         for (text, text_weight) in plan.texts.iter().zip(&plan.text_weights) {
             let terms = count_terms(&self.schema().analyser, text);
@@ -313,7 +325,7 @@ impl Partition {
                 if weight > 0.0 {
                     let scan = LexicalScan::new(&self.lexical, view, &terms, plan.list_depth);
                     if !scan.is_empty() {
-                        scans.push((scan, view, weight));
+                        scans.push(LexicalEntry { scan, view, query_weight: *text_weight, weight });
                     }
                 }
             }
@@ -338,41 +350,6 @@ impl Partition {
             }
         }
         top.into_sorted()
-    }
-
-    fn collect(
-        &self,
-        plan: &SearchPlan,
-        fusion: &Fusion,
-        blend: Option<&Blend<'_>>,
-        query: Option<&Query>,
-        kernel: Kernel,
-        result: &mut SearchResult,
-    ) {
-        let bonus = fusion.share(plan.boost, 1);
-        let boosted = plan.boost_from..plan.boost_to;
-        let mut hits: Vec<(Candidate, Fused<'_>)> = fusion
-            .fused()
-            .filter_map(|fused| {
-                let row = fused.row as usize;
-                let is_boosted = boosted.contains(self.columns.occurred_at.get(row)?);
-                let score = match blend {
-                    Some(blend) => blend.score(plan, &self.columns, &self.vectors, row),
-                    None => fused.score + if is_boosted { bonus } else { 0.0 },
-                };
-                Some((Candidate { score, order: *self.columns.order.get(row)?, row: fused.row }, fused))
-            })
-            .collect();
-        hits.sort_unstable_by(|(a, _), (b, _)| a.compare(b));
-        hits.truncate(plan.max_candidates);
-        for (candidate, fused) in hits {
-            let row = candidate.row as usize;
-            result.ids.extend(self.columns.id.get(row));
-            result.scores.push(candidate.score as f32);
-            result.ranks.extend_from_slice(fused.ranks);
-            let cosine = query.and_then(|query| self.vectors.first()?.cosine(kernel, query, row));
-            result.similarities.push(cosine.unwrap_or(f32::NAN));
-        }
     }
 }
 

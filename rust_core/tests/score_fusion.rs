@@ -103,49 +103,70 @@ fn relative_to_best(scores: &[f64]) -> Vec<f64> {
     scores.iter().map(|score| if best > 0.0 { score / best } else { 0.0 }).collect()
 }
 
-fn model(specs: &[Spec], plan: &SearchPlan, query_words: &[&str]) -> Vec<Option<f64>> {
-    let mut totals = vec![0.0; specs.len()];
+/// Parts of a score: the lists of each kind and view, session, prior, speaker, time.
+const PARTS: usize = 2 * VIEWS + 4;
+
+/// One query view: its words, its vector and the weight of both.
+type QueryView = (Vec<&'static str>, Vec<f32>, f64);
+
+/// What each row that some list holds scores, part by part.
+fn model(specs: &[Spec], plan: &SearchPlan, queries: &[QueryView]) -> Vec<Option<[f64; PARTS]>> {
+    let mut parts = vec![[0.0; PARTS]; specs.len()];
     let mut is_held = vec![false; specs.len()];
-    for view in 0..VIEWS {
-        let dot = |vector: &Vec<f32>| vector.iter().zip(&plan.vectors).map(|(a, b)| f64::from(a * b)).sum::<f64>();
-        let cosines: Vec<_> = specs.iter().map(|spec| spec.vectors[view].as_ref().map(dot)).collect();
-        let known: Vec<f64> = cosines.iter().flatten().copied().collect();
-        let mean = known.iter().sum::<f64>() / known.len().max(1) as f64;
-        let best = known.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let documents: Vec<_> = specs.iter().map(|spec| spec.texts[view].clone()).collect();
-        let lexical = relative_to_best(&bm25(&documents, query_words));
-        for (row, cosine) in cosines.into_iter().enumerate() {
-            if let Some(cosine) = cosine {
-                is_held[row] = true;
-                if best - mean > FLAT {
-                    totals[row] += plan.dense_weights[view] * (cosine - mean) / (best - mean);
+    for (words, query, weight) in queries {
+        for view in 0..VIEWS {
+            let dot = |vector: &Vec<f32>| vector.iter().zip(query).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+            let cosines: Vec<_> = specs.iter().map(|spec| spec.vectors[view].as_ref().map(dot)).collect();
+            let known: Vec<f64> = cosines.iter().flatten().copied().collect();
+            let mean = known.iter().sum::<f64>() / known.len().max(1) as f64;
+            let best = known.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let documents: Vec<_> = specs.iter().map(|spec| spec.texts[view].clone()).collect();
+            let lexical = relative_to_best(&bm25(&documents, words));
+            for (row, cosine) in cosines.into_iter().enumerate() {
+                if let Some(cosine) = cosine {
+                    is_held[row] = true;
+                    if best - mean > FLAT {
+                        parts[row][view] += weight * (cosine - mean) / (best - mean);
+                    }
                 }
+                is_held[row] |= lexical[row] > 0.0;
+                parts[row][VIEWS + view] += weight * lexical[row];
             }
-            is_held[row] |= lexical[row] > 0.0;
-            totals[row] += plan.lexical_weights[view] * lexical[row];
+        }
+        let mut sessions = vec![Vec::new(); 4];
+        for spec in specs {
+            sessions[spec.session].extend(spec.session_text.iter().copied());
+        }
+        let sessions = relative_to_best(&bm25(&sessions, words));
+        for (parts, spec) in parts.iter_mut().zip(specs) {
+            parts[2 * VIEWS] += weight * sessions[spec.session];
         }
     }
-    let mut sessions = vec![Vec::new(); 4];
-    for spec in specs {
-        sessions[spec.session].extend(spec.session_text.iter().copied());
+    for (parts, spec) in parts.iter_mut().zip(specs) {
+        let [.., prior, speaker, time] = parts;
+        *prior = f64::from(spec.prior);
+        *speaker = f64::from(u8::from(spec.speaker == 1));
+        *time = f64::from(u8::from((plan.boost_from..plan.boost_to).contains(&spec.occurred_at)));
     }
-    let sessions = relative_to_best(&bm25(&sessions, query_words));
-    for (total, spec) in totals.iter_mut().zip(specs) {
-        *total += plan.session_weight * sessions[spec.session];
-        *total += plan.prior_weight * f64::from(spec.prior);
-        *total += if spec.speaker == 1 { plan.speaker_boost } else { 0.0 };
-        *total += if (plan.boost_from..plan.boost_to).contains(&spec.occurred_at) { plan.boost } else { 0.0 };
-    }
-    totals.into_iter().zip(is_held).map(|(total, is_held)| is_held.then_some(total)).collect()
+    parts.into_iter().zip(is_held).map(|(parts, is_held)| is_held.then_some(parts)).collect()
+}
+
+fn weights(plan: &SearchPlan) -> [f64; PARTS] {
+    let besides = [plan.session_weight, plan.prior_weight, plan.speaker_boost, plan.boost];
+    [plan.dense_weights.clone(), plan.lexical_weights.clone(), besides.to_vec()].concat().try_into().unwrap()
+}
+
+fn query_views() -> impl Strategy<Value = Vec<QueryView>> {
+    let words = prop::sample::subsequence(&WORDS[..], 1..4);
+    vec((words, unit(), prop::sample::select(vec![0.25, 0.5, 1.0])), 1..3)
 }
 
 proptest! {
     #[test]
-    fn totals_are_those_of_the_formula(
+    fn scores_and_their_parts_are_those_of_the_formula(
         specs in vec(spec(), 2..40),
-        query in unit(),
-        query_words in prop::sample::subsequence(&WORDS[..], 1..4),
-        weights in (0.1_f64..0.5, 0.1_f64..0.5, 0.1_f64..0.5, 0.1_f64..0.5),
+        queries in query_views(),
+        weight_values in vec(0.1_f64..0.5, 2 * VIEWS),
         extras in (0.0_f64..1.0, 0.0_f64..1.0, 0.0_f64..1.0, 0.0_f64..1.0),
         removed in prop::collection::btree_set(0..40_usize, 0..5),
     ) {
@@ -155,11 +176,14 @@ proptest! {
         prop_assert!(engine.apply("p", 1, 2, &Rows::default(), &gone).unwrap());
         let left: Vec<usize> = (0..specs.len()).filter(|row| !removed.contains(row)).collect();
         let specs: Vec<Spec> = left.iter().map(|row| specs[*row].clone()).collect();
+        let query_weights: Vec<f64> = queries.iter().map(|(_, _, weight)| *weight).collect();
         let plan = SearchPlan {
-            vectors: query,
-            texts: vec![query_words.join(" ")],
-            dense_weights: vec![weights.0, weights.1],
-            lexical_weights: vec![weights.2, weights.3],
+            vectors: queries.iter().flat_map(|(_, vector, _)| vector.clone()).collect(),
+            texts: queries.iter().map(|(words, _, _)| words.join(" ")).collect(),
+            vector_weights: query_weights.clone(),
+            text_weights: query_weights.clone(),
+            dense_weights: weight_values[..VIEWS].to_vec(),
+            lexical_weights: weight_values[VIEWS..].to_vec(),
             list_depth: 100,
             rescore: 100,
             max_candidates: 100,
@@ -173,15 +197,24 @@ proptest! {
             session_weight: extras.3,
             ..SearchPlan::new(VIEWS)
         };
-        let expected = model(&specs, &plan, &query_words);
+        let expected = model(&specs, &plan, &queries);
         let found = engine.search("p", &plan).unwrap().unwrap();
 
         prop_assert_eq!(found.ids.len(), expected.iter().flatten().count());
-        for (id, score) in found.ids.iter().zip(&found.scores) {
+        prop_assert_eq!((found.part_count, found.parts.len()), (PARTS, found.ids.len() * PARTS));
+        let tolerance = TOLERANCE * query_weights.iter().sum::<f64>();
+        for ((id, score), parts) in found.ids.iter().zip(&found.scores).zip(found.parts.chunks(PARTS)) {
             let row = left.iter().position(|row| *row as u128 == u128::from_be_bytes(*id)).unwrap();
-            let total = expected[row].unwrap();
-            let scale = weights.0 + weights.1 + weights.2 + weights.3;
-            prop_assert!((f64::from(*score) - total).abs() < TOLERANCE * scale, "row {row}: {score} for {total}");
+            let expected = expected[row].unwrap();
+            let total = |parts: &[f64]| parts.iter().zip(weights(&plan)).map(|(part, weight)| part * weight).sum::<f64>();
+            let scale = weight_values.iter().sum::<f64>();
+            let score = f64::from(*score);
+            prop_assert!((score - total(&expected)).abs() < tolerance * scale, "row {row}: {score} for {expected:?}");
+            let parts: Vec<f64> = parts.iter().map(|&part| f64::from(part)).collect();
+            prop_assert!((score - total(&parts)).abs() < 1e-5, "row {row}: {score} of {parts:?}");
+            for (part, expected) in parts.iter().zip(expected) {
+                prop_assert!((part - expected).abs() < tolerance, "row {row}: {parts:?} for {expected:?}");
+            }
         }
         prop_assert!(found.scores.windows(2).all(|pair| pair[0] >= pair[1]));
 

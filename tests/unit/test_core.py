@@ -112,6 +112,47 @@ def test_hybrid_search_reports_ranks_per_source(engine: Engine) -> None:
     assert result.scores.dtype == result.similarities.dtype == np.float32
 
 
+def test_score_fusion_says_what_each_score_is_made_of(engine: Engine) -> None:
+    priors = np.array([0.5, 0, 0, -1], np.float32)
+    engine.load("p", 1, make_rows(4, speakers=["ann", "bob", "ann", ""], priors=priors, session_texts=["x"] * 4))
+    plan = make_plan(
+        vectors=unit(0, 1)[None],
+        texts=["before2"],
+        dense_weights=[1.0, 0.5],
+        lexical_weights=[0.0, 2.0],
+        fusion="score",
+        speakers=["ann"],
+        speaker_boost=0.25,
+        prior_weight=0.5,
+        boost=3.0,
+        boost_from=3,
+        boost_to=4,
+    )
+    result = engine.search("p", plan)
+    assert result is not None
+    names = result.part_names
+    assert names == [*result.sources, "session", "prior", "speaker", "time"]
+    assert (result.parts.shape, result.parts.dtype) == ((4, len(names)), np.float32)
+    weights = [1.0, 0.5, 0.0, 2.0, 0.0, 0.5, 0.25, 3.0]
+    assert result.scores.tolist() == pytest.approx((result.parts @ weights).tolist())
+    parts = dict(zip(numbers(result.ids), result.parts.tolist(), strict=True))
+    # Row 1 is what the query points to; the mean cosine of all four is 1/4.
+    below = pytest.approx(-1 / 3, abs=0.01)
+    assert parts == {
+        1: [1, 1, 0, 0, 0, 0.5, 1, 0],
+        2: [below, below, 0, 1, 0, 0, 0, 0],
+        3: [below, below, 0, 0, 0, 0, 1, 1],
+        4: [below, below, 0, 0, 0, -1, 0, 0],
+    }
+
+
+def test_fusion_by_ranks_has_no_parts(engine: Engine) -> None:
+    engine.load("p", 1, make_rows(4))
+    result = engine.search("p", make_plan(texts=["topic2"]))
+    assert result is not None
+    assert (result.parts.shape, result.part_names) == ((1, 0), [])
+
+
 def test_a_query_of_stop_words_finds_nothing(engine: Engine) -> None:
     engine.load("p", 1, make_rows(4))
     assert found(engine, texts=["what is it that they were"]) == []

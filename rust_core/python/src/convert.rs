@@ -223,11 +223,13 @@ pub fn result<'py>(py: Python<'py>, found: SearchResult, sources: &[String]) -> 
     let shaped = |error: numpy::ndarray::ShapeError| refused("result", &error.to_string());
     let ids = Array2::from_shape_vec((m, 16), found.ids.into_flattened()).map_err(shaped)?;
     let ranks = Array2::from_shape_vec((m, sources.len()), found.ranks).map_err(shaped)?;
+    let parts = Array2::from_shape_vec((m, found.part_count), found.parts).map_err(shaped)?;
     let fields = PyDict::new(py);
     fields.set_item("ids", ids.into_pyarray(py))?;
     fields.set_item("scores", PyArray1::from_vec(py, found.scores))?;
     fields.set_item("sources", sources)?;
     fields.set_item("ranks", ranks.into_pyarray(py))?;
+    fields.set_item("parts", parts.into_pyarray(py))?;
     fields.set_item("similarities", PyArray1::from_vec(py, found.similarities))?;
     fields.set_item("matched_count", found.matched_count)?;
     fields.set_item("scanned_count", found.scanned_count)?;
