@@ -1,6 +1,6 @@
 //! The dot-product kernels, per instruction set, beside the maintained crate that could take their place.
 //!
-//! `cargo bench -p lightmem-core --bench kernel`
+//! `cargo bench -p lightmem-core --bench kernel --features rivals`
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -10,11 +10,13 @@
 )]
 
 use std::hint::black_box;
+use std::ops::Range;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use lightmem_core::vector::Line;
+use lightmem_core::lexical::scan::BLOCK;
 use lightmem_core::vector::kernel::{BLOCK_ROWS, Kernel};
-use lightmem_core::vector::quantize::{Query, push_fixed};
+use lightmem_core::vector::quantize::Query;
+use lightmem_core::vector::store::VectorStore;
 use numkong::Dot;
 
 const DIM: usize = 384;
@@ -31,37 +33,58 @@ fn vector(seed: u64) -> Vec<f32> {
     (0..DIM).map(|_| next()).collect()
 }
 
-fn planes(rows: usize) -> (Vec<Line<u8>>, Vec<Line<i8>>) {
-    let (mut high, mut low) = (Vec::new(), Vec::new());
+fn store(rows: usize) -> VectorStore {
+    let mut store = VectorStore::new(DIM);
+    store.reserve_exact(rows);
     for row in 0..rows {
-        push_fixed(&vector(row as u64 + 1), &mut high, &mut low);
+        store.push(&vector(row as u64 + 1));
     }
-    (high, low)
+    store
+}
+
+/// The largest dot product of `Q` queries with `rows`, block by block.
+fn best<const Q: usize>(kernel: Kernel, queries: [&Query; Q], store: &VectorStore, rows: Range<usize>) -> i32 {
+    let mut dots = [[0; BLOCK_ROWS]; Q];
+    let mut best = i32::MIN;
+    for start in rows.clone().step_by(BLOCK_ROWS) {
+        kernel.dot_rows(queries, store.high(start, BLOCK_ROWS.min(rows.end - start)), &mut dots);
+        best = dots.iter().flatten().fold(best, |best, &dot| best.max(dot));
+    }
+    best
 }
 
 /// One query against all rows: 1,000 rows lie in the second-level cache, 100,000 don't.
 fn scan(criterion: &mut Criterion) {
     for rows in [1_000, 100_000] {
-        let (high, _) = planes(rows);
-        let query = Query::new(&vector(0));
-        let lines = high.len() / rows;
+        let store = store(rows);
+        let (query, other) = (Query::new(&vector(0)), Query::new(&vector(1_000_003)));
         let mut group = criterion.benchmark_group(format!("scan {rows} x {DIM} int8"));
         group.throughput(Throughput::Bytes((rows * DIM) as u64));
         for kernel in Kernel::available() {
-            group.bench_function(kernel.name(), |bencher| {
+            let name = kernel.name();
+            group.bench_function(name, |bencher| {
+                bencher.iter(|| best(kernel, black_box([&query]), &store, 0..rows));
+            });
+            group.bench_function(format!("{name}, two queries side by side"), |bencher| {
+                bencher.iter(|| best(kernel, black_box([&query, &other]), &store, 0..rows));
+            });
+            group.bench_function(format!("{name}, two queries in turn over blocks of {BLOCK}"), |bencher| {
                 bencher.iter(|| {
-                    let mut best = i32::MIN;
-                    let mut dots = [0; BLOCK_ROWS];
-                    for block in high.chunks(BLOCK_ROWS * lines) {
-                        kernel.dot_rows(black_box(&query), block, &mut dots);
-                        best = best.max(dots.iter().copied().max().unwrap_or_default());
+                    let mut found = i32::MIN;
+                    for start in (0..rows).step_by(BLOCK) {
+                        for query in black_box([&query, &other]) {
+                            found = found.max(best(kernel, [query], &store, start..rows.min(start + BLOCK)));
+                        }
                     }
-                    best
+                    found
                 });
             });
         }
-        let signed: Vec<i8> =
-            high.iter().flat_map(|line| line.0).map(|byte| byte.wrapping_sub(128).cast_signed()).collect();
+        let signed: Vec<i8> = (0..rows)
+            .flat_map(|row| store.high(row, 1))
+            .flat_map(|line| line.0)
+            .map(|byte| byte.wrapping_sub(128).cast_signed())
+            .collect();
         let query_bytes: Vec<i8> = query.bytes.iter().flat_map(|line| line.0).collect();
         group.bench_function("numkong, a call per row", |bencher| {
             bencher.iter(|| {
@@ -75,12 +98,13 @@ fn scan(criterion: &mut Criterion) {
 }
 
 fn rescore(criterion: &mut Criterion) {
-    let (high, low) = planes(1);
+    let store = store(1);
+    let (_, high, low) = store.raw(0);
     let query = Query::new(&vector(0));
     let mut group = criterion.benchmark_group("rescore one row");
     for kernel in Kernel::available() {
         group.bench_function(kernel.name(), |bencher| {
-            bencher.iter(|| kernel.dot_exact(black_box(&query.exact), &high, &low));
+            bencher.iter(|| kernel.dot_exact(black_box(&query.exact), high, low));
         });
     }
     group.finish();

@@ -4,6 +4,7 @@
 //! and lexical lists, so every list covers exactly the rows counted as scanned, and what a deadline cuts off is
 //! the oldest.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::blend::{Blend, DenseList, LexicalList, Mean};
@@ -237,9 +238,14 @@ impl Partition {
                 continue;
             }
             result.matched_count += matched;
-            for scan in &mut dense {
-                if let Some(store) = self.vectors.get(scan.view) {
-                    scan_block(kernel, store, scan, rows.start, rows.end, &mask, &self.columns.order);
+            for scans in dense.chunk_by_mut(|a, b| a.view == b.view) {
+                let Some(store) = scans.first().and_then(|scan| self.vectors.get(scan.view)) else { continue };
+                let (pairs, single) = scans.as_chunks_mut::<2>();
+                for pair in pairs {
+                    scan_block(kernel, store, pair, rows.clone(), &mask, &self.columns.order);
+                }
+                for one in single.as_chunks_mut::<1>().0 {
+                    scan_block(kernel, store, one, rows.clone(), &mask, &self.columns.order);
                 }
             }
             for LexicalEntry { scan, .. } in &mut lexical {
@@ -301,11 +307,9 @@ impl Partition {
     fn dense_scans<'a>(&self, plan: &SearchPlan, queries: &'a [Query]) -> Vec<DenseScan<'a>> {
         let depth = plan.rescore.max(plan.list_depth);
         let pairs = queries.iter().zip(&plan.vector_weights).filter(|(query, _)| !query.is_zero);
-        let scans = pairs.flat_map(|(query, query_weight)| {
-            plan.dense_weights
-                .iter()
-                .enumerate()
-                .map(move |(view, view_weight)| (query, view, *query_weight, query_weight * view_weight))
+        // View by view: neighbours with one view are scanned together.
+        let scans = plan.dense_weights.iter().enumerate().flat_map(|(view, view_weight)| {
+            pairs.clone().map(move |(query, query_weight)| (query, view, *query_weight, query_weight * view_weight))
         });
         scans
             .filter(|&(_, _, _, weight)| weight > 0.0)
@@ -353,65 +357,58 @@ impl Partition {
     }
 }
 
-/// Offer the masked rows of one block to a dense list.
-fn scan_block(
+/// Offer the masked rows of one block to `Q` dense lists of one view, which is read once for all of them.
+fn scan_block<const Q: usize>(
     kernel: Kernel,
     store: &VectorStore,
-    scan: &mut DenseScan<'_>,
-    start: usize,
-    end: usize,
+    scans: &mut [DenseScan<'_>; Q],
+    rows: Range<usize>,
     mask: &[u64; WORDS],
     orders: &[u64],
 ) {
-    let mut dots = [0_i32; BLOCK_ROWS];
-    for (group, &word) in (start..end).step_by(BLOCK_ROWS).zip(mask) {
+    let mut dots = [[0_i32; BLOCK_ROWS]; Q];
+    let queries = scans.each_ref().map(|scan| scan.query);
+    for (group, &word) in rows.clone().step_by(BLOCK_ROWS).zip(mask) {
         if word == 0 {
             continue;
         }
-        let count = BLOCK_ROWS.min(end - group);
+        let count = BLOCK_ROWS.min(rows.end - group);
         if word.count_ones() >= SPARSE {
-            if let Some(dots) = dots.get_mut(..count) {
-                kernel.dot_rows(scan.query, store.high(group, count), dots);
-            }
+            kernel.dot_rows(queries, store.high(group, count), &mut dots);
         } else {
-            let mut left = word;
-            while left != 0 {
-                let bit = left.trailing_zeros() as usize;
-                left &= left - 1;
-                if let Some(dot) = dots.get_mut(bit..=bit) {
-                    kernel.dot_rows(scan.query, store.high(group + bit, 1), dot);
+            let mut single = [[0_i32; BLOCK_ROWS]; Q];
+            for bit in bits(word) {
+                kernel.dot_rows(queries, store.high(group + bit, 1), &mut single);
+                for (dots, [dot, ..]) in dots.iter_mut().zip(&single) {
+                    dots.get_mut(bit).into_iter().for_each(|place| *place = *dot);
                 }
             }
         }
         let scales = store.scales().get(group..group + count).unwrap_or_default();
-        if let Some(mean) = &mut scan.mean {
-            mean.add(word, &dots, scales);
-        }
-        offer(scan, group, word, &dots, scales, orders);
-    }
-}
-
-/// Compare a group's scores with the threshold, and push those that reach it.
-fn offer(scan: &mut DenseScan<'_>, group: usize, word: u64, dots: &[i32], scales: &[f32], orders: &[u64]) {
-    for (part, (dots, scales)) in dots.chunks(16).zip(scales.chunks(16)).enumerate() {
-        // Exact: the threshold is one of these scores, or minus infinity.
-        let threshold = scan.top.threshold() as f32;
-        // Not the lazy operator: without branches the loop is vectorised.
-        #[allow(clippy::needless_bitwise_bool)]
-        let reached =
-            dots.iter().zip(scales).fold(false, |any, (&dot, &scale)| any | (dot as f32 * scale >= threshold));
-        if !reached {
-            continue;
-        }
-        for (position, (&dot, &scale)) in dots.iter().zip(scales).enumerate() {
-            let bit = part * 16 + position;
-            let score = f64::from(dot as f32 * scale);
-            // A scale of zero marks a row without a vector.
-            if score >= scan.top.threshold() && scale > 0.0 && word >> bit & 1 == 1 {
-                let row = group + bit;
-                let order = orders.get(row).copied().unwrap_or_default();
-                scan.top.push(Candidate { score, order, row: row as u32 });
+        for (scan, dots) in scans.iter_mut().zip(&dots) {
+            if let Some(mean) = &mut scan.mean {
+                mean.add(word, dots, scales);
+            }
+            // The threshold is one of these scores, or minus infinity, so nothing is lost by its rounding.
+            let reached = kernel.reaching(dots, scales, scan.top.threshold() as f32);
+            for bit in bits(reached & word) {
+                let (Some(&dot), Some(&scale)) = (dots.get(bit), scales.get(bit)) else { continue };
+                // A scale of zero marks a row without a vector.
+                if scale > 0.0 {
+                    let row = group + bit;
+                    let order = orders.get(row).copied().unwrap_or_default();
+                    scan.top.push(Candidate { score: f64::from(dot as f32 * scale), order, row: row as u32 });
+                }
             }
         }
     }
+}
+
+/// Positions of the bits that are set.
+fn bits(mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = word.trailing_zeros() as usize;
+        word &= word.wrapping_sub(1);
+        (bit < 64).then_some(bit)
+    })
 }

@@ -10,10 +10,11 @@ use lightmem_core::filter::SearchFilter;
 use lightmem_core::metadata::{Expression, MAX_DEPTH, Operator, Scalar};
 use lightmem_core::rows::{Id, Rows};
 use lightmem_core::search::{FusionMethod, SearchPlan, SearchResult, default_rescore};
-use numpy::ndarray::Array2;
-use numpy::{Element, IntoPyArray, PyArray1, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
+use numpy::ndarray::ArrayView2;
+use numpy::{Element, PyArray1, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods, ToPyArray};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PySequence, PyString};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PySequence, PyString};
 
 use crate::error::refused;
 
@@ -24,14 +25,30 @@ where
     object.getattr(name)?.extract().map_err(|_| refused(name, expected))
 }
 
+/// [`field`] by an interned name: a search reads thirty of them, and making each string anew would take it microseconds.
+macro_rules! field {
+    ($object:expr, $name:literal, $expected:expr) => {{
+        let object = $object;
+        object.getattr(intern!(object.py(), $name))?.extract().map_err(|_| refused($name, $expected))
+    }};
+}
+
+/// An attribute by an interned name.
+macro_rules! attribute {
+    ($object:expr, $name:literal) => {{
+        let object = $object;
+        object.getattr(intern!(object.py(), $name))
+    }};
+}
+
 /// A C-contiguous array of the wanted dtype; `None` in `shape` stands for any length.
 fn array<T: Element + Copy>(
     value: &Bound<'_, PyAny>,
     name: &str,
     shape: &[Option<usize>],
-    expected: &str,
+    expected: std::fmt::Arguments<'_>,
 ) -> PyResult<Vec<T>> {
-    let refuse = || refused(name, expected);
+    let refuse = || refused(name, &expected.to_string());
     let array = value.cast::<PyArrayDyn<T>>().map_err(|_| refuse())?;
     let fits = array.shape().len() == shape.len()
         && array.shape().iter().zip(shape).all(|(&actual, wanted)| wanted.is_none_or(|wanted| wanted == actual));
@@ -43,12 +60,12 @@ fn array<T: Element + Copy>(
 }
 
 fn column<T: Element + Copy>(rows: &Bound<'_, PyAny>, name: &str, expected: &str) -> PyResult<Vec<T>> {
-    array(&rows.getattr(name)?, name, &[None], expected)
+    array(&rows.getattr(name)?, name, &[None], format_args!("{expected}"))
 }
 
 /// (n, 16) uint8.
 pub fn ids(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Vec<Id>> {
-    let bytes: Vec<u8> = array(value, name, &[None, Some(16)], "(n, 16) uint8")?;
+    let bytes: Vec<u8> = array(value, name, &[None, Some(16)], format_args!("(n, 16) uint8"))?;
     Ok(bytes.as_chunks::<16>().0.to_vec())
 }
 
@@ -64,7 +81,7 @@ pub fn rows(value: &Bound<'_, PyAny>, views: usize, dim: usize) -> PyResult<Rows
             &value.getattr("vectors")?,
             "vectors",
             &[None, Some(views), Some(dim)],
-            &format!("(n, {views}, {dim}) float32, C-contiguous"),
+            format_args!("(n, {views}, {dim}) float32, C-contiguous"),
         )?,
         texts: texts.into_iter().flatten().collect(),
         tiers: column(value, "tiers", "(n,) uint8")?,
@@ -122,36 +139,36 @@ fn scalar(value: &Bound<'_, PyAny>) -> PyResult<Scalar> {
 pub fn plan(value: &Bound<'_, PyAny>, dim: usize) -> PyResult<SearchPlan> {
     let number = "a whole number, not negative";
     let numbers = "a sequence of numbers";
-    let list_depth = field(value, "list_depth", number)?;
-    let rescore: usize = field(value, "rescore", number)?;
-    let deadline: u64 = field(value, "deadline_micros", number)?;
+    let list_depth = field!(value, "list_depth", number)?;
+    let rescore: usize = field!(value, "rescore", number)?;
+    let deadline: u64 = field!(value, "deadline_micros", number)?;
     Ok(SearchPlan {
         vectors: array(
-            &value.getattr("vectors")?,
+            &attribute!(value, "vectors")?,
             "vectors",
             &[None, Some(dim)],
-            &format!("(q, {dim}) float32, C-contiguous"),
+            format_args!("(q, {dim}) float32, C-contiguous"),
         )?,
-        texts: field(value, "texts", "a sequence of strings")?,
-        vector_weights: field(value, "vector_weights", numbers)?,
-        text_weights: field(value, "text_weights", numbers)?,
-        dense_weights: field(value, "dense_weights", numbers)?,
-        lexical_weights: field(value, "lexical_weights", numbers)?,
+        texts: field!(value, "texts", "a sequence of strings")?,
+        vector_weights: field!(value, "vector_weights", numbers)?,
+        text_weights: field!(value, "text_weights", numbers)?,
+        dense_weights: field!(value, "dense_weights", numbers)?,
+        lexical_weights: field!(value, "lexical_weights", numbers)?,
         list_depth,
         rescore: if rescore == 0 { default_rescore(list_depth) } else { rescore },
-        max_candidates: field(value, "max_candidates", number)?,
-        now: field(value, "now", "int64 microseconds")?,
-        rrf_k: field(value, "rrf_k", "a number")?,
-        filter: filter(&value.getattr("filter")?)?,
-        fusion: fusion(&value.getattr("fusion")?)?,
-        boost: field(value, "boost", "a number")?,
-        boost_from: field(value, "boost_from", "int64 microseconds")?,
-        boost_to: field(value, "boost_to", "int64 microseconds")?,
+        max_candidates: field!(value, "max_candidates", number)?,
+        now: field!(value, "now", "int64 microseconds")?,
+        rrf_k: field!(value, "rrf_k", "a number")?,
+        filter: filter(&attribute!(value, "filter")?)?,
+        fusion: fusion(&attribute!(value, "fusion")?)?,
+        boost: field!(value, "boost", "a number")?,
+        boost_from: field!(value, "boost_from", "int64 microseconds")?,
+        boost_to: field!(value, "boost_to", "int64 microseconds")?,
         deadline: (deadline > 0).then(|| Duration::from_micros(deadline)),
-        speakers: field(value, "speakers", "strings")?,
-        speaker_boost: field(value, "speaker_boost", "a number")?,
-        prior_weight: field(value, "prior_weight", "a number")?,
-        session_weight: field(value, "session_weight", "a number")?,
+        speakers: field!(value, "speakers", "strings")?,
+        speaker_boost: field!(value, "speaker_boost", "a number")?,
+        prior_weight: field!(value, "prior_weight", "a number")?,
+        session_weight: field!(value, "session_weight", "a number")?,
     })
 }
 
@@ -164,17 +181,23 @@ fn fusion(value: &Bound<'_, PyAny>) -> PyResult<FusionMethod> {
 }
 
 fn filter(value: &Bound<'_, PyAny>) -> PyResult<SearchFilter> {
-    let expression = value.getattr("metadata")?;
+    let expression = attribute!(value, "metadata")?;
     Ok(SearchFilter {
-        tiers: field::<Vec<u16>>(value, "tiers", "small numbers")?.into_iter().map(saturate).collect(),
-        kinds: field::<Vec<u16>>(value, "kinds", "small numbers")?.into_iter().map(saturate).collect(),
-        sessions: field(value, "sessions", "strings")?,
-        agents: field(value, "agents", "strings")?,
-        occurred_from: field(value, "occurred_from", "int64 microseconds")?,
-        occurred_to: field(value, "occurred_to", "int64 microseconds")?,
-        as_of: field(value, "as_of", "int64 microseconds or None")?,
+        tiers: codes(&attribute!(value, "tiers")?, "tiers")?,
+        kinds: codes(&attribute!(value, "kinds")?, "kinds")?,
+        sessions: field!(value, "sessions", "strings")?,
+        agents: field!(value, "agents", "strings")?,
+        occurred_from: field!(value, "occurred_from", "int64 microseconds")?,
+        occurred_to: field!(value, "occurred_to", "int64 microseconds")?,
+        as_of: field!(value, "as_of", "int64 microseconds or None")?,
         metadata: if expression.is_none() { None } else { Some(metadata_expression(&expression, 1)?) },
     })
+}
+
+/// Numbers of tiers or kinds.
+fn codes(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Vec<u8>> {
+    let codes: Vec<u16> = value.extract().map_err(|_| refused(name, "small numbers"))?;
+    Ok(codes.into_iter().map(saturate).collect())
 }
 
 /// Too large codes stay too large, so that the core refuses them by name. (`Vec<u8>` would take `bytes`.)
@@ -218,27 +241,31 @@ fn metadata_expression(value: &Bound<'_, PyAny>, level: usize) -> PyResult<Expre
 }
 
 /// The fields of a `core.SearchResult`.
-pub fn result<'py>(py: Python<'py>, found: SearchResult, sources: &[String]) -> PyResult<Bound<'py, PyDict>> {
+///
+/// Copied into arrays of `NumPy`'s own: for some dozens of hits that costs less than an owner for each of our vectors.
+pub fn result<'py>(py: Python<'py>, found: &SearchResult, sources: &[Py<PyString>]) -> PyResult<Bound<'py, PyDict>> {
     let m = found.ids.len();
     let shaped = |error: numpy::ndarray::ShapeError| refused("result", &error.to_string());
-    let ids = Array2::from_shape_vec((m, 16), found.ids.into_flattened()).map_err(shaped)?;
-    let ranks = Array2::from_shape_vec((m, sources.len()), found.ranks).map_err(shaped)?;
-    let parts = Array2::from_shape_vec((m, found.part_count), found.parts).map_err(shaped)?;
+    let ids = ArrayView2::from_shape((m, 16), found.ids.as_flattened()).map_err(shaped)?;
+    let ranks = ArrayView2::from_shape((m, sources.len()), &found.ranks).map_err(shaped)?;
+    let parts = ArrayView2::from_shape((m, found.part_count), &found.parts).map_err(shaped)?;
     let fields = PyDict::new(py);
-    fields.set_item("ids", ids.into_pyarray(py))?;
-    fields.set_item("scores", PyArray1::from_vec(py, found.scores))?;
-    fields.set_item("sources", sources)?;
-    fields.set_item("ranks", ranks.into_pyarray(py))?;
-    fields.set_item("parts", parts.into_pyarray(py))?;
-    fields.set_item("similarities", PyArray1::from_vec(py, found.similarities))?;
-    fields.set_item("matched_count", found.matched_count)?;
-    fields.set_item("scanned_count", found.scanned_count)?;
-    fields.set_item("is_complete", found.is_complete)?;
+    fields.set_item(intern!(py, "ids"), ids.to_pyarray(py))?;
+    fields.set_item(intern!(py, "scores"), PyArray1::from_slice(py, &found.scores))?;
+    fields.set_item(intern!(py, "sources"), PyList::new(py, sources)?)?;
+    fields.set_item(intern!(py, "ranks"), ranks.to_pyarray(py))?;
+    fields.set_item(intern!(py, "parts"), parts.to_pyarray(py))?;
+    fields.set_item(intern!(py, "similarities"), PyArray1::from_slice(py, &found.similarities))?;
+    fields.set_item(intern!(py, "matched_count"), found.matched_count)?;
+    fields.set_item(intern!(py, "scanned_count"), found.scanned_count)?;
+    fields.set_item(intern!(py, "is_complete"), found.is_complete)?;
     Ok(fields)
 }
 
 /// Names of the lists' sources, in the order of the ranks.
-pub fn sources(view_names: &[String]) -> Vec<String> {
-    let named = |method: &'static str| view_names.iter().map(move |name| format!("{method}_{name}"));
+pub fn sources(py: Python<'_>, view_names: &[String]) -> Vec<Py<PyString>> {
+    let named = |method: &'static str| {
+        view_names.iter().map(move |name| PyString::new(py, &format!("{method}_{name}")).unbind())
+    };
     named("dense").chain(named("lexical")).collect()
 }

@@ -4,7 +4,7 @@ use lightmem_core::engine::{Engine, EngineOptions};
 use lightmem_core::tiers::RingLimits;
 use lightmem_core::vector::kernel::Kernel;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyString};
 
 use crate::convert;
 use crate::error::to_python;
@@ -14,7 +14,7 @@ use crate::error::to_python;
 pub struct PyEngine {
     engine: Engine,
     /// Names of the lists, in the order of a result's ranks.
-    sources: Vec<String>,
+    sources: Vec<Py<PyString>>,
 }
 
 #[pymethods]
@@ -23,6 +23,7 @@ impl PyEngine {
     #[allow(clippy::needless_pass_by_value)] // extracted from Python
     #[pyo3(signature = (*, dim, view_names, budget_bytes, language, stm_turns, stm_tokens))]
     fn new(
+        py: Python<'_>,
         dim: usize,
         view_names: Vec<String>,
         budget_bytes: usize,
@@ -31,7 +32,7 @@ impl PyEngine {
         stm_tokens: u64,
     ) -> PyResult<Self> {
         let ring = RingLimits { turns: stm_turns, tokens: stm_tokens };
-        let sources = convert::sources(&view_names);
+        let sources = convert::sources(py, &view_names);
         let options = EngineOptions { dim, views: view_names.len(), budget_bytes, language, ring };
         let engine = Engine::new(&options).map_err(to_python)?;
         Ok(Self { engine, sources })
@@ -71,7 +72,7 @@ impl PyEngine {
         let schema = self.engine.schema();
         let plan = convert::plan(plan, schema.dim)?;
         let found = py.detach(|| self.engine.search(partition, &plan)).map_err(to_python)?;
-        found.map(|found| convert::result(py, found, &self.sources)).transpose()
+        found.map(|found| convert::result(py, &found, &self.sources)).transpose()
     }
 
     fn session_ring<'py>(

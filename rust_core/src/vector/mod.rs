@@ -6,6 +6,7 @@
 //! Chosen over float16 for the rescoring, which takes 2 bytes beside the int8 vector (3 in all) and errs ten times more.
 
 pub mod kernel;
+pub mod plane;
 pub mod quantize;
 pub mod store;
 pub mod topk;

@@ -22,17 +22,16 @@ pub const ZERO_HIGH: Line<u8> = Line([OFFSET; LINE]);
 /// A line of zero elements of the low plane, and of a query.
 pub const ZERO_LOW: Line<i8> = Line([0; LINE]);
 
-/// Append one vector to both planes, brought to unit length, and return its scale; 0 for an all-zero vector.
+/// Write one vector, brought to unit length, into its row of both planes and return its scale; 0 for an all-zero vector.
 ///
-/// `vector` must be finite; rows of both planes take [`lines_for`]`(vector.len())` lines, padded with zero elements.
-pub fn push_fixed(vector: &[f32], high: &mut Vec<Line<u8>>, low: &mut Vec<Line<i8>>) -> f32 {
-    // In f64, so that no finite input overflows and unit vectors stay as they are.
-    let length = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
-    let magnitude = vector.iter().fold(0.0_f32, |m, &x| m.max(x.abs()));
+/// `vector` must be finite; the rows have [`lines_for`]`(vector.len())` lines each, padded with zero elements.
+pub fn write_fixed(vector: &[f32], high: &mut [Line<u8>], low: &mut [Line<i8>]) -> f32 {
+    let length = length(vector);
+    let magnitude = magnitude(vector);
     let to_fixed = if magnitude > 0.0 { f64::from(MAX_FIXED) / f64::from(magnitude) } else { 0.0 };
-    for chunk in vector.chunks(LINE) {
-        let (mut high_line, mut low_line) = (ZERO_HIGH, ZERO_LOW);
-        for ((&x, h), l) in chunk.iter().zip(&mut high_line.0).zip(&mut low_line.0) {
+    for ((chunk, high), low) in vector.chunks(LINE).zip(high).zip(low) {
+        (*high, *low) = (ZERO_HIGH, ZERO_LOW);
+        for ((&x, h), l) in chunk.iter().zip(&mut high.0).zip(&mut low.0) {
             let fixed = nearest(f64::from(x) * to_fixed);
             let top = (fixed + 128) >> 8;
             // 1 to 255.
@@ -41,10 +40,40 @@ pub fn push_fixed(vector: &[f32], high: &mut Vec<Line<u8>>, low: &mut Vec<Line<i
             *h = offset;
             *l = (fixed - 256 * top) as i8;
         }
-        high.push(high_line);
-        low.push(low_line);
     }
     if to_fixed > 0.0 { (f64::from(magnitude) / f64::from(MAX_FIXED) / length) as f32 } else { 0.0 }
+}
+
+/// Append one vector to both planes; see [`write_fixed`].
+pub fn push_fixed(vector: &[f32], high: &mut Vec<Line<u8>>, low: &mut Vec<Line<i8>>) -> f32 {
+    let (start, lines) = (high.len(), lines_for(vector.len()));
+    high.resize(start + lines, ZERO_HIGH);
+    low.resize(start + lines, ZERO_LOW);
+    let (high, low) = (high.get_mut(start..), low.get_mut(start..));
+    write_fixed(vector, high.unwrap_or_default(), low.unwrap_or_default())
+}
+
+/// In f64, so that no finite input overflows and unit vectors stay as they are; in several sums, since one alone would
+/// wait for each addition.
+fn length(vector: &[f32]) -> f64 {
+    let mut sums = [0.0_f64; 16];
+    for chunk in vector.chunks(sums.len()) {
+        for (sum, &x) in sums.iter_mut().zip(chunk) {
+            *sum += f64::from(x) * f64::from(x);
+        }
+    }
+    sums.iter().sum::<f64>().sqrt()
+}
+
+/// The largest absolute value.
+fn magnitude(vector: &[f32]) -> f32 {
+    let mut largest = [0.0_f32; 16];
+    for chunk in vector.chunks(largest.len()) {
+        for (largest, &x) in largest.iter_mut().zip(chunk) {
+            *largest = largest.max(x.abs());
+        }
+    }
+    largest.into_iter().fold(0.0, f32::max)
 }
 
 /// The nearest whole number. `round` would be a call per element where the baseline lacks a rounding instruction.
@@ -71,8 +100,7 @@ impl Query {
     /// Prepare a finite query vector.
     #[must_use]
     pub fn new(vector: &[f32]) -> Self {
-        let length = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
-        let magnitude = vector.iter().fold(0.0_f32, |m, &x| m.max(x.abs()));
+        let (length, magnitude) = (length(vector), magnitude(vector));
         let is_zero = magnitude <= 0.0;
         let to_byte = if is_zero { 0.0 } else { 127.0 / f64::from(magnitude) };
         let to_unit = if is_zero { 0.0 } else { 1.0 / length };

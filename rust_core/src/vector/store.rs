@@ -1,12 +1,9 @@
 //! The vectors of one passage view: two planes of aligned lines and a scale per row.
 
 use super::kernel::Kernel;
-use super::quantize::{Query, push_fixed};
+use super::plane::Plane;
+use super::quantize::{Query, write_fixed};
 use super::{Line, lines_for};
-
-/// Rows of a chunk. Planes grow chunk by chunk, so that no append copies more than one chunk, and a chunk of the
-/// high plane at 384 dimensions takes 6 MiB. A multiple of every block size used in scans.
-pub const CHUNK_ROWS: usize = 16_384;
 
 /// Vectors of n rows, addressed by row.
 #[derive(Debug)]
@@ -14,8 +11,8 @@ pub struct VectorStore {
     lines: usize,
     rows: usize,
     expected: usize,
-    high: Vec<Vec<Line<u8>>>,
-    low: Vec<Vec<Line<i8>>>,
+    high: Plane<u8>,
+    low: Plane<i8>,
     scales: Vec<f32>,
 }
 
@@ -23,7 +20,8 @@ impl VectorStore {
     /// An empty store of `dim`-dimensional vectors.
     #[must_use]
     pub fn new(dim: usize) -> Self {
-        Self { lines: lines_for(dim), rows: 0, expected: 0, high: Vec::new(), low: Vec::new(), scales: Vec::new() }
+        let lines = lines_for(dim);
+        Self { lines, rows: 0, expected: 0, high: Plane::new(lines), low: Plane::new(lines), scales: Vec::new() }
     }
 
     /// Expect `rows` more rows: planes then take exactly what they need, instead of growing by steps.
@@ -32,52 +30,39 @@ impl VectorStore {
         self.expected = self.rows + rows;
     }
 
-    /// Append a row; see [`push_fixed`].
+    /// Append a row; see [`write_fixed`].
     pub fn push(&mut self, vector: &[f32]) {
-        if self.rows == self.high.len() * CHUNK_ROWS {
-            self.high.push(Vec::new());
-            self.low.push(Vec::new());
-        }
-        let expected = self.expected.saturating_sub(self.rows);
-        if let (Some(high), Some(low)) = (self.high.last_mut(), self.low.last_mut()) {
-            reserve_row(high, self.lines, expected);
-            reserve_row(low, self.lines, expected);
-            self.scales.push(push_fixed(vector, high, low));
-            self.rows += 1;
-        }
+        self.append(|high, low| write_fixed(vector, high, low));
     }
 
-    /// Append a row as [`Self::raw`] gave it.
+    /// Append a row as [`Self::raw`] gave it; of another length it is not taken over.
     pub fn push_raw(&mut self, scale: f32, high: &[Line<u8>], low: &[Line<i8>]) {
-        self.push(&[]);
-        // An empty vector appends no lines, so these take the new row's place.
-        if let (Some(chunk), Some(last)) = (self.high.last_mut(), self.scales.last_mut()) {
-            chunk.extend_from_slice(high);
-            *last = scale;
-        }
-        if let Some(chunk) = self.low.last_mut() {
-            chunk.extend_from_slice(low);
-        }
+        self.append(|high_row, low_row| {
+            if (high_row.len(), low_row.len()) != (high.len(), low.len()) {
+                return 0.0;
+            }
+            high_row.copy_from_slice(high);
+            low_row.copy_from_slice(low);
+            scale
+        });
+    }
+
+    fn append(&mut self, fill: impl FnOnce(&mut [Line<u8>], &mut [Line<i8>]) -> f32) {
+        let expected = self.expected.saturating_sub(self.rows);
+        let (high, low) = (self.high.push(self.rows, expected), self.low.push(self.rows, expected));
+        self.scales.push(fill(high, low));
+        self.rows += 1;
     }
 
     /// Scale and both planes of a row.
     #[must_use]
     pub fn raw(&self, row: usize) -> (f32, &[Line<u8>], &[Line<i8>]) {
-        let low = self.low.get(row / CHUNK_ROWS).and_then(|chunk| chunk.get(self.line_range(row)));
-        (self.scales.get(row).copied().unwrap_or_default(), self.high(row, 1), low.unwrap_or_default())
+        (self.scales.get(row).copied().unwrap_or_default(), self.high(row, 1), self.low.rows(row, 1))
     }
 
     /// Replace row `row` by `vector`.
     pub fn set(&mut self, row: usize, vector: &[f32]) {
-        let (mut high, mut low) = (Vec::with_capacity(self.lines), Vec::with_capacity(self.lines));
-        let scale = push_fixed(vector, &mut high, &mut low);
-        let range = self.line_range(row);
-        if let Some(target) = self.high.get_mut(row / CHUNK_ROWS).and_then(|chunk| chunk.get_mut(range.clone())) {
-            target.copy_from_slice(&high);
-        }
-        if let Some(target) = self.low.get_mut(row / CHUNK_ROWS).and_then(|chunk| chunk.get_mut(range)) {
-            target.copy_from_slice(&low);
-        }
+        let scale = write_fixed(vector, self.high.row_mut(row), self.low.row_mut(row));
         if let Some(target) = self.scales.get_mut(row) {
             *target = scale;
         }
@@ -89,8 +74,8 @@ impl VectorStore {
             return;
         }
         let last = self.rows - 1;
-        swap_remove_lines(&mut self.high, self.lines, row, last);
-        swap_remove_lines(&mut self.low, self.lines, row, last);
+        self.high.swap_remove(row, last);
+        self.low.swap_remove(row, last);
         self.scales.swap_remove(row);
         self.rows = last;
     }
@@ -116,11 +101,7 @@ impl VectorStore {
     /// High-plane lines of `count` rows from `start`; they must lie in one chunk. Empty when out of range.
     #[must_use]
     pub fn high(&self, start: usize, count: usize) -> &[Line<u8>] {
-        let first = (start % CHUNK_ROWS) * self.lines;
-        self.high
-            .get(start / CHUNK_ROWS)
-            .and_then(|chunk| chunk.get(first..first + count * self.lines))
-            .unwrap_or_default()
+        self.high.rows(start, count)
     }
 
     /// The scale of each row; 0 for rows without a vector.
@@ -136,45 +117,12 @@ impl VectorStore {
         if query.is_zero {
             return None;
         }
-        let range = self.line_range(row);
-        let high = self.high.get(row / CHUNK_ROWS)?.get(range.clone())?;
-        let low = self.low.get(row / CHUNK_ROWS)?.get(range)?;
-        Some(kernel.dot_exact(&query.exact, high, low) * scale)
+        Some(kernel.dot_exact(&query.exact, self.high.rows(row, 1), self.low.rows(row, 1)) * scale)
     }
 
     /// Bytes of heap.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        let lines: usize = self.high.iter().map(Vec::capacity).chain(self.low.iter().map(Vec::capacity)).sum();
-        lines * size_of::<Line<u8>>() + self.scales.capacity() * size_of::<f32>()
-    }
-
-    fn line_range(&self, row: usize) -> std::ops::Range<usize> {
-        let first = (row % CHUNK_ROWS) * self.lines;
-        first..first + self.lines
-    }
-}
-
-/// Room for one more row: for those expected, else for a quarter more and at least 16, never past the chunk. A doubling
-/// vector would leave half of the largest column of a partition unused.
-fn reserve_row<T>(chunk: &mut Vec<Line<T>>, lines: usize, expected: usize) {
-    if chunk.len() + lines > chunk.capacity() {
-        let rows = chunk.len() / lines.max(1);
-        let more = if expected > 0 { expected } else { (rows / 4).max(16) };
-        chunk.reserve_exact(more.min(CHUNK_ROWS - rows) * lines);
-    }
-}
-
-fn swap_remove_lines<T: Copy>(chunks: &mut Vec<Vec<Line<T>>>, lines: usize, row: usize, last: usize) {
-    let Some(tail) = chunks.get_mut(last / CHUNK_ROWS) else { return };
-    let moved = tail.split_off((last % CHUNK_ROWS) * lines);
-    if tail.is_empty() {
-        chunks.truncate(last / CHUNK_ROWS);
-    }
-    if row != last {
-        let first = (row % CHUNK_ROWS) * lines;
-        if let Some(hole) = chunks.get_mut(row / CHUNK_ROWS).and_then(|chunk| chunk.get_mut(first..first + lines)) {
-            hole.copy_from_slice(&moved);
-        }
+        self.high.size_bytes() + self.low.size_bytes() + self.scales.capacity() * size_of::<f32>()
     }
 }

@@ -86,29 +86,53 @@ impl Kernel {
         }
     }
 
-    /// Integer dot products of one query with consecutive rows of a high plane, at most [`BLOCK_ROWS`] of them.
+    /// Integer dot products of `Q` queries with consecutive rows of a high plane, at most [`BLOCK_ROWS`] of them.
     ///
-    /// `out[r]` becomes the sum over the dimensions of `query.bytes * (high - 128)`. `rows` holds `out.len()` rows of
-    /// `query.bytes.len()` lines; of other lengths only what is common to both is computed.
-    pub fn dot_rows(self, query: &Query, rows: &[Line<u8>], out: &mut [i32]) {
-        let lines = query.bytes.len();
-        let count = out.len().min(rows.len().checked_div(lines).unwrap_or(0));
-        let (Some(rows), Some(out)) = (rows.get(..count * lines), out.get_mut(..count)) else { return };
-        match self.0 {
-            Isa::Scalar => dot_rows_scalar(&query.bytes, rows, out),
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: a Kernel of this kind exists only where the feature was detected; `rows` holds exactly
-            // `out.len() * lines` lines, cut just above.
-            Isa::Avx2 => unsafe { x86::dot_rows_avx2(&query.bytes, rows, out) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            Isa::Avx512Vnni => unsafe { x86::dot_rows_avx512(&query.bytes, rows, out) },
-            #[cfg(target_arch = "aarch64")]
-            // SAFETY: as above.
-            Isa::Neon => unsafe { neon::dot_rows(&query.bytes, rows, out) },
+    /// `out[q][r]` becomes the sum over the dimensions of `queries[q].bytes * (high - 128)`. `rows` holds rows as long as
+    /// the queries, which have one length; others leave `out` as it is, and so do incomplete rows.
+    pub fn dot_rows<const Q: usize>(self, queries: [&Query; Q], rows: &[Line<u8>], out: &mut [[i32; BLOCK_ROWS]; Q]) {
+        let lines = queries.first().map_or(0, |query| query.bytes.len());
+        let count = rows.len().checked_div(lines).unwrap_or(0).min(BLOCK_ROWS);
+        let Some(rows) = rows.get(..count * lines) else { return };
+        if count == 0 || queries.iter().any(|query| query.bytes.len() != lines) {
+            return;
         }
-        for sum in out {
-            *sum -= query.offset_sum;
+        let bytes = queries.map(|query| query.bytes.as_slice());
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a Kernel of this kind exists only where the feature was detected; `rows` holds up to BLOCK_ROWS
+            // whole rows, cut just above, and all queries have the rows' length.
+            Isa::Avx512Vnni => unsafe { x86::dot_rows_avx512(bytes, rows, out) },
+            // One query after the other: the rows of a block stay in the first-level cache.
+            _ => {
+                for (query, out) in bytes.into_iter().zip(&mut *out) {
+                    match self.0 {
+                        #[cfg(target_arch = "x86_64")]
+                        // SAFETY: as above.
+                        Isa::Avx2 => unsafe { x86::dot_rows_avx2(query, rows, out) },
+                        #[cfg(target_arch = "aarch64")]
+                        // SAFETY: as above.
+                        Isa::Neon => unsafe { neon::dot_rows(query, rows, out) },
+                        _ => dot_rows_scalar(query, rows, out),
+                    }
+                }
+            }
+        }
+        for (query, out) in queries.iter().zip(out) {
+            for sum in out.iter_mut().take(count) {
+                *sum -= query.offset_sum;
+            }
+        }
+    }
+
+    /// Bit r of the result: whether `dots[r] * scales[r]`, in float32, is at least `threshold`.
+    #[must_use]
+    pub fn reaching(self, dots: &[i32; BLOCK_ROWS], scales: &[f32], threshold: f32) -> u64 {
+        match (self.0, scales.first_chunk::<BLOCK_ROWS>()) {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a Kernel of this kind exists only where the feature was detected.
+            (Isa::Avx512Vnni, Some(scales)) => unsafe { x86::reaching_avx512(dots, scales, threshold) },
+            _ => reaching_scalar(dots, scales, threshold),
         }
     }
 
@@ -151,13 +175,32 @@ fn dot_exact_lanes(query: &[Line<f32>], high: &[Line<u8>], low: &[Line<i8>]) -> 
             *lane += q * fixed as f32;
         }
     }
-    let mut parts = [0.0_f32; 16];
-    for chunk in lanes.as_chunks::<16>().0 {
-        for (part, lane) in parts.iter_mut().zip(chunk) {
-            *part += lane;
+    // By halves: a chain of additions would take longer than all the products.
+    let mut width = LINE;
+    while width > 1 {
+        width /= 2;
+        let (left, right) = lanes.split_at_mut(width);
+        for (left, right) in left.iter_mut().zip(right) {
+            *left += *right;
         }
     }
-    parts.iter().sum()
+    lanes.first().copied().unwrap_or_default()
+}
+
+/// The reference, and what other kernels do.
+fn reaching_scalar(dots: &[i32; BLOCK_ROWS], scales: &[f32], threshold: f32) -> u64 {
+    let mut reached = 0_u64;
+    for (part, (dots, scales)) in dots.chunks(16).zip(scales.chunks(16)).enumerate() {
+        let scores = || dots.iter().zip(scales).map(|(&dot, &scale)| dot as f32 * scale);
+        // Not the lazy operator: without branches the loop is vectorised, and it is all that most rows see.
+        #[allow(clippy::needless_bitwise_bool)]
+        if scores().fold(false, |any, score| any | (score >= threshold)) {
+            let bits =
+                scores().enumerate().fold(0_u64, |bits, (bit, score)| bits | u64::from(score >= threshold) << bit);
+            reached |= bits << (16 * part);
+        }
+    }
+    reached
 }
 
 #[cfg(test)]
@@ -186,19 +229,46 @@ mod tests {
                 push_fixed(&vector, &mut high, &mut low);
             }
             let query = Query::new(&(0..dim).map(value).collect::<Vec<f32>>());
-            let mut expected = vec![0; count];
-            Kernel::SCALAR.dot_rows(&query, &high, &mut expected);
+            let other = Query::new(&(0..dim).map(|i| value(3 * i + 1)).collect::<Vec<f32>>());
+            let mut expected = [[i32::MAX; BLOCK_ROWS]; 2];
+            Kernel::SCALAR.dot_rows([&query, &other], &high, &mut expected);
             let lines = lines_for(dim);
             for kernel in Kernel::available() {
-                let mut out = vec![i32::MAX; count];
-                kernel.dot_rows(&query, &high, &mut out);
-                prop_assert_eq!(&out, &expected, "{}", kernel.name());
+                let mut pair = [[i32::MAX; BLOCK_ROWS]; 2];
+                kernel.dot_rows([&query, &other], &high, &mut pair);
+                prop_assert_eq!(pair, expected, "{}", kernel.name());
+                for (query, expected) in [&query, &other].into_iter().zip(expected) {
+                    let mut single = [[i32::MAX; BLOCK_ROWS]];
+                    kernel.dot_rows([query], &high, &mut single);
+                    prop_assert_eq!(single, [expected], "{}", kernel.name());
+                }
                 for row in 0..count {
                     let range = row * lines..(row + 1) * lines;
                     let (h, l) = (&high[range.clone()], &low[range]);
                     let exact = kernel.dot_exact(&query.exact, h, l);
                     prop_assert_eq!(exact.to_bits(), Kernel::SCALAR.dot_exact(&query.exact, h, l).to_bits());
                 }
+            }
+        }
+
+        #[test]
+        fn every_kernel_finds_the_scores_that_reach_a_threshold(
+            dots in prop::collection::vec(prop_oneof![-5..5_i32, any::<i32>()], BLOCK_ROWS),
+            scales in prop::collection::vec(prop_oneof![Just(0.0_f32), Just(0.5), 0.0_f32..1.0], 0..=BLOCK_ROWS),
+            whole in prop::bool::ANY,
+            threshold in prop_oneof![Just(f32::NEG_INFINITY), Just(0.0), -3.0_f32..3.0],
+        ) {
+            let dots: [i32; BLOCK_ROWS] = dots.try_into().unwrap();
+            let mut scales = scales;
+            if whole {
+                scales.resize(BLOCK_ROWS, 0.25);
+            }
+            let bits = dots.iter().zip(&scales).enumerate().map(|(bit, (&dot, &scale))| {
+                u64::from(dot as f32 * scale >= threshold) << bit
+            });
+            let expected = bits.fold(0, |word, bit| word | bit);
+            for kernel in Kernel::available() {
+                prop_assert_eq!(kernel.reaching(&dots, &scales, threshold), expected, "{}", kernel.name());
             }
         }
     }
@@ -210,9 +280,9 @@ mod tests {
         for sign in [1.0, -1.0] {
             let query = Query::new(&[sign; 4096]);
             for kernel in Kernel::available() {
-                let mut out = [0];
-                kernel.dot_rows(&query, &high, &mut out);
-                assert_eq!(out, [sign as i32 * 127 * 127 * 4096], "{}", kernel.name());
+                let mut out = [[0; BLOCK_ROWS]; 2];
+                kernel.dot_rows([&query, &query], &high, &mut out);
+                assert_eq!(out.map(|sums| sums[0]), [sign as i32 * 127 * 127 * 4096; 2], "{}", kernel.name());
             }
         }
     }

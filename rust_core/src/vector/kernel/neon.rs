@@ -10,7 +10,7 @@ use crate::vector::Line;
 /// Dot products with the offset still in.
 ///
 /// # Safety
-/// The machine has NEON; `rows.len() == out.len() * query.len()`.
+/// The machine has NEON; `rows.len()` is a multiple of `query.len()`.
 #[target_feature(enable = "neon")]
 pub(super) unsafe fn dot_rows(query: &[Line<i8>], rows: &[Line<u8>], out: &mut [i32]) {
     for (sum, row) in out.iter_mut().zip(rows.chunks_exact(query.len())) {

@@ -1,62 +1,86 @@
 //! x86-64 kernels. Rows are unsigned (offset by 128) and queries signed, as `vpdpbusd` takes them.
 
 use std::arch::x86_64::{
-    __m128i, __m256i, __m512i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_load_si128, _mm_shuffle_epi32, _mm_storeu_si128,
-    _mm_unpackhi_epi64, _mm256_add_epi32, _mm256_castsi256_si128, _mm256_cvtepi8_epi16, _mm256_cvtepu8_epi16,
-    _mm256_extracti128_si256, _mm256_hadd_epi32, _mm256_madd_epi16, _mm256_setzero_si256, _mm512_add_epi32,
-    _mm512_castsi512_si256, _mm512_dpbusd_epi32, _mm512_extracti64x4_epi64, _mm512_load_si512, _mm512_reduce_add_epi32,
-    _mm512_setzero_si512,
+    __m128i, __m256i, __m512i, _CMP_GE_OQ, _mm_add_epi32, _mm_cvtsi128_si32, _mm_load_si128, _mm_shuffle_epi32,
+    _mm_storeu_si128, _mm_unpackhi_epi64, _mm256_add_epi32, _mm256_castsi256_si128, _mm256_cvtepi8_epi16,
+    _mm256_cvtepu8_epi16, _mm256_extracti128_si256, _mm256_hadd_epi32, _mm256_madd_epi16, _mm256_setzero_si256,
+    _mm512_castsi512_si256, _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_extracti64x4_epi64,
+    _mm512_load_si512, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps, _mm512_set1_ps, _mm512_setzero_si512,
 };
 
+use super::BLOCK_ROWS;
 use crate::vector::Line;
 
-/// Rows multiplied side by side: enough independent sums to hide the latency of a multiply-add, and one load of the
-/// query serves them all.
+/// Rows whose sums across lanes are taken together.
 const TILE: usize = 4;
 
 /// Dot products with the offset still in.
 ///
+/// Row by row and line by line, in the order in which they lie in memory: reading four rows side by side needs fewer
+/// loads of the query, but out of cache takes twice as long, since the prefetchers follow one stream well and four
+/// on one page badly. Each line is loaded once for all queries.
+///
 /// # Safety
-/// The machine has AVX-512 F, BW and VNNI; `rows.len() == out.len() * query.len()`.
+/// The machine has AVX-512 F, BW and VNNI; all queries have one length, of which `rows.len()` is a multiple.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx2")]
-pub(super) unsafe fn dot_rows_avx512(query: &[Line<i8>], rows: &[Line<u8>], out: &mut [i32]) {
-    let lines = query.len();
-    let (tiles, rest) = out.as_chunks_mut::<TILE>();
-    let (whole, single) = rows.split_at(tiles.len() * TILE * lines);
-    for (tile, rows) in tiles.iter_mut().zip(whole.chunks_exact(TILE * lines)) {
-        let mut sums = [_mm512_setzero_si512(); TILE];
-        let first = rows.as_ptr();
-        for (i, q) in query.iter().enumerate() {
-            // SAFETY: a Line is 64 bytes, aligned to 64; row k of the tile has its line i at k * lines + i, below
-            // TILE * lines, the length of this chunk.
-            unsafe {
-                let q = _mm512_load_si512(std::ptr::from_ref(q).cast::<__m512i>());
-                for (k, sum) in sums.iter_mut().enumerate() {
-                    let r = _mm512_load_si512(first.add(k * lines + i).cast::<__m512i>());
-                    *sum = _mm512_dpbusd_epi32(*sum, r, q);
+pub(super) unsafe fn dot_rows_avx512<const Q: usize>(
+    queries: [&[Line<i8>]; Q],
+    rows: &[Line<u8>],
+    out: &mut [[i32; BLOCK_ROWS]; Q],
+) {
+    let lines = queries.first().map_or(1, |query| query.len());
+    let queries = queries.map(|query| query.as_ptr().cast::<__m512i>());
+    for (tile, rows) in rows.chunks(TILE * lines).enumerate() {
+        let mut sums = [[_mm512_setzero_si512(); TILE]; Q];
+        for (k, row) in rows.chunks_exact(lines).enumerate() {
+            let mut totals = [_mm512_setzero_si512(); Q];
+            for (i, line) in row.iter().enumerate() {
+                // SAFETY: a Line is 64 bytes, aligned to 64; every query has `lines` of them, more than i.
+                unsafe {
+                    let r = _mm512_load_si512(std::ptr::from_ref(line).cast::<__m512i>());
+                    for (total, query) in totals.iter_mut().zip(queries) {
+                        *total = _mm512_dpbusd_epi32(*total, r, _mm512_load_si512(query.add(i)));
+                    }
+                }
+            }
+            for (sums, total) in sums.iter_mut().zip(totals) {
+                if let Some(sum) = sums.get_mut(k) {
+                    *sum = total;
                 }
             }
         }
-        let [a, b, c, d] =
-            sums.map(|sum| _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum)));
-        // SAFETY: `tile` is four i32, 16 bytes; the store needs no alignment.
-        #[allow(clippy::cast_ptr_alignment)]
-        unsafe {
-            _mm_storeu_si128(tile.as_mut_ptr().cast::<__m128i>(), sum_each(a, b, c, d));
-        };
-    }
-    for (sum, row) in rest.iter_mut().zip(single.chunks_exact(lines)) {
-        let mut total = _mm512_setzero_si512();
-        for (q, r) in query.iter().zip(row) {
-            // SAFETY: both are 64 bytes, aligned to 64.
+        for (sums, out) in sums.into_iter().zip(out.iter_mut()) {
+            let [a, b, c, d] =
+                sums.map(|sum| _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum)));
+            let mut four = [0_i32; TILE];
+            // SAFETY: `four` is four i32, 16 bytes; the store needs no alignment.
+            #[allow(clippy::cast_ptr_alignment)]
             unsafe {
-                let q = _mm512_load_si512(std::ptr::from_ref(q).cast::<__m512i>());
-                let r = _mm512_load_si512(std::ptr::from_ref(r).cast::<__m512i>());
-                total = _mm512_add_epi32(total, _mm512_dpbusd_epi32(_mm512_setzero_si512(), r, q));
+                _mm_storeu_si128(four.as_mut_ptr().cast::<__m128i>(), sum_each(a, b, c, d));
+            };
+            match out.as_chunks_mut::<TILE>().0.get_mut(tile) {
+                Some(out) if rows.len() == TILE * lines => *out = four,
+                Some(out) => out.iter_mut().zip(four).take(rows.len() / lines).for_each(|(out, sum)| *out = sum),
+                None => {}
             }
         }
-        *sum = _mm512_reduce_add_epi32(total);
     }
+}
+
+/// [`super::reaching_scalar`] of a whole block.
+///
+/// # Safety
+/// The machine has AVX-512 F.
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn reaching_avx512(dots: &[i32; BLOCK_ROWS], scales: &[f32; BLOCK_ROWS], threshold: f32) -> u64 {
+    let threshold = _mm512_set1_ps(threshold);
+    let parts = dots.as_chunks::<16>().0.iter().zip(scales.as_chunks::<16>().0);
+    parts.zip([0, 16, 32, 48]).fold(0, |reached, ((dots, scales), shift)| {
+        // SAFETY: both are 64 bytes; the loads need no alignment.
+        let (dots, scales) = unsafe { (_mm512_loadu_si512(dots.as_ptr().cast()), _mm512_loadu_ps(scales.as_ptr())) };
+        let scores = _mm512_mul_ps(_mm512_cvtepi32_ps(dots), scales);
+        reached | u64::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(scores, threshold)) << shift
+    })
 }
 
 /// Dot products with the offset still in.
@@ -64,7 +88,7 @@ pub(super) unsafe fn dot_rows_avx512(query: &[Line<i8>], rows: &[Line<u8>], out:
 /// Widened to 16 bits, not `vpmaddubsw`, whose 16-bit sums saturate with full-range unsigned rows.
 ///
 /// # Safety
-/// The machine has AVX2; `rows.len() == out.len() * query.len()`.
+/// The machine has AVX2; `rows.len()` is a multiple of `query.len()`.
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn dot_rows_avx2(query: &[Line<i8>], rows: &[Line<u8>], out: &mut [i32]) {
     for (sum, row) in out.iter_mut().zip(rows.chunks_exact(query.len())) {
