@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::ann::search::Seen;
 use crate::blend::{Blend, DenseList, LexicalList, Mean};
 use crate::error::CoreError;
 use crate::filter::{RowFilter, SearchFilter, WORDS};
@@ -188,17 +189,19 @@ pub struct SearchResult {
     pub scanned_count: usize,
     /// Whether all rows were looked at.
     pub is_complete: bool,
+    /// Whether the dense lists come from scans alone; a graph may miss some of the best.
+    pub is_exact: bool,
 }
 
 /// One dense list in the making.
-struct DenseScan<'a> {
-    query: &'a Query,
-    view: usize,
+pub(crate) struct DenseScan<'a> {
+    pub(crate) query: &'a Query,
+    pub(crate) view: usize,
     query_weight: f64,
     weight: f64,
-    top: TopK,
+    pub(crate) top: TopK,
     /// Of the cosines, where the fusion needs it.
-    mean: Option<Mean>,
+    pub(crate) mean: Option<Mean>,
 }
 
 /// One lexical list in the making.
@@ -224,7 +227,11 @@ impl Partition {
         let mut dense = self.dense_scans(plan, &queries);
         let mut lexical = self.lexical_scans(plan);
 
-        let mut result = SearchResult { is_complete: true, ..SearchResult::default() };
+        // With graphs, the dense lists come after the scan, when it is known how many rows the filter lets through.
+        let graphs = self.ann.ready().filter(|_| !dense.is_empty());
+        let mut seen = graphs.map(|_| Seen::new(self.len()));
+
+        let mut result = SearchResult { is_complete: true, is_exact: true, ..SearchResult::default() };
         for block in (0..self.len().div_ceil(BLOCK)).rev() {
             if plan.deadline.is_some_and(|deadline| start.elapsed() >= deadline) {
                 result.is_complete = false;
@@ -237,7 +244,10 @@ impl Partition {
                 continue;
             }
             result.matched_count += matched;
-            for scan in &mut dense {
+            if let Some(seen) = &mut seen {
+                seen.note(block, &mask, matched);
+            }
+            for scan in dense.iter_mut().filter(|_| graphs.is_none()) {
                 if let Some(store) = self.vectors.get(scan.view) {
                     scan_block(kernel, store, scan, rows.start, rows.end, &mask, &self.columns.order);
                 }
@@ -245,6 +255,11 @@ impl Partition {
             for LexicalEntry { scan, .. } in &mut lexical {
                 scan.scan_block(rows.start, &mask, &self.columns.order);
             }
+        }
+
+        if let (Some(graphs), Some(seen)) = (graphs, &seen) {
+            let depth = plan.rescore.max(plan.list_depth);
+            result.is_exact = self.search_graphs(graphs, seen, depth, kernel, &mut dense);
         }
 
         let mut fusion = Fusion::new(plan.rrf_k, 2 * views);
@@ -354,7 +369,7 @@ impl Partition {
 }
 
 /// Offer the masked rows of one block to a dense list.
-fn scan_block(
+pub(crate) fn scan_block(
     kernel: Kernel,
     store: &VectorStore,
     scan: &mut DenseScan<'_>,

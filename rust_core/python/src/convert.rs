@@ -234,6 +234,7 @@ pub fn result<'py>(py: Python<'py>, found: SearchResult, sources: &[String]) -> 
     fields.set_item("matched_count", found.matched_count)?;
     fields.set_item("scanned_count", found.scanned_count)?;
     fields.set_item("is_complete", found.is_complete)?;
+    fields.set_item("is_exact", found.is_exact)?;
     Ok(fields)
 }
 

@@ -67,20 +67,24 @@ impl VectorStore {
         (self.scales.get(row).copied().unwrap_or_default(), self.high(row, 1), low.unwrap_or_default())
     }
 
-    /// Replace row `row` by `vector`.
-    pub fn set(&mut self, row: usize, vector: &[f32]) {
+    /// Replace row `row` by `vector`; whether it differs in what a scan sees of it, the high plane and the scale.
+    pub fn set(&mut self, row: usize, vector: &[f32]) -> bool {
         let (mut high, mut low) = (Vec::with_capacity(self.lines), Vec::with_capacity(self.lines));
         let scale = push_fixed(vector, &mut high, &mut low);
         let range = self.line_range(row);
+        let mut is_changed = false;
         if let Some(target) = self.high.get_mut(row / CHUNK_ROWS).and_then(|chunk| chunk.get_mut(range.clone())) {
+            is_changed = target.iter().zip(&high).any(|(held, new)| held.0 != new.0);
             target.copy_from_slice(&high);
         }
         if let Some(target) = self.low.get_mut(row / CHUNK_ROWS).and_then(|chunk| chunk.get_mut(range)) {
             target.copy_from_slice(&low);
         }
         if let Some(target) = self.scales.get_mut(row) {
+            is_changed |= target.to_bits() != scale.to_bits();
             *target = scale;
         }
+        is_changed
     }
 
     /// Remove row `row`; the last row takes its place.
