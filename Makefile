@@ -82,6 +82,10 @@ bench-kernel: build ## The Rust core beside NumPy, usearch, hnswlib and faiss
 	$(BIN)/python -m pip install --quiet faiss-cpu hnswlib
 	$(BIN)/python -m tests.bench.kernel $(ARGS)
 
+.PHONY: bench-ann
+bench-ann: build ## From how many rows on a graph beats the exact scan, and what it misses
+	$(BIN)/python -m tests.bench.ann $(ARGS)
+
 .PHONY: lock
 lock: ## Write constraints.txt anew from the newest versions that fit
 	rm -rf target/lock && $(PYTHON) -m venv target/lock

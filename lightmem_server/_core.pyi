@@ -25,7 +25,15 @@ class Engine:
     """The resident partitions of one process. Safe to call from many threads at once."""
 
     def __new__(
-        cls, *, dim: int, view_names: list[str], budget_bytes: int, language: str, stm_turns: int, stm_tokens: int
+        cls,
+        *,
+        dim: int,
+        view_names: list[str],
+        budget_bytes: int,
+        language: str,
+        stm_turns: int,
+        stm_tokens: int,
+        ann_rows: int,
     ) -> Engine:
         """An empty engine.
 
@@ -36,6 +44,7 @@ class Engine:
             language: Analyser of the lexical lists; "english" stems with Snowball.
             stm_turns: Most turns in the ring of one session, at least 1.
             stm_tokens: Most tokens in it; the newest turn stays even if it has more.
+            ann_rows: Rows from which on a partition is due for graphs; 0: never.
         """
     def version(self, partition: str) -> int | None:
         """The version up to which a partition is resident; None when it is not resident."""
@@ -61,5 +70,9 @@ class Engine:
         """A partition as bytes, versioned and checksummed; None when it is not resident."""
     def import_(self, partition: str, snapshot: bytes) -> int:
         """Make a partition resident from bytes that `export` gave, replacing what was there; returns its version."""
+    def ann_due(self, partition: str) -> bool:
+        """Whether a partition is worth calls of `build_ann`."""
+    def build_ann(self, partition: str, rows: int) -> bool:
+        """Work on a partition's graphs for about `rows` rows; True when more is to do."""
     def stats(self) -> dict[str, int]:
         """`partitions`, `rows`, `size_bytes`, `budget_bytes`, `evictions`, `loads`, `searches`."""

@@ -72,6 +72,12 @@ class Settings(BaseModel):
     resident_bytes: int = Field(
         1 << 30, ge=1 << 20, description="Memory for users' partitions; beyond it the least recently used leave."
     )
+    ann_rows: int = Field(
+        200_000,
+        ge=0,
+        description="Memories from which on a partition is searched approximately, through graphs that are built in the "
+        "background; exactly until they are ready. 0: always exactly.",
+    )
     language: Literal["english"] = Field("english", description="Language of the lexical index.")
 
     # Retrieval: defaults of a request's budget

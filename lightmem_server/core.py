@@ -153,6 +153,7 @@ class SearchResult:
         matched_count: rows that passed the filter, of those scanned.
         scanned_count: rows looked at; fewer than resident only when the deadline cut the scan.
         is_complete: False when the deadline cut the scan.
+        is_exact: False when a graph filled a dense list, which may then miss some of the best.
     """
 
     ids: Ids
@@ -164,6 +165,7 @@ class SearchResult:
     matched_count: int
     scanned_count: int
     is_complete: bool
+    is_exact: bool
 
     @property
     def part_names(self) -> list[str]:
@@ -201,7 +203,12 @@ class Engine:
         stm_tokens: int,
         language: str = "english",
         view_names: Sequence[str] = ("turn", "window"),
+        ann_rows: int = 0,
     ) -> None:
+        """
+        Args:
+            ann_rows: Rows from which on a partition is due for graphs; 0: never.
+        """
         self.dim = dim
         self.views = len(view_names)
         try:
@@ -212,6 +219,7 @@ class Engine:
                 language=language,
                 stm_turns=stm_turns,
                 stm_tokens=stm_tokens,
+                ann_rows=ann_rows,
             )
         except NativeCoreError as error:
             raise CoreError(str(error)) from error
@@ -262,6 +270,24 @@ class Engine:
         damaged or foreign snapshot is a CoreError: load from the store instead."""
         try:
             return self._native.import_(partition, snapshot)
+        except NativeCoreError as error:
+            raise CoreError(str(error)) from error
+
+    def ann_due(self, partition: str) -> bool:
+        """Whether `build_ann` should work on a partition: it is large and has no graphs, or was changed much since."""
+        try:
+            return self._native.ann_due(partition)
+        except NativeCoreError as error:
+            raise CoreError(str(error)) from error
+
+    def build_ann(self, partition: str, rows: int) -> bool:
+        """Work on a partition's graphs for about `rows` rows, half a millisecond each and view; True when more is to do.
+
+        Searches and writes go on meanwhile; searches are exact until the graphs are ready. False when the partition isn't
+        resident, is too small, or has graphs that hold every row.
+        """
+        try:
+            return self._native.build_ann(partition, rows)
         except NativeCoreError as error:
             raise CoreError(str(error)) from error
 

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Protocol
@@ -34,6 +34,7 @@ from lightmem_server.pb import (
 from lightmem_server.pipeline.access import AccessRecorder
 from lightmem_server.pipeline.clock import Clock
 from lightmem_server.pipeline.edit import Editing
+from lightmem_server.pipeline.graphs import GraphBuilder
 from lightmem_server.pipeline.passages import FORMAT, VIEW_NAMES
 from lightmem_server.pipeline.residents import Residents
 from lightmem_server.pipeline.retrieve import Retrieving
@@ -160,12 +161,17 @@ class LightMemServer:
             stm_turns=settings.stm_turns,
             stm_tokens=settings.stm_tokens,
             language=settings.language,
+            ann_rows=settings.ann_rows,
         )
         threads = len(os.sched_getaffinity(0)) + 1  # the engine's calls, plus one that waits for a partition's lock
         executor = resources.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="core"))
-        residents = Residents(store, engine, executor, embedding=embedding)
+        graphs = GraphBuilder(engine)
+        resources.callback(graphs.close)
+        await resources.enter_async_context(_running(graphs.run()))
+        residents = Residents(store, engine, executor, embedding=embedding, changed=graphs.notice)
         access = AccessRecorder(store, clock)
-        await resources.enter_async_context(_running(access))
+        resources.push_async_callback(access.flush)
+        await resources.enter_async_context(_running(access.run()))
         return Backend(
             store=store,
             engine=engine,
@@ -247,11 +253,10 @@ def _load_tokenizers(settings: Settings, builtin: TokenCounter) -> dict[str, Tok
 
 
 @contextlib.asynccontextmanager
-async def _running(access: AccessRecorder) -> AsyncIterator[None]:
-    task = asyncio.create_task(access.run())
+async def _running(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
     try:
         yield
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await access.flush()

@@ -105,10 +105,10 @@ def _print_memories(console: Console, answer: RetrieveResult, elapsed_seconds: f
     else:
         console.print("nothing found")
     trace = answer.trace
-    cut = "; cut by the deadline" if trace.is_cut_by_deadline else ""
+    notes = "; cut by the deadline" * trace.is_cut_by_deadline + "; approximate" * trace.is_approximate
     console.print(
         f"{len(answer.memories)} of {trace.matched_count} memories, {answer.token_count} tokens, "
-        f"{elapsed_seconds * 1e3:.1f} ms, {trace.elapsed_seconds * 1e3:.1f} of them the server's{cut}",
+        f"{elapsed_seconds * 1e3:.1f} ms, {trace.elapsed_seconds * 1e3:.1f} of them the server's{notes}",
         style="dim",
     )
 

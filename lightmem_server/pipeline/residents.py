@@ -33,16 +33,26 @@ ATTEMPTS = 8
 class Residents:
     """The engine, seen from the pipeline: every method is a coroutine and off the event loop."""
 
-    def __init__(self, store: Store, engine: Engine, executor: Executor, *, embedding: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        executor: Executor,
+        *,
+        embedding: str,
+        changed: Callable[[str], None] | None = None,
+    ) -> None:
         """
         Args:
             executor: Threads for the engine's calls, which release the GIL.
             embedding: Identity under which vectors must be stored to be searched; others stay out of the dense lists.
+            changed: Told the key of each partition that was loaded or changed.
         """
         self.engine = engine
         self._store = store
         self._executor = executor
         self._embedding = embedding
+        self._changed = changed or (lambda _: None)
         self._locks: weakref.WeakValueDictionary[Partition, asyncio.Lock] = weakref.WeakValueDictionary()
         self._writers: weakref.WeakValueDictionary[Partition, asyncio.Lock] = weakref.WeakValueDictionary()
 
@@ -62,10 +72,12 @@ class Residents:
                 rows = await self._to_rows(partition, changes.rows)
                 removed = _to_ids([id_.bytes for id_ in changes.removed_ids])
                 if await self._run(self.engine.apply, partition.key, resident, changes.version, rows, removed):
+                    self._changed(partition.key)
                     return
                 changes = await self._store.changes_since(partition, None)
             rows = await self._to_rows(partition, changes.rows)
             await self._run(self.engine.load, partition.key, changes.version, rows)
+            self._changed(partition.key)
 
     async def search(self, partition: Partition, plan: SearchPlan) -> SearchResult:
         """Search a partition; refresh it first."""

@@ -121,6 +121,7 @@ class Trace:
     elapsed_seconds: float
     is_cut_by_deadline: bool
     matched_count: int
+    is_approximate: bool
 
 
 Part: TypeAlias = Context | Coarse | Selected | Trace

@@ -174,6 +174,7 @@ class Retrieving:
             elapsed_seconds=self._clock.monotonic() - query.arrived_at,
             is_cut_by_deadline=is_cut or not result.is_complete,
             matched_count=result.matched_count,
+            is_approximate=not result.is_exact,
         )
 
     async def read_context(self, partition: Partition, session_id: str) -> list[Memory]:

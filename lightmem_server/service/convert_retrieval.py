@@ -121,6 +121,7 @@ def from_trace(trace: Trace) -> pb.RetrievalTrace:
         elapsed=convert.from_seconds(trace.elapsed_seconds),
         is_cut_by_deadline=trace.is_cut_by_deadline,
         matched_count=trace.matched_count,
+        is_approximate=trace.is_approximate,
     )
 
 

@@ -5,10 +5,11 @@
 //! it is evicted meanwhile; a partition in use is not evicted.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use hashbrown::HashMap;
 
+use crate::ann::build::{Builder, Limits, step};
 use crate::error::CoreError;
 use crate::lexical::analyser::Analyser;
 use crate::partition::{Partition, PreparedRows, Schema};
@@ -30,10 +31,12 @@ pub struct EngineOptions {
     pub language: String,
     /// Bounds of a session's STM ring.
     pub ring: RingLimits,
+    /// Rows from which on a partition gets graphs for approximate search, see [`Engine::build_ann`]; 0: never.
+    pub ann_rows: usize,
 }
 
 impl Default for EngineOptions {
-    /// 384 dimensions, two views, English, 1 GiB, rings of 32 turns and 2,048 tokens.
+    /// 384 dimensions, two views, English, 1 GiB, rings of 32 turns and 2,048 tokens, graphs from 200,000 rows on.
     fn default() -> Self {
         Self {
             dim: 384,
@@ -41,6 +44,7 @@ impl Default for EngineOptions {
             budget_bytes: 1 << 30,
             language: "english".to_owned(),
             ring: RingLimits { turns: 32, tokens: 2_048 },
+            ann_rows: 200_000,
         }
     }
 }
@@ -70,6 +74,8 @@ struct Resident {
     last_used: AtomicU64,
     size_bytes: AtomicUsize,
     rows: AtomicUsize,
+    /// Graphs in the making; locked for one step of it.
+    builder: Mutex<Option<Builder>>,
 }
 
 /// The resident partitions of a process; shared by its threads.
@@ -77,6 +83,7 @@ struct Resident {
 pub struct Engine {
     schema: Schema,
     budget_bytes: usize,
+    ann_rows: usize,
     table: RwLock<HashMap<Box<str>, Arc<Resident>>>,
     /// Bytes of all partitions in the table; changed only under the table's lock.
     size_bytes: AtomicUsize,
@@ -106,6 +113,7 @@ impl Engine {
         Ok(Self {
             schema: Schema { dim: options.dim, views: options.views, analyser, ring: options.ring },
             budget_bytes: options.budget_bytes,
+            ann_rows: options.ann_rows,
             table: RwLock::new(HashMap::new()),
             size_bytes: AtomicUsize::new(0),
             clock: AtomicU64::new(0),
@@ -225,6 +233,41 @@ impl Engine {
         Ok(version)
     }
 
+    /// Whether a partition is worth calls of [`Self::build_ann`]: large and without graphs, or much changed since.
+    ///
+    /// # Errors
+    /// [`CoreError::LockPoisoned`].
+    pub fn ann_due(&self, key: &str) -> Result<bool, CoreError> {
+        let Some(resident) = self.peek(key)? else { return Ok(false) };
+        let partition = resident.partition.read().map_err(|_| CoreError::LockPoisoned)?;
+        Ok(partition.is_ann_due(self.ann_limits()))
+    }
+
+    /// Work on a partition's graphs for about `rows` rows, half a millisecond each and view; whether more is to do.
+    ///
+    /// Searches and writes go on meanwhile. The partition may be evicted or loaded anew between two calls, which ends
+    /// the build. False when it isn't resident, too small, or has graphs that hold every row.
+    ///
+    /// # Errors
+    /// [`CoreError::GraphRefused`]: the build is given up, and the partition searched exactly.
+    pub fn build_ann(&self, key: &str, rows: usize) -> Result<bool, CoreError> {
+        let Some(resident) = self.peek(key)? else { return Ok(false) };
+        let is_more = {
+            let mut builder = resident.builder.lock().map_err(|_| CoreError::LockPoisoned)?;
+            let stepped = step(&resident.partition, &mut builder, self.ann_limits(), rows);
+            let partition = resident.partition.read().map_err(|_| CoreError::LockPoisoned)?;
+            self.measure(key, &resident, &partition)?;
+            stepped?
+        };
+        drop(resident);
+        self.keep_budget(key)?;
+        Ok(is_more)
+    }
+
+    fn ann_limits(&self) -> Limits {
+        Limits { ann_rows: self.ann_rows, budget_bytes: self.budget_bytes }
+    }
+
     /// Figures of the engine.
     ///
     /// # Errors
@@ -240,6 +283,11 @@ impl Engine {
             loads: self.loads.load(Ordering::Relaxed),
             searches: self.searches.load(Ordering::Relaxed),
         })
+    }
+
+    /// A partition without a mark that it was used: to be worked on must not keep it resident.
+    fn peek(&self, key: &str) -> Result<Option<Arc<Resident>>, CoreError> {
+        Ok(self.table.read().map_err(|_| CoreError::LockPoisoned)?.get(key).cloned())
     }
 
     fn find(&self, key: &str) -> Result<Option<Arc<Resident>>, CoreError> {
@@ -266,6 +314,7 @@ impl Engine {
             last_used: AtomicU64::new(self.tick()),
             size_bytes: AtomicUsize::new(partition.size_bytes()),
             rows: AtomicUsize::new(partition.len()),
+            builder: Mutex::new(None),
             partition: RwLock::new(partition),
         });
         let replaced = {

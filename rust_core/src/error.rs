@@ -89,6 +89,9 @@ pub enum CoreError {
     /// A snapshot cannot be used: damaged, cut short, or written by another version. Load from the store instead.
     #[error("snapshot refused: {0}")]
     InvalidSnapshot(&'static str),
+    /// The library of the graphs refused: out of memory, or more threads at once than it was told of.
+    #[error("graph: {0}")]
+    GraphRefused(String),
     /// A thread died while it changed shared state, so that the state can't be trusted. Restart the process.
     #[error("a lock is poisoned: a thread died while it held it")]
     LockPoisoned,

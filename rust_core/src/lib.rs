@@ -7,6 +7,7 @@
 //!   times and metadata.
 //! - [`engine::Engine`] keeps the partitions in use resident under a budget of bytes.
 //! - [`search::SearchPlan`] asks for dense and lexical lists over several query views, filtered and fused in one pass.
+//! - A large partition is searched through HNSW graphs once [`engine::Engine::build_ann`] has made them.
 //! - [`tiers`] decides what to summarise, promote and archive, and changes nothing itself.
 //!
 //! ```
@@ -38,6 +39,7 @@
 // The allow-in-tests settings don't reach helpers of test modules and proptest bodies.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
+mod ann;
 mod blend;
 mod columns;
 pub mod engine;

@@ -8,6 +8,7 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
+use crate::ann::Ann;
 use crate::columns::{ARCHIVED, Columns, IN_RING, PINNED, PRIOR_UNIT, Row};
 use crate::error::CoreError;
 use crate::lexical::analyser::Analyser;
@@ -67,6 +68,7 @@ pub struct Partition {
     pub(crate) vectors: Vec<VectorStore>,
     pub(crate) lexical: LexicalIndex,
     pub(crate) metadata: MetadataTable,
+    pub(crate) ann: Ann,
     names: HashMap<Box<str>, u32>,
     /// Per session number, its ring rows as (order, position), by ascending order.
     rings: Vec<Vec<(u64, u32)>>,
@@ -99,6 +101,7 @@ impl Partition {
             // The view after the passage views holds the session texts.
             lexical: LexicalIndex::new(schema.views + 1),
             metadata: MetadataTable::default(),
+            ann: Ann::default(),
             names: HashMap::new(),
             rings: Vec::new(),
             session_lengths: Vec::new(),
@@ -139,6 +142,7 @@ impl Partition {
         for (index, analysed) in prepared.analysed.iter().enumerate() {
             self.put(prepared.rows, index, analysed);
         }
+        self.ann.drop_worn();
         self.version = version;
         Ok(())
     }
@@ -184,6 +188,7 @@ impl Partition {
             + self.columns.size_bytes()
             + self.lexical.size_bytes()
             + self.metadata.size_bytes()
+            + self.ann.size_bytes()
     }
 
     /// Ids in a session's STM ring, oldest first: its newest ring rows that fit the limits. A pure function of the
@@ -240,8 +245,12 @@ impl Partition {
             self.columns.set(position, &row);
             self.lexical.set(position as u32, analysed);
             self.join_session(position);
+            let mut is_moved = false;
             for (view, store) in self.vectors.iter_mut().enumerate() {
-                store.set(position, vector(view));
+                is_moved |= store.set(position, vector(view));
+            }
+            if is_moved {
+                self.ann.change_row(position);
             }
             self.join_ring(position);
         } else {
@@ -258,6 +267,7 @@ impl Partition {
         for (view, store) in self.vectors.iter_mut().enumerate() {
             push(view, store);
         }
+        self.ann.push_row();
         self.index_position(position);
         self.join_ring(position);
     }
@@ -303,6 +313,7 @@ impl Partition {
         for store in &mut self.vectors {
             store.swap_remove(position);
         }
+        self.ann.swap_remove_row(position);
         if position != last {
             self.index_position(position);
             self.join_ring(position);

@@ -7,6 +7,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use crate::ann::search::Seen;
 use crate::blend::{Blend, DenseList, LexicalList, Mean};
 use crate::error::CoreError;
 use crate::filter::{RowFilter, SearchFilter, WORDS};
@@ -189,17 +190,19 @@ pub struct SearchResult {
     pub scanned_count: usize,
     /// Whether all rows were looked at.
     pub is_complete: bool,
+    /// Whether the dense lists come from scans alone; a graph may miss some of the best.
+    pub is_exact: bool,
 }
 
 /// One dense list in the making.
-struct DenseScan<'a> {
-    query: &'a Query,
-    view: usize,
+pub(crate) struct DenseScan<'a> {
+    pub(crate) query: &'a Query,
+    pub(crate) view: usize,
     query_weight: f64,
     weight: f64,
-    top: TopK,
+    pub(crate) top: TopK,
     /// Of the cosines, where the fusion needs it.
-    mean: Option<Mean>,
+    pub(crate) mean: Option<Mean>,
 }
 
 /// One lexical list in the making.
@@ -225,7 +228,11 @@ impl Partition {
         let mut dense = self.dense_scans(plan, &queries);
         let mut lexical = self.lexical_scans(plan);
 
-        let mut result = SearchResult { is_complete: true, ..SearchResult::default() };
+        // With graphs, the dense lists come after the scan, when it is known how many rows the filter lets through.
+        let graphs = self.ann.ready().filter(|_| !dense.is_empty());
+        let mut seen = graphs.map(|_| Seen::new(self.len()));
+
+        let mut result = SearchResult { is_complete: true, is_exact: true, ..SearchResult::default() };
         for block in (0..self.len().div_ceil(BLOCK)).rev() {
             if plan.deadline.is_some_and(|deadline| start.elapsed() >= deadline) {
                 result.is_complete = false;
@@ -238,7 +245,11 @@ impl Partition {
                 continue;
             }
             result.matched_count += matched;
-            for scans in dense.chunk_by_mut(|a, b| a.view == b.view) {
+            if let Some(seen) = &mut seen {
+                seen.note(block, &mask, matched);
+            }
+            let scanned = if graphs.is_none() { dense.as_mut_slice() } else { &mut [] };
+            for scans in scanned.chunk_by_mut(|a, b| a.view == b.view) {
                 let Some(store) = scans.first().and_then(|scan| self.vectors.get(scan.view)) else { continue };
                 let (pairs, single) = scans.as_chunks_mut::<2>();
                 for pair in pairs {
@@ -251,6 +262,11 @@ impl Partition {
             for LexicalEntry { scan, .. } in &mut lexical {
                 scan.scan_block(rows.start, &mask, &self.columns.order);
             }
+        }
+
+        if let (Some(graphs), Some(seen)) = (graphs, &seen) {
+            let depth = plan.rescore.max(plan.list_depth);
+            result.is_exact = self.search_graphs(graphs, seen, depth, kernel, &mut dense);
         }
 
         let mut fusion = Fusion::new(plan.rrf_k, 2 * views);
@@ -358,7 +374,7 @@ impl Partition {
 }
 
 /// Offer the masked rows of one block to `Q` dense lists of one view, which is read once for all of them.
-fn scan_block<const Q: usize>(
+pub(crate) fn scan_block<const Q: usize>(
     kernel: Kernel,
     store: &VectorStore,
     scans: &mut [DenseScan<'_>; Q],

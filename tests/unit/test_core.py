@@ -438,3 +438,26 @@ def test_a_damaged_snapshot_is_refused(engine: Engine, position: int) -> None:
 
 def test_cpu_features_end_with_the_reference() -> None:
     assert cpu_features()[-1] == "scalar"
+
+
+def test_a_large_partition_is_searched_through_its_graphs_once_they_are_built() -> None:
+    engine = Engine(dim=DIM, budget_bytes=1 << 26, stm_turns=3, stm_tokens=10, ann_rows=100)
+    engine.load("p", 1, make_rows(300))
+    plan = make_plan(vectors=unit(0, 1)[None])
+    assert engine.ann_due("p")
+    assert [is_exact(engine, plan), engine.build_ann("p", 64), is_exact(engine, plan)] == [True, True, True]
+    while engine.build_ann("p", 64):
+        pass
+    assert not engine.ann_due("p")
+    assert not is_exact(engine, plan)
+    # All of axis 1, the newest ones among them; and a row that no graph holds yet.
+    assert all(number % DIM == 1 for number in found(engine, vectors=unit(0, 1)[None]))
+    assert engine.apply("p", 1, 2, make_rows(1, first=301), NOTHING)
+    assert found(engine, vectors=unit(0, 1)[None])[0] == 301
+    assert not engine.build_ann("unknown", 64)
+
+
+def is_exact(engine: Engine, plan: SearchPlan) -> bool:
+    result = engine.search("p", plan)
+    assert result is not None
+    return result.is_exact

@@ -150,6 +150,7 @@ def _to_trace(value: pb.RetrievalTrace) -> results.RetrievalTrace:
         elapsed_seconds=from_duration(value.elapsed),
         is_cut_by_deadline=value.is_cut_by_deadline,
         matched_count=value.matched_count,
+        is_approximate=value.is_approximate,
     )
 
 

@@ -173,6 +173,7 @@ class RetrievalTrace:
         elapsed_seconds: From the request's arrival at the server to this message.
         is_cut_by_deadline: Some candidates were not judged, or rows not scanned.
         matched_count: Active records of the user that passed the filter.
+        is_approximate: The partition is so large that a graph stood in for a scan; it may miss some of the nearest.
     """
 
     plan: TracePlan
@@ -181,6 +182,7 @@ class RetrievalTrace:
     elapsed_seconds: float
     is_cut_by_deadline: bool
     matched_count: int
+    is_approximate: bool = False
 
 
 @dataclass(frozen=True, slots=True)

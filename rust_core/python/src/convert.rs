@@ -259,6 +259,7 @@ pub fn result<'py>(py: Python<'py>, found: &SearchResult, sources: &[Py<PyString
     fields.set_item(intern!(py, "matched_count"), found.matched_count)?;
     fields.set_item(intern!(py, "scanned_count"), found.scanned_count)?;
     fields.set_item(intern!(py, "is_complete"), found.is_complete)?;
+    fields.set_item(intern!(py, "is_exact"), found.is_exact)?;
     Ok(fields)
 }
 

@@ -21,7 +21,7 @@ pub struct PyEngine {
 impl PyEngine {
     #[new]
     #[allow(clippy::needless_pass_by_value)] // extracted from Python
-    #[pyo3(signature = (*, dim, view_names, budget_bytes, language, stm_turns, stm_tokens))]
+    #[pyo3(signature = (*, dim, view_names, budget_bytes, language, stm_turns, stm_tokens, ann_rows))]
     fn new(
         py: Python<'_>,
         dim: usize,
@@ -30,10 +30,11 @@ impl PyEngine {
         language: String,
         stm_turns: usize,
         stm_tokens: u64,
+        ann_rows: usize,
     ) -> PyResult<Self> {
         let ring = RingLimits { turns: stm_turns, tokens: stm_tokens };
         let sources = convert::sources(py, &view_names);
-        let options = EngineOptions { dim, views: view_names.len(), budget_bytes, language, ring };
+        let options = EngineOptions { dim, views: view_names.len(), budget_bytes, language, ring, ann_rows };
         let engine = Engine::new(&options).map_err(to_python)?;
         Ok(Self { engine, sources })
     }
@@ -97,6 +98,14 @@ impl PyEngine {
     fn import_(&self, py: Python<'_>, partition: &str, snapshot: &[u8]) -> PyResult<u64> {
         // `bytes` can't change while the GIL is released.
         py.detach(|| self.engine.import(partition, snapshot)).map_err(to_python)
+    }
+
+    fn ann_due(&self, py: Python<'_>, partition: &str) -> PyResult<bool> {
+        py.detach(|| self.engine.ann_due(partition)).map_err(to_python)
+    }
+
+    fn build_ann(&self, py: Python<'_>, partition: &str, rows: usize) -> PyResult<bool> {
+        py.detach(|| self.engine.build_ann(partition, rows)).map_err(to_python)
     }
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

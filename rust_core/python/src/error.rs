@@ -29,6 +29,7 @@ pub fn to_python(error: Core) -> PyErr {
         | Core::InvalidCondition { .. }
         | Core::FilterTooDeep { .. }
         | Core::InvalidSnapshot(_)
+        | Core::GraphRefused(_)
         | Core::LockPoisoned => CoreError::new_err(error.to_string()),
     }
 }

@@ -60,12 +60,16 @@ impl VectorStore {
         (self.scales.get(row).copied().unwrap_or_default(), self.high(row, 1), self.low.rows(row, 1))
     }
 
-    /// Replace row `row` by `vector`.
-    pub fn set(&mut self, row: usize, vector: &[f32]) {
+    /// Replace row `row` by `vector`; whether it differs in what a scan sees of it, the high plane and the scale.
+    pub fn set(&mut self, row: usize, vector: &[f32]) -> bool {
+        let before = self.high.rows(row, 1).to_vec();
         let scale = write_fixed(vector, self.high.row_mut(row), self.low.row_mut(row));
+        let mut is_changed = self.high.rows(row, 1).iter().zip(&before).any(|(held, was)| held.0 != was.0);
         if let Some(target) = self.scales.get_mut(row) {
+            is_changed |= target.to_bits() != scale.to_bits();
             *target = scale;
         }
+        is_changed
     }
 
     /// Remove row `row`; the last row takes its place.

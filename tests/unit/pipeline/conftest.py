@@ -13,6 +13,7 @@ import pytest
 from lightmem_server.core import Engine
 from lightmem_server.pipeline.clock import Clock
 from lightmem_server.pipeline.edit import Editing
+from lightmem_server.pipeline.graphs import GraphBuilder
 from lightmem_server.pipeline.passages import VIEW_NAMES
 from lightmem_server.pipeline.residents import Residents
 from lightmem_server.pipeline.retrieval import Budget, Part, RetrieveQuery, Selected, Trace
@@ -34,6 +35,7 @@ class Pipeline:
     store: Store
     engine: Engine
     residents: Residents
+    graphs: GraphBuilder
     writing: Writing
     retrieving: Retrieving
     editing: Editing
@@ -65,17 +67,27 @@ class Pipeline:
 
 
 @pytest.fixture
-async def pipeline(tmp_path: Path) -> AsyncIterator[Pipeline]:
+def ann_rows() -> int:
+    """Memories from which on a partition gets graphs; 0: none does."""
+    return 0
+
+
+@pytest.fixture
+async def pipeline(tmp_path: Path, ann_rows: int) -> AsyncIterator[Pipeline]:
     store = SqliteStore(tmp_path / "data")
     await store.open()
     embedder, selector, clock = HashEmbedder(DIM), OverlapSelector(), Clock()
-    engine = Engine(dim=DIM, view_names=VIEW_NAMES, budget_bytes=1 << 26, stm_turns=4, stm_tokens=1000)
+    engine = Engine(
+        dim=DIM, view_names=VIEW_NAMES, budget_bytes=1 << 26, stm_turns=4, stm_tokens=1000, ann_rows=ann_rows
+    )
     with ThreadPoolExecutor(2) as executor:
-        residents = Residents(store, engine, executor, embedding="hash")
+        graphs = GraphBuilder(engine)
+        residents = Residents(store, engine, executor, embedding="hash", changed=graphs.notice)
         yield Pipeline(
             store,
             engine,
             residents,
+            graphs,
             Writing(store, residents, embedder, embedding="hash", clock=clock),
             Retrieving(store, residents, embedder, selector, tokenizers={"": embedder.tokens}, clock=clock),
             Editing(store, residents, embedder, embedding="hash"),

@@ -611,10 +611,15 @@ class RetrievalTrace(_message.Message):
     ELAPSED_FIELD_NUMBER: _builtins.int
     IS_CUT_BY_DEADLINE_FIELD_NUMBER: _builtins.int
     MATCHED_COUNT_FIELD_NUMBER: _builtins.int
+    IS_APPROXIMATE_FIELD_NUMBER: _builtins.int
     is_cut_by_deadline: _builtins.bool
     """Whether the deadline cut anything: some candidates were not judged, or rows not scanned."""
     matched_count: _builtins.int
     """Active records of the user that passed the filter."""
+    is_approximate: _builtins.bool
+    """Whether a graph filled a dense list, as in very large partitions: it may miss some of the nearest. Other lists and all
+    scores are exact.
+    """
     @_builtins.property
     def plan(self) -> Global___RetrievalTrace.Plan:
         """The plan."""
@@ -640,10 +645,11 @@ class RetrievalTrace(_message.Message):
         elapsed: _duration_pb2.Duration | None = ...,
         is_cut_by_deadline: _builtins.bool | None = ...,
         matched_count: _builtins.int | None = ...,
+        is_approximate: _builtins.bool | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "plan", b"plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "elapsed", b"elapsed", "is_cut_by_deadline", b"is_cut_by_deadline", "matched_count", b"matched_count", "plan", b"plan", "stages", b"stages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "elapsed", b"elapsed", "is_approximate", b"is_approximate", "is_cut_by_deadline", b"is_cut_by_deadline", "matched_count", b"matched_count", "plan", b"plan", "stages", b"stages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
