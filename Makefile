@@ -82,6 +82,11 @@ bench-kernel: build ## The Rust core beside NumPy, usearch, hnswlib and faiss
 	$(BIN)/python -m pip install --quiet faiss-cpu hnswlib
 	$(BIN)/python -m tests.bench.kernel $(ARGS)
 
+.PHONY: bench-latency
+bench-latency: models ## Retrieve at stated rates: per stage, deadlines, 1k-100k memories, beside a plain line (ARGS="--parts ...")
+	$(BIN)/python -m pip install --quiet sqlite-vec
+	$(BIN)/python -m tests.bench.latency $(ARGS)
+
 .PHONY: lock
 lock: ## Write constraints.txt anew from the newest versions that fit
 	rm -rf target/lock && $(PYTHON) -m venv target/lock
