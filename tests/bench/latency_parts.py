@@ -13,6 +13,7 @@ from typing import Any
 from lightmem_client import Client, RetrieveResult, SelectorMode
 
 from lightmem_server.pipeline.passages import judged_passage
+from lightmem_server.slm.protocols import Selector
 from lightmem_server.slm.selector import load_selector
 from tests.bench import fill, latency_report, report
 from tests.bench.datasets import Conversation, Question
@@ -91,21 +92,29 @@ async def _selector_alone(bench: Bench, work: Sequence[tuple[str, list[str]]]) -
     """Passages per second of the Selector with nothing around it."""
     settings, sizes = bench.settings, bench.sizes
     selector = load_selector(settings.models_dir, settings.selector, threads=settings.threads)
-    numbers = itertools.count()
-    count = 0
-    began = time.perf_counter()
-
-    async def caller() -> None:
-        nonlocal count
-        while time.perf_counter() - began < sizes.busy_seconds:
-            query, texts = work[next(numbers) % len(work)]
-            count += len(await selector.judge(query, texts))
-
     try:
-        await asyncio.gather(*(caller() for _ in range(sizes.busy_clients)))
-        return count / (time.perf_counter() - began)
+        count, seconds = await judge_busily(selector, work, callers=sizes.busy_clients, seconds=sizes.busy_seconds)
+        return count / seconds
     finally:
         await selector.close()
+
+
+async def judge_busily(
+    selector: Selector, work: Sequence[tuple[str, Sequence[str]]], *, callers: int, seconds: float
+) -> tuple[int, float]:
+    """Let so many callers ask again as soon as they were answered. Returns the passages judged, and the seconds it took."""
+    numbers = itertools.count()
+    counts = [0] * callers  # one each: `total += await ...` reads the total before it waits, and loses the others' work
+    began = time.perf_counter()
+
+    async def ask(caller: int) -> None:
+        while time.perf_counter() - began < seconds:
+            query, texts = work[next(numbers) % len(work)]
+            scores = await selector.judge(query, texts)
+            counts[caller] += sum(score is not None for score in scores)
+
+    await asyncio.gather(*(ask(caller) for caller in range(callers)))
+    return sum(counts), time.perf_counter() - began
 
 
 # --- deadline --------------------------------------------------------------------------------------------------------
