@@ -86,6 +86,11 @@ bench-kernel: build ## The Rust core beside NumPy, usearch, hnswlib and faiss
 bench-ann: build ## From how many rows on a graph beats the exact scan, and what it misses
 	$(BIN)/python -m tests.bench.ann $(ARGS)
 
+.PHONY: bench-latency
+bench-latency: models ## Retrieve at stated rates: per stage, deadlines, 1k-100k memories, beside a plain line (ARGS="--parts ...")
+	$(BIN)/python -m pip install --quiet sqlite-vec
+	$(BIN)/python -m tests.bench.latency $(ARGS)
+
 .PHONY: lock
 lock: ## Write constraints.txt anew from the newest versions that fit
 	rm -rf target/lock && $(PYTHON) -m venv target/lock

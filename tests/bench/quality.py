@@ -78,9 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         conversations = take_sample(conversations, options.sample, seed=options.seed)
     is_judged = not options.quick and options.sample is None
 
-    with _server(options) as (target, key), Client(target, api_key=key, timeout_seconds=120) as client, _bars() as bars:
+    with (
+        _server(options) as (target, key),
+        Client(target, api_key=key, timeout_seconds=120) as client,
+        open_bars() as bars,
+    ):
         client.wait_ready()
-        told, turns_per_second = _tell(client, conversations, bars)
+        told, turns_per_second = tell(client, conversations, bars)
         outcomes, first = _ask(client, told, bars, is_deep=not options.no_deep)
         settings = _settings(options, client, conversations, first, turns_per_second)
 
@@ -131,12 +135,13 @@ def _server(options: argparse.Namespace) -> Iterator[tuple[str, str | None]]:
         yield server.target, server.key
 
 
-def _bars() -> Progress:
+def open_bars() -> Progress:
+    """Progress on standard error."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=Console(stderr=True))
 
 
-def _tell(client: Client, conversations: Sequence[Conversation], bars: Progress) -> tuple[list[Told], float]:
+def tell(client: Client, conversations: Sequence[Conversation], bars: Progress) -> tuple[list[Told], float]:
     """Streams every conversation, turn by turn. Returns what the server holds, and turns per second."""
     run_id = uuid.uuid4().hex[:8]  # a server that runs already may hold an earlier run
     total = sum(1 for conversation in conversations for _ in conversation.turns)
@@ -179,7 +184,7 @@ def _ask(
     if is_deep:
         task = bars.add_task("asking deep", total=len(asked))
         for i, (one, question) in enumerate(asked):
-            deep[i] = _ranking(
+            deep[i] = ranking_of(
                 one,
                 client.retrieve(
                     question.text,
@@ -195,7 +200,7 @@ def _ask(
     outcomes = [
         report.Outcome(
             question=question,
-            ranking=_ranking(one, answer),
+            ranking=ranking_of(one, answer),
             deep_ranking=deep_ranking,
             elapsed_seconds=elapsed_seconds,
             server_seconds=answer.trace.elapsed_seconds,
@@ -207,7 +212,7 @@ def _ask(
     return outcomes, first
 
 
-def _ranking(told: Told, answer: RetrieveResult) -> tuple[str, ...]:
+def ranking_of(told: Told, answer: RetrieveResult) -> tuple[str, ...]:
     """Turn ids in the order of the answer."""
     return tuple(told.turn_of_memory.get(hit.memory.id, "") for hit in answer.memories)
 

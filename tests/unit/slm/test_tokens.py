@@ -7,15 +7,26 @@ from pathlib import Path
 
 import pytest
 import sentencepiece
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from lightmem_server.errors import ModelError
-from lightmem_server.slm.tokens import INLINE_CHARACTERS, load_input_tokenizer, load_token_counter
+from lightmem_server.slm import tokens
+from lightmem_server.slm.tokens import INLINE_CHARACTERS, load_input_tokenizer, load_token_counter, load_tokenizer
 from tests.unit.slm import tiny_bert
 
 
 @pytest.fixture
 def tokenizer(tmp_path: Path) -> Path:
     path = tmp_path / "tokenizer.json"
+    tiny_bert.make_tokenizer(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tokenizer_of_session(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tokens") / "tokenizer.json"
     tiny_bert.make_tokenizer(path)
     return path
 
@@ -29,6 +40,38 @@ def test_json_counter_counts_without_special_tokens_padding_or_truncation(
     tokenizer: Path, text: str, expected: int
 ) -> None:
     assert load_token_counter(tokenizer).count(text) == expected
+
+
+@given(
+    lines=st.lists(
+        st.one_of(st.sampled_from(["the cat", "Cats SAT!", "sat", "[SEP]", ""]), st.text(max_size=12)), max_size=6
+    )
+)
+def test_text_has_the_tokens_of_its_lines_and_is_counted_the_same_again(
+    lines: list[str], tokenizer_of_session: Path
+) -> None:
+    plain = load_tokenizer(tokenizer_of_session)
+    counter = load_token_counter(tokenizer_of_session)
+    text = "\n".join(lines)
+    expected = len(plain.encode(text, add_special_tokens=False))
+    assert [counter.count(text), counter.count(text)] == [expected, expected]
+    assert sum(counter.count(line + "\n") for line in lines) == expected
+
+
+def test_counts_stay_right_when_more_lines_were_counted_than_are_remembered(
+    tokenizer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "REMEMBERED_LINES", 2)
+    counter = load_token_counter(tokenizer)
+    assert [counter.count(text) for text in ("the", "the cat", "the cat sat", "the")] == [1, 2, 3, 1]
+
+
+def test_line_feeds_count_where_the_tokenizer_makes_tokens_of_them(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "cat": 1, "\n": 2}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("\n", "isolated")
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(str(path))
+    assert load_token_counter(path).count("cat\ncat\n") == 4
 
 
 def test_sentencepiece_models_count_too(tmp_path: Path) -> None:

@@ -1,0 +1,304 @@
+"""The parts of the latency bench: what is sent to which server, and what is made of the answers; latency.py says what for."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from lightmem_client import Client, RetrieveResult, SelectorMode
+
+from lightmem_server.pipeline.passages import judged_passage
+from lightmem_server.slm.protocols import Selector
+from lightmem_server.slm.selector import load_selector
+from tests.bench import fill, latency_report, report
+from tests.bench.datasets import Conversation, Question
+from tests.bench.latency_setting import Bench, advancing, asking, connected, warm_up
+from tests.bench.load import Recorder, closed_loop, make_arrivals, open_loop
+from tests.bench.plain_line import PlainLine
+from tests.bench.quality import Told, ranking_of
+
+UNCUT_SECONDS = 10.0
+"""A deadline that cuts nothing."""
+
+# --- clients ---------------------------------------------------------------------------------------------------------
+
+
+def measure_clients(bench: Bench) -> dict[str, Any]:
+    """Latency at stated rates, and throughput beside the Selector's own."""
+    with bench.telling_server() as (target, key):
+        return asyncio.run(_clients(bench, target, key))
+
+
+async def _clients(bench: Bench, target: str, key: str) -> dict[str, Any]:
+    sizes, pairs = bench.sizes, bench.questions()
+    steps: dict[str, Recorder] = {}
+    for count, rate in sizes.rates:
+        name = f"{count} client{'s' * (count > 1)}"
+        recorder = steps[name] = Recorder()
+        arrivals = make_arrivals(rate, sizes.step_seconds, seed=bench.seed)
+        task = bench.progress.add_task(f"{name}, {rate:g}/s", total=len(arrivals))
+        async with connected(target, key, count) as clients:
+            await warm_up(clients, pairs)
+            answered = advancing(bench, task)
+            await open_loop(asking(clients, pairs), arrivals, clients=count, recorder=recorder, answered=answered)
+
+    work = await _judged_texts(bench, target, key)
+    alone = [await _selector_alone(bench, work)]
+    uncut = {"deadline_seconds": UNCUT_SECONDS}
+    for label, options in (("busy", {}), ("busy, uncut", uncut)):
+        recorder = steps[f"{sizes.busy_clients} {label}"] = Recorder()
+        task = bench.progress.add_task(f"{sizes.busy_clients} {label}", total=None)
+        async with connected(target, key, sizes.busy_clients) as clients:
+            await warm_up(clients, pairs)
+            call, answered = asking(clients, pairs, **options), advancing(bench, task)
+            await closed_loop(
+                call, sizes.busy_seconds, clients=sizes.busy_clients, recorder=recorder, answered=answered
+            )
+        bench.progress.update(task, total=recorder.statuses.total(), completed=recorder.statuses.total())
+    alone.append(await _selector_alone(bench, work))
+    return {
+        "steps": {name: one.figures() for name, one in steps.items()},
+        "selector_alone_judged_per_second": [round(rate, 1) for rate in alone],
+        "throughput_of_selector": round(recorder.judged_count / recorder.elapsed_seconds / statistics.mean(alone), 4),
+    }
+
+
+async def _judged_texts(bench: Bench, target: str, key: str) -> list[tuple[str, list[str]]]:
+    """What the Selector reads for some of the questions: query and passages."""
+    passages: dict[tuple[str, str], str] = {}
+    for one in bench.told:
+        for session in one.conversation.sessions:
+            for number, turn in enumerate(session.turns):
+                said: Any = turn  # has the text and the speaker that the passage is made of
+                preceding: Any = session.turns[max(0, number - 1) : number]
+                passages[one.user_id, turn.turn_id] = judged_passage(said, preceding)
+    pairs = bench.questions()[: bench.sizes.judged_questions]
+    work = []
+    async with connected(target, key, 1) as clients:
+        call = asking(clients, pairs, deadline_seconds=UNCUT_SECONDS)
+        for number, (one, question) in enumerate(pairs):
+            answer = await call(number, 0)
+            judged = [candidate.memory_id for candidate in answer.trace.candidates if candidate.logit is not None]
+            work.append((question.text, [passages[one.user_id, one.turn_of_memory[id_]] for id_ in judged]))
+    return [(query, texts) for query, texts in work if texts]
+
+
+async def _selector_alone(bench: Bench, work: Sequence[tuple[str, list[str]]]) -> float:
+    """Passages per second of the Selector with nothing around it."""
+    settings, sizes = bench.settings, bench.sizes
+    selector = load_selector(settings.models_dir, settings.selector, threads=settings.threads)
+    try:
+        count, seconds = await judge_busily(selector, work, callers=sizes.busy_clients, seconds=sizes.busy_seconds)
+        return count / seconds
+    finally:
+        await selector.close()
+
+
+async def judge_busily(
+    selector: Selector, work: Sequence[tuple[str, Sequence[str]]], *, callers: int, seconds: float
+) -> tuple[int, float]:
+    """Let so many callers ask again as soon as they were answered. Returns the passages judged, and the seconds it took."""
+    numbers = itertools.count()
+    counts = [0] * callers  # one each: `total += await ...` reads the total before it waits, and loses the others' work
+    began = time.perf_counter()
+
+    async def ask(caller: int) -> None:
+        while time.perf_counter() - began < seconds:
+            query, texts = work[next(numbers) % len(work)]
+            scores = await selector.judge(query, texts)
+            counts[caller] += sum(score is not None for score in scores)
+
+    await asyncio.gather(*(ask(caller) for caller in range(callers)))
+    return sum(counts), time.perf_counter() - began
+
+
+# --- deadline --------------------------------------------------------------------------------------------------------
+
+
+def measure_deadlines(bench: Bench) -> dict[str, Any]:
+    """When the answer came for each deadline asked, and how good it was."""
+    with bench.telling_server() as (target, key):
+        return asyncio.run(_deadlines(bench, target, key))
+
+
+async def _deadlines(bench: Bench, target: str, key: str) -> dict[str, Any]:
+    sizes, pairs = bench.sizes, bench.questions()
+    arrivals = make_arrivals(sizes.deadline_rate, sizes.step_seconds, seed=bench.seed)  # the same for each
+    made: dict[str, Any] = {}
+    async with connected(target, key, 1) as clients:
+        await warm_up(clients, pairs)
+        for deadline_ms in sizes.deadlines_ms:
+            recorder, ranks = Recorder(), []
+
+            def note(number: int, answer: RetrieveResult, ranks: list[tuple[float, float]] = ranks) -> None:
+                one, question = pairs[number % len(pairs)]
+                found = ranking_of(one, answer)
+                ranks.append(
+                    (report.recall(found, question.evidence, 10), report.reciprocal_rank(found, question.evidence))
+                )
+
+            task = bench.progress.add_task(f"deadline {deadline_ms} ms", total=len(arrivals))
+            call = asking(clients, pairs, deadline_seconds=deadline_ms / 1e3)
+            await open_loop(call, arrivals, clients=1, recorder=recorder, answered=advancing(bench, task, note))
+            made[f"{deadline_ms} ms"] = {
+                "deadline_ms": deadline_ms,
+                **recorder.figures(),
+                "recall_at_10": round(statistics.mean(recall for recall, _ in ranks), 4),
+                "mrr": round(statistics.mean(rank for _, rank in ranks), 4),
+            }
+    return made
+
+
+# --- scale and cold --------------------------------------------------------------------------------------------------
+
+
+def _source(bench: Bench) -> Conversation:
+    """One conversation of all, as long as is asked for, to be varied."""
+    sessions = tuple(
+        replace(session, session_id=f"{one.conversation_id}/{session.session_id}")
+        for one in bench.conversations
+        for session in one.sessions
+    )
+    questions = tuple(question for one in bench.conversations for question in one.questions)
+    return fill.shorten(Conversation("source", sessions, questions), 500, seed=bench.seed)
+
+
+def _fill(bench: Bench, counts: dict[str, int], source: Conversation) -> None:
+    task = bench.progress.add_task("filling", total=sum(counts.values()))
+    fill.fill_users(
+        bench.settings, source, counts, bench.sizes.source_turns, lambda count: bench.progress.advance(task, count)
+    )
+
+
+def measure_scale(bench: Bench) -> dict[str, Any]:
+    """Latency by the number of memories, warm."""
+    source = _source(bench)
+    counts = {f"scale-{count}": count for count in bench.sizes.memories}
+    _fill(bench, counts, source)
+    with bench.server() as (target, key):
+        return asyncio.run(_scale(bench, target, key, source, list(counts)))
+
+
+async def _scale(bench: Bench, target: str, key: str, source: Conversation, users: Sequence[str]) -> dict[str, Any]:
+    sizes = bench.sizes
+    recorders: dict[str, Recorder] = {}
+    async with connected(target, key, 1) as clients:
+        for user_id in users:
+            await clients[0].retrieve("anything", user_id=user_id)  # loads it
+        for label, mode in (("", SelectorMode.UNSPECIFIED), (", off", SelectorMode.OFF)):
+            task = bench.progress.add_task(f"scale{label}", total=sizes.scale_rounds * len(users))
+            for number in range(sizes.scale_rounds):
+                question = source.questions[number % len(source.questions)]
+                for count, user_id in zip(sizes.memories, users, strict=True):
+                    recorder = recorders.setdefault(f"{count}{label}", Recorder())
+                    began = time.perf_counter()
+                    answer = await clients[0].retrieve(
+                        question.text, user_id=user_id, asked_at=source.asked_at, selector_mode=mode
+                    )
+                    elapsed = time.perf_counter() - began
+                    recorder.add(answer, waited_seconds=0, service_seconds=elapsed)
+                    recorder.elapsed_seconds += elapsed
+                    bench.progress.advance(task)
+    steps = {name: recorder.figures() for name, recorder in recorders.items()}
+    few, many = (steps[str(count)]["end_to_end"]["p50_ms"] for count in (sizes.memories[0], sizes.memories[-1]))
+    few_off, many_off = (
+        steps[f"{count}, off"]["end_to_end"]["p50_ms"] for count in (sizes.memories[0], sizes.memories[-1])
+    )
+    return {"steps": steps, "ratio": round(many / few, 4), "ratio_off": round(many_off / few_off, 4)}
+
+
+def measure_cold(bench: Bench) -> dict[str, Any]:
+    """The first Retrieve of a user after a start: its partition is loaded."""
+    sizes, source = bench.sizes, _source(bench)
+    counts = {
+        f"cold-{count}-{number}": count
+        for count, users in zip(sizes.memories, sizes.cold_users, strict=True)
+        for number in range(users)
+    }
+    _fill(bench, counts, source)
+    recorders = {count: Recorder() for count in sizes.memories}
+    task = bench.progress.add_task("cold", total=sizes.cold_starts * len(counts))
+    numbers = itertools.count()
+    for _ in range(sizes.cold_starts):
+        with bench.server() as (target, key), Client(target, api_key=key, timeout_seconds=120) as client:
+            client.retrieve("anything", user_id="nobody")  # the models' and the connection's first call
+            for user_id, count in counts.items():
+                question = source.questions[next(numbers) % len(source.questions)]
+                began = time.perf_counter()
+                answer = client.retrieve(question.text, user_id=user_id, asked_at=source.asked_at)
+                recorders[count].add(answer, waited_seconds=0, service_seconds=time.perf_counter() - began)
+                bench.progress.advance(task)
+    return {"steps": {str(count): recorder.figures() for count, recorder in recorders.items()}}
+
+
+# --- off -------------------------------------------------------------------------------------------------------------
+
+
+def measure_off(bench: Bench) -> dict[str, Any]:
+    """selector=OFF beside the plain line, call by call in turns."""
+    with bench.telling_server() as (target, key):
+        one = bench.told[0]
+        texts = [f"{turn.speaker}: {turn.text}" for turn in one.conversation.turns]
+        line = PlainLine(bench.settings.models_dir, bench.settings.embedder, texts)
+        with Client(target, api_key=key, timeout_seconds=60) as client:
+            return _off(bench, client, line, one)
+
+
+def _off(bench: Bench, client: Client, line: PlainLine, one: Told) -> dict[str, Any]:
+    sizes, recorder = bench.sizes, Recorder()
+    ours: list[list[float]] = []
+    theirs: list[list[float]] = []
+    questions = itertools.cycle(one.conversation.questions)
+    task = bench.progress.add_task("off beside the plain line", total=sizes.off_rounds * sizes.off_calls)
+
+    def ask(question: Question) -> float:
+        began = time.perf_counter()
+        answer = client.retrieve(
+            question.text,
+            user_id=one.user_id,
+            asked_at=one.conversation.asked_at,
+            selector_mode=SelectorMode.OFF,
+        )
+        elapsed = time.perf_counter() - began
+        recorder.add(answer, waited_seconds=0, service_seconds=elapsed)
+        recorder.elapsed_seconds += elapsed
+        return elapsed
+
+    def search(question: Question) -> float:
+        began = time.perf_counter()
+        line.search(question.text)
+        return time.perf_counter() - began
+
+    for question in itertools.islice(questions, 10):
+        ask(question)
+        search(question)
+    recorder = Recorder()
+    for _ in range(sizes.off_rounds):
+        mine, other = [], []
+        for question in itertools.islice(questions, sizes.off_calls):
+            mine.append(ask(question))
+            other.append(search(question))
+            bench.progress.advance(task)
+        ours.append(mine)
+        theirs.append(other)
+    plain = [seconds for round_ in theirs for seconds in round_]
+    return {
+        "steps": {"selector=OFF through gRPC": recorder.figures()},
+        "plain_line_p50_ms": round(report.percentile(plain, 0.5) * 1e3, 3),
+        "plain_line_p95_ms": round(report.percentile(plain, 0.95) * 1e3, 3),
+        **latency_report.paired_ratio(ours, theirs),
+    }
+
+
+MEASURES: dict[str, Callable[[Bench], dict[str, Any]]] = {
+    "clients": measure_clients,
+    "deadline": measure_deadlines,
+    "scale": measure_scale,
+    "cold": measure_cold,
+    "off": measure_off,
+}

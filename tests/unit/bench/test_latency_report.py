@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tests.bench import latency_report
+from tests.bench.load import Recorder
+from tests.unit.bench.test_load import answer
+
+
+def step(seconds: float, statuses: dict[str, int] | None = None) -> dict[str, Any]:
+    recorder = Recorder()
+    recorder.add(answer(seconds=seconds), waited_seconds=0, service_seconds=seconds)
+    recorder.statuses.update(statuses or {})
+    recorder.elapsed_seconds = 1
+    return recorder.figures()
+
+
+def clients(seconds: float, *, share: float = 0.95, statuses: dict[str, int] | None = None) -> dict[str, Any]:
+    steps = {"1 client": step(seconds), "16 clients": step(seconds, statuses)}
+    return {"clients": {"steps": steps, "throughput_of_selector": share}}
+
+
+def verdicts(figures: dict[str, Any]) -> dict[str, bool]:
+    return {name: made["ok"] for name, made in latency_report.targets(figures).items()}
+
+
+def test_one_client_and_throughput_have_bars() -> None:
+    assert set(verdicts(clients(0.02)).values()) == {True}
+    assert verdicts(clients(0.1)) == {
+        "one_client_p50_ms": False,
+        "one_client_p95_ms": True,
+        "throughput_of_selector": True,
+        "errors_but_exhausted": True,
+    }
+    assert verdicts(clients(0.02, share=0.89))["throughput_of_selector"] is False
+
+
+@pytest.mark.parametrize(
+    ("status", "is_fine"), [("RESOURCE_EXHAUSTED", True), ("UNAVAILABLE", False), ("INTERNAL", False)]
+)
+def test_overload_may_be_refused_and_nothing_else(status: str, is_fine: bool) -> None:
+    assert verdicts(clients(0.02, statuses={status: 3}))["errors_but_exhausted"] is is_fine
+
+
+def test_answer_may_be_fifteen_milliseconds_late() -> None:
+    figures = {"deadline": {"20 ms": {"deadline_ms": 20, **step(0.0345)}, "50 ms": {"deadline_ms": 50, **step(0.0655)}}}
+    assert verdicts(figures) == {"deadline_20_ms_p99_ms": True, "deadline_50_ms_p99_ms": False}
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "bar"), [("scale", "p50_100k_over_1k", 1.3), ("off", "off_over_plain_line", 1.0)]
+)
+def test_ratio_has_an_inclusive_upper_bar(part: str, name: str, bar: float) -> None:
+    assert verdicts({part: {"ratio": bar}}) == {name: True}
+    assert verdicts({part: {"ratio": bar + 0.01}}) == {name: False}
+
+
+def test_parts_that_were_not_measured_have_no_bars() -> None:
+    assert latency_report.targets({"cold": {"steps": {"1000": step(1)}}}) == {}
+
+
+def test_paired_ratio_is_of_the_medians_of_each_round() -> None:
+    ours, theirs = [[1, 2, 9], [4, 4, 4], [3, 3, 3]], [[2, 2, 2], [2, 2, 2], [1, 1, 30]]
+    assert latency_report.paired_ratio(ours, theirs) == {"ratio": 2.0, "ratio_lowest": 1.0, "ratio_highest": 3.0}
+
+
+def test_tables_show_steps_stages_and_what_was_missed() -> None:
+    text = io.StringIO()
+    figures = {**clients(0.1, statuses={"RESOURCE_EXHAUSTED": 3}), "off": {"steps": {"off": step(0.01)}, "ratio": 0.9}}
+    result = {"figures": figures, "targets": latency_report.targets(figures)}
+    latency_report.print_tables(Console(file=text, width=160), result)
+    for shown in ("16 clients", "embed", "RESOURCE_EXHAUSTED 3", "off: ratio: 0.9", "MISSED", "reached"):
+        assert shown in text.getvalue()
