@@ -81,6 +81,11 @@ test: test-models ## All tests: Rust, Python, end to end with the real models
 bench-quality: models ## LoCoMo through a real server: recall, MRR, latency per stage (DATA=path, ARGS=...)
 	$(BIN)/python -m tests.bench.quality $(ARGS)
 
+.PHONY: bench-answers
+bench-answers: models ## LoCoMo's questions answered by a local Writer from four contexts: official F1 (ARGS=...)
+	@$(BIN)/lightmem models pull --profile small
+	$(BIN)/python -m tests.bench.answers $(ARGS)
+
 .PHONY: bench-kernel
 bench-kernel: build ## The Rust core beside NumPy, usearch, hnswlib and faiss
 	$(BIN)/python -m pip install --quiet faiss-cpu hnswlib
