@@ -40,6 +40,10 @@ build: $(ENVIRONMENT) $(NATIVE) ## Make the environment and build the native mod
 models: build ## Fetch, check and convert the default models (72 MB, once)
 	@$(BIN)/lightmem models pull
 
+.PHONY: test-models
+test-models: models ## The models of the tests: the default ones and the smallest Writer (93 MB, once)
+	@$(BIN)/lightmem models pull smollm2-135m-instruct
+
 .PHONY: quickstart
 quickstart: models ## From a fresh clone to remembered conversations
 	@$(BIN)/lightmem demo
@@ -69,13 +73,18 @@ lint: build ## Everything that can be checked without running it
 	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python proto/generate.py --check
 
 .PHONY: test
-test: models ## All tests: Rust, Python, end to end with the real models
+test: test-models ## All tests: Rust, Python, end to end with the real models
 	cargo test --workspace --quiet
 	$(BIN)/pytest
 
 .PHONY: bench-quality
 bench-quality: models ## LoCoMo through a real server: recall, MRR, latency per stage (DATA=path, ARGS=...)
 	$(BIN)/python -m tests.bench.quality $(ARGS)
+
+.PHONY: bench-answers
+bench-answers: models ## LoCoMo's questions answered by a local Writer from four contexts: official F1 (ARGS=...)
+	@$(BIN)/lightmem models pull --profile small
+	$(BIN)/python -m tests.bench.answers $(ARGS)
 
 .PHONY: bench-kernel
 bench-kernel: build ## The Rust core beside NumPy, usearch, hnswlib and faiss

@@ -60,6 +60,19 @@ class Settings(BaseModel):
     # Models
     embedder: str = Field("bge-small-en-v1.5", description="Embedder, a name in the manifest.")
     selector: str = Field("ms-marco-MiniLM-L-12-v2", description="Selector (cross-encoder), a name in the manifest.")
+    writer: str = Field(
+        "lite",
+        description="Writer, for hypothetical queries: the profile small or standard, or a name in the manifest. lite: none.",
+    )
+    writer_threads: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Threads of the Writer: what it takes from the cores that requests are answered with.",
+    )
+    max_queued_generations: int = Field(
+        64, ge=1, le=100_000, description="Texts waiting for the Writer, beyond it RESOURCE_EXHAUSTED."
+    )
     threads: int = Field(0, ge=0, le=256, description="Threads of each model. 0: the cores this process may use.")
     tokenizers: dict[str, Path] = Field(
         default_factory=dict,

@@ -8,6 +8,7 @@
     ├── UnauthenticatedError     no key, an unknown, expired or revoked one
     ├── ForbiddenError           a key without the right
     ├── OverloadedError          a limit is reached; says when to retry
+    ├── PreconditionError        the server isn't set up for what was asked
     ├── NotImplementedYetError   in the proto, not in this version
     ├── UnavailableError         starting, draining
     │   └── StoreError           the disk refused: full, read-only, damaged
@@ -87,6 +88,12 @@ class OverloadedError(LightMemError):
     def __init__(self, message: str, *, retry_after_seconds: float, reason: str | None = None) -> None:
         super().__init__(message, reason=reason)
         self.retry_after_seconds = retry_after_seconds
+
+
+class PreconditionError(LightMemError):
+    """The server isn't set up for what was asked; the same request will not be accepted before its settings change."""
+
+    reason = "FAILED_PRECONDITION"
 
 
 class NotImplementedYetError(LightMemError):

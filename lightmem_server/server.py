@@ -45,7 +45,9 @@ from lightmem_server.service.backend import Backend, ModelInfo
 from lightmem_server.service.interceptors import Admission, BoundaryInterceptor
 from lightmem_server.service.memory import MemoryServicer
 from lightmem_server.slm import time_window
-from lightmem_server.slm.protocols import Embedder, Selector, TokenCounter
+from lightmem_server.slm.foreground import Foreground
+from lightmem_server.slm.hypothetical import HypotheticalQueries
+from lightmem_server.slm.protocols import Embedder, Selector, TokenCounter, Writer
 from lightmem_server.slm.tokens import load_token_counter
 from lightmem_server.store.protocol import Store
 from lightmem_server.store.sqlite import SqliteStore
@@ -68,6 +70,14 @@ class Models(Protocol):
     @property
     def selector(self) -> Selector:
         """Judges candidates."""
+
+    @property
+    def writer(self) -> Writer | None:
+        """Writes hypothetical queries; None: there is none."""
+
+    @property
+    def foreground(self) -> Foreground:
+        """What its background work stands aside for."""
 
     async def close(self) -> None:
         """Release them."""
@@ -142,7 +152,7 @@ class LightMemServer:
         started = clock.monotonic()
         models = await asyncio.to_thread(self._load_models, settings)
         resources.push_async_callback(models.close)
-        embedder, selector = models.embedder, models.selector
+        embedder, selector, writer = models.embedder, models.selector, models.writer
         log.info("models_loaded", seconds=round(clock.monotonic() - started, 2))
         tokenizers = await asyncio.to_thread(_load_tokenizers, settings, embedder.tokens)
         await asyncio.to_thread(time_window.warm_up)
@@ -177,14 +187,24 @@ class LightMemServer:
             engine=engine,
             authenticator=Authenticator(store, clock.now),
             writing=Writing(store, residents, embedder, embedding=embedding, clock=clock),
-            retrieving=Retrieving(store, residents, embedder, selector, tokenizers=tokenizers, clock=clock),
+            retrieving=Retrieving(
+                store,
+                residents,
+                embedder,
+                selector,
+                hypothetical=None if writer is None else HypotheticalQueries(writer),
+                tokenizers=tokenizers,
+                clock=clock,
+            ),
             editing=Editing(store, residents, embedder, embedding=embedding),
             access=access,
             clock=clock,
             models=[
                 ModelInfo("embedder", embedder.name, embedding),
                 ModelInfo("selector", selector.name, selector.identity),
+                *([ModelInfo("writer", writer.name, writer.identity)] if writer is not None else []),
             ],
+            foreground=models.foreground,
             server_version=version("lightmem-server"),
         )
 

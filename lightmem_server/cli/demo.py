@@ -120,7 +120,7 @@ class _PullProgress:
     def say(self, message: str) -> None:
         self._say.print(message, markup=False)
 
-    def download(self, title: str, done_bytes: int, total_bytes: int) -> None:
+    def advance(self, title: str, done_bytes: int, total_bytes: int) -> None:
         self._status.update(f"{escape(title)}: {done_bytes / 1e6:.1f} of {total_bytes / 1e6:.1f} MB")
 
 

@@ -143,7 +143,7 @@ def _progress() -> _LineProgress | _BarProgress:
 
 
 class _LineProgress:
-    """One line per step on stderr, and one per tenth of a download."""
+    """One line per step on stderr, and one per tenth of a download or a conversion."""
 
     def __init__(self) -> None:
         self._tenths: dict[str, int] = {}
@@ -157,7 +157,7 @@ class _LineProgress:
     def say(self, message: str) -> None:
         click.echo(message, err=True)
 
-    def download(self, title: str, done_bytes: int, total_bytes: int) -> None:
+    def advance(self, title: str, done_bytes: int, total_bytes: int) -> None:
         tenth = done_bytes * 10 // total_bytes
         if tenth > self._tenths.get(title, -1):
             self._tenths[title] = tenth
@@ -165,7 +165,7 @@ class _LineProgress:
 
 
 class _BarProgress:
-    """A bar per download on a terminal."""
+    """A bar per download or conversion on a terminal."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -189,7 +189,7 @@ class _BarProgress:
     def say(self, message: str) -> None:
         self._console.print(message, highlight=False, markup=False)
 
-    def download(self, title: str, done_bytes: int, total_bytes: int) -> None:
+    def advance(self, title: str, done_bytes: int, total_bytes: int) -> None:
         if title not in self._tasks:
             self._tasks[title] = self._bars.add_task(title, total=total_bytes)
         self._bars.update(self._tasks[title], completed=done_bytes)

@@ -59,6 +59,7 @@ class RetrieveQuery:
     include_coarse: bool = False
     exclude_context: bool = False
     tokenizer: str = ""
+    hypothetical_queries: int = 0
 
 
 @dataclass(slots=True)

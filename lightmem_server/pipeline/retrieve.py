@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lightmem_server.core import ALWAYS, NEVER, SearchFilter, SearchPlan
-from lightmem_server.errors import InvalidInputError
+from lightmem_server.errors import InvalidInputError, PreconditionError
 from lightmem_server.pipeline.clock import Clock
 from lightmem_server.pipeline.pack import pack
 from lightmem_server.pipeline.passages import judged_passage
@@ -37,6 +37,7 @@ from lightmem_server.pipeline.retrieval import (
     Trace,
 )
 from lightmem_server.slm.controller import Plan, make_plan
+from lightmem_server.slm.hypothetical import HypotheticalQueries, with_guesses
 from lightmem_server.slm.protocols import Embedder, Selector, TokenCounter
 from lightmem_server.slm.time_window import MICROSECOND
 from lightmem_server.store.protocol import Store
@@ -70,6 +71,8 @@ class Tuning:
             .841 / .705, 16 .842 / .705, 32 .846 / .706 (623 questions), for 550, 1,080 and 2,150 tokens.
         logit_weight: Of the Selector's logit beside the coarse score; .3 moves MRR up and R@10 down by half a point.
         answer_reserve_seconds: Kept free before the deadline for ranking, packing and sending.
+        guess_reserve_seconds: Kept free before the deadline, when hypothetical queries are written, for all that follows:
+            about what a retrieval without them takes.
         coarse_floor_seconds: What the coarse search gets even when the deadline has all but passed: an answer that is a
             little late is worth more than an empty one.
     """
@@ -86,6 +89,7 @@ class Tuning:
     judged_full: int = 16
     logit_weight: float = 0.2
     answer_reserve_seconds: float = 0.004
+    guess_reserve_seconds: float = 0.1
     coarse_floor_seconds: float = 0.005
 
 
@@ -101,15 +105,18 @@ class Retrieving:
         *,
         tokenizers: Mapping[str, TokenCounter],
         clock: Clock,
+        hypothetical: HypotheticalQueries | None = None,
         tuning: Tuning | None = None,
     ) -> None:
-        """`tokenizers` maps the names that a request may give to what counts its tokens; "" is the default."""
+        """`tokenizers` maps the names that a request may give to what counts its tokens; "" is the default. Without
+        `hypothetical`, queries that ask for hypothetical ones are refused."""
         self._store = store
         self._residents = residents
         self._embedder = embedder
         self._selector = selector
         self._tokenizers = tokenizers
         self._clock = clock
+        self._hypothetical = hypothetical
         self._tuning = tuning or Tuning()
 
     async def retrieve(self, query: RetrieveQuery) -> AsyncGenerator[Part, None]:
@@ -117,6 +124,7 @@ class Retrieving:
 
         Raises:
             InvalidInputError: The query names an unknown tokenizer.
+            PreconditionError: It asks for hypothetical queries, and there is no Writer.
             OverloadedError: A model's queue is full.
             StoreError: The disk refused.
         """
@@ -124,6 +132,8 @@ class Retrieving:
         if counter is None:
             known = ", ".join(sorted(name for name in self._tokenizers if name))
             raise InvalidInputError("tokenizer", f"is not one of this server's: {known}", reason="UNKNOWN_TOKENIZER")
+        if query.hypothetical_queries and self._hypothetical is None:
+            raise PreconditionError("hypothetical_queries needs a Writer: the setting `writer`", reason="NO_WRITER")
         times = _Times(self._clock)
 
         with times.stage("refresh"):
@@ -136,6 +146,13 @@ class Retrieving:
         with times.stage("plan") as stage:
             plan = make_plan(query.query, conversation, query.asked_at, query.zone)
             stage.item_count = len(plan.views)
+        is_guess_cut = False
+        if query.hypothetical_queries:
+            with times.stage("hypothetical") as stage:
+                guesses = await self._guess(query)
+                plan = with_guesses(plan, guesses)
+                stage.item_count = len(guesses)
+                is_guess_cut = not guesses
         with times.stage("embed") as stage:
             vectors = await self._embedder.embed_queries([view.text for view in plan.views])
             stage.item_count = len(vectors)
@@ -172,7 +189,7 @@ class Retrieving:
             stages=times.stages,
             candidates=ranked,
             elapsed_seconds=self._clock.monotonic() - query.arrived_at,
-            is_cut_by_deadline=is_cut or not result.is_complete,
+            is_cut_by_deadline=is_cut or is_guess_cut or not result.is_complete,
             matched_count=result.matched_count,
             is_approximate=not result.is_exact,
         )
@@ -188,6 +205,12 @@ class Retrieving:
             return []
         turns = await self._store.get(partition, [uuid.UUID(bytes=id_) for id_ in ring])
         return [turn for turn in turns if turn is not None]
+
+    async def _guess(self, query: RetrieveQuery) -> tuple[str, ...]:
+        if self._hypothetical is None:
+            return ()
+        deadline = query.arrived_at + query.budget.deadline_seconds - self._tuning.guess_reserve_seconds
+        return await self._hypothetical.guess(query.query, query.hypothetical_queries, deadline=deadline)
 
     def _search_plan(
         self, query: RetrieveQuery, plan: Plan, vectors: np.ndarray[tuple[int, ...], np.dtype[np.float32]]

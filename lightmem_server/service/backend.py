@@ -12,6 +12,7 @@ from lightmem_server.pipeline.edit import Editing
 from lightmem_server.pipeline.retrieve import Retrieving
 from lightmem_server.pipeline.write import Writing
 from lightmem_server.service.auth import Authenticator
+from lightmem_server.slm.foreground import Foreground
 from lightmem_server.store.protocol import Store
 
 
@@ -37,4 +38,5 @@ class Backend:
     access: AccessRecorder
     clock: Clock
     models: Sequence[ModelInfo]
+    foreground: Foreground
     server_version: str

@@ -58,6 +58,7 @@ def to_query(
         include_coarse=request.include_coarse,
         exclude_context=request.exclude_context,
         tokenizer=convert.to_name(request.tokenizer, "tokenizer"),
+        hypothetical_queries=request.hypothetical_queries,
     )
 
 

@@ -57,13 +57,15 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
         """Store turns; see the proto."""
         async with contextlib.aclosing(self._group(request_iterator)) as groups:
             async for group in groups:
-                async with self._groups, contextlib.aclosing(self._backend().writing.write(group)) as acks:
-                    async for ack in acks:
-                        yield pb.WriteResponse(
-                            request_id=ack.request_id,
-                            memory_ids=[str(id_) for id_ in ack.memory_ids],
-                            is_replay=ack.is_replay,
-                        )
+                foreground, writing = self._backend().foreground, self._backend().writing
+                with foreground.busy():
+                    async with self._groups, contextlib.aclosing(writing.write(group)) as acks:
+                        async for ack in acks:
+                            yield pb.WriteResponse(
+                                request_id=ack.request_id,
+                                memory_ids=[str(id_) for id_ in ack.memory_ids],
+                                is_replay=ack.is_replay,
+                            )
 
     async def _group(self, requests: AsyncIterator[pb.WriteRequest]) -> AsyncGenerator[Sequence[WriteBatch], None]:
         """What has arrived on a stream, as runs of one user's requests with at most max_turns_per_request turns.
@@ -130,17 +132,17 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
             now=self._backend().clock.now(),
             arrived_at=arrived_at,
         )
-        if request.hypothetical_queries:
-            raise NotImplementedYetError("hypothetical_queries is not in this version of the server")
         user_id = query.partition.user_id
-        async with contextlib.aclosing(self._backend().retrieving.retrieve(query)) as parts:
-            async for part in parts:
-                _check_deadline(context)
-                yield _to_response(part, user_id)
-                if isinstance(part, Selected):
-                    self._backend().access.record(
-                        query.partition, [candidate.memory_id for candidate in part.candidates]
-                    )
+        foreground, retrieving = self._backend().foreground, self._backend().retrieving
+        with foreground.busy():
+            async with contextlib.aclosing(retrieving.retrieve(query)) as parts:
+                async for part in parts:
+                    _check_deadline(context)
+                    yield _to_response(part, user_id)
+                    if isinstance(part, Selected):
+                        self._backend().access.record(
+                            query.partition, [candidate.memory_id for candidate in part.candidates]
+                        )
 
     async def Explain(self, request: pb.ExplainRequest, context: RpcContext) -> pb.ExplainResponse:  # noqa: N802
         """Not in this version."""

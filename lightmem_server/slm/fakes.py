@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from lightmem_server.slm.protocols import Ending, Message, Written
+
 _WORD = re.compile(r"\w+")
 
 
@@ -105,3 +107,64 @@ def _overlap_logit(query: str, passage: str) -> float:
     wanted, found = Counter(_words(query)), Counter(_words(passage))
     common = (wanted & found).total()
     return math.log((common + 1) / (wanted.total() - common + 1))
+
+
+class ScriptedWriter:
+    """A Writer that says what it is told to: `answer` gets the whole conversation and gives the text.
+
+    Its tokens are words. It spends `seconds_per_token` of its clock on each, and keeps the deadline as the real one does.
+    """
+
+    name = "scripted-writer"
+    identity = "scripted-writer"
+
+    def __init__(
+        self,
+        answer: Callable[[Sequence[Message]], str],
+        *,
+        seconds_per_token: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._answer = answer
+        self._seconds_per_token = seconds_per_token
+        self._clock = clock
+        self.prompts: list[Sequence[Message]] = []
+        """The conversations so far."""
+
+    @property
+    def tokens(self) -> WordCounter:
+        """See Writer."""
+        return WordCounter()
+
+    async def generate(
+        self,
+        static: Sequence[Message],
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        stops: Sequence[str] = (),
+        deadline: float | None = None,
+        is_online: bool = False,
+    ) -> Written:
+        """See Writer."""
+        prompt = (*static, *messages)
+        self.prompts.append(prompt)
+        words = re.findall(r"\s*\S+", self._answer(prompt))
+        now, text, count, ending = self._clock(), "", 0, Ending.DONE
+        for word in words:
+            now += self._seconds_per_token
+            if count == max_tokens:
+                ending = Ending.MAX_TOKENS
+                break
+            if deadline is not None and now > deadline:
+                ending = Ending.DEADLINE
+                break
+            text, count = text + word, count + 1
+            if any(stop in text for stop in stops):
+                text, ending = text[: min(text.index(stop) for stop in stops if stop in text)], Ending.STOP
+                break
+        prompt_tokens = sum(self.tokens.count(message.text) for message in prompt)
+        return Written(text.strip(), ending, prompt_tokens, count)
+
+    async def close(self) -> None:
+        """Nothing to release."""

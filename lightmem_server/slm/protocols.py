@@ -1,7 +1,7 @@
 """What the pipeline needs of small language models, whatever runs them.
 
-Implementations: slm/embedder.py, slm/selector.py on CTranslate2; slm/fakes.py, deterministic and without weights. One
-contract suite (tests/contract/test_slm.py) holds all of them to these words.
+Implementations: slm/embedder.py, slm/selector.py, slm/writer.py on CTranslate2; slm/fakes.py, deterministic and without
+weights. One contract suite (tests/contract/test_slm.py, test_writer.py) holds all of them to these words.
 
 Every method is a coroutine that never blocks the event loop, and may be cancelled: work of callers who left is
 dropped before it starts. A full queue raises OverloadedError at once.
@@ -10,7 +10,9 @@ dropped before it starts. A full queue raises OverloadedError at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,5 +86,83 @@ class Selector(Protocol):
             One logit per passage, higher is better; None where it was not judged.
 
         Raises:
+            OverloadedError: The queue is full; nothing was done.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A turn of the conversation that a Writer is asked to go on with."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+class Ending(StrEnum):
+    """Why a Writer wrote no more."""
+
+    DONE = "done"
+    """It had nothing more to say."""
+    STOP = "stop"
+    """It came to one of the stops."""
+    MAX_TOKENS = "max_tokens"
+    DEADLINE = "deadline"
+    REPETITION = "repetition"
+    """It turned in circles; the copies are cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a Writer wrote. A proposal: what it says has to be checked before it is kept."""
+
+    text: str
+    """Without the stop, and without blanks around it."""
+    ending: Ending
+    prompt_tokens: int
+    tokens: int
+    """Written, without the end of the turn."""
+
+
+class Writer(Protocol):
+    """Writes short texts, always the most likely token: the same prompt, divided the same way, gives the same text. Divided
+    otherwise it may differ by what 8-bit arithmetic rounds; in float32 it doesn't."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the manifest."""
+
+    @property
+    def identity(self) -> str:
+        """Names the weights: other identities write other texts."""
+
+    @property
+    def tokens(self) -> TokenCounter:
+        """The Writer's own tokenizer."""
+
+    async def generate(
+        self,
+        static: Sequence[Message],
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        stops: Sequence[str] = (),
+        deadline: float | None = None,
+        is_online: bool = False,
+    ) -> Written:
+        """Write the assistant's turn that follows `static` and `messages`.
+
+        Args:
+            static: The front of the prompt that many calls share, such as instructions and examples: computed once and
+                kept.
+            messages: The rest, this call's own; the last is the user's. Text is text: a control token spelled out in
+                it is none.
+            max_tokens: Most tokens to write, at least 1.
+            stops: Texts that end the writing.
+            deadline: time.monotonic() seconds; None: no limit. What was written by then is returned then.
+            is_online: A request waits for it: it goes ahead of background work, which in turn stands aside between two
+                tokens while online requests are at work.
+
+        Raises:
+            InvalidInputError: The prompt and `max_tokens` are longer than the model's longest input.
             OverloadedError: The queue is full; nothing was done.
         """

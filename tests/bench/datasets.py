@@ -55,12 +55,14 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question and the turns that hold its answer, at least one."""
+    """A question and the turns that hold its answer, at least one; `answer` is "" where the right one is that there is
+    none."""
 
     question_id: str
     text: str
     category: str
     evidence: frozenset[str]
+    answer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,13 @@ def _locomo_conversation(sample: dict[str, Any]) -> Conversation:
         )
         sessions.append(Session(f"session_{number}", turns))
     questions = [
-        Question(f"{sample['sample_id']}/{i}", item["question"], str(item["category"]), frozenset(item["evidence"]))
+        Question(
+            f"{sample['sample_id']}/{i}",
+            item["question"],
+            str(item["category"]),
+            frozenset(item["evidence"]),
+            str(item.get("answer", "")),
+        )
         for i, item in enumerate(sample["qa"])
     ]
     return _checked(Conversation(str(sample["sample_id"]), tuple(sessions), tuple(questions)))
@@ -133,7 +141,13 @@ def read_jsonl(folder: Path) -> list[Conversation]:
         questions: dict[str, list[Question]] = defaultdict(list)
         for item in _read_lines(folder / QUESTIONS_FILE):
             questions[item["conversation_id"]].append(
-                Question(str(item["question_id"]), item["question"], str(item["category"]), frozenset(item["evidence"]))
+                Question(
+                    str(item["question_id"]),
+                    item["question"],
+                    str(item["category"]),
+                    frozenset(item["evidence"]),
+                    str(item.get("answer") or ""),
+                )
             )
         conversations = [
             _jsonl_conversation(item, questions.pop(item["conversation_id"], []))
@@ -195,6 +209,22 @@ def take_sample(conversations: Sequence[Conversation], count: int, *, seed: int)
         [question.question_id for conversation in conversations for question in conversation.questions],
         min(count, sum(len(conversation.questions) for conversation in conversations)),
     )
+    return _only(conversations, frozenset(drawn))
+
+
+def take_stratified(conversations: Sequence[Conversation], count: int, *, seed: int) -> list[Conversation]:
+    """As take_sample, each category with the share that it has of all questions, to within one question."""
+    random_ = random.Random(seed)
+    by_category: dict[str, list[str]] = defaultdict(list)
+    for conversation in conversations:
+        for question in conversation.questions:
+            by_category[question.category].append(question.question_id)
+    total = sum(map(len, by_category.values()))
+    exact = {category: min(count, total) * len(ids) / total for category, ids in sorted(by_category.items())}
+    sizes = {category: int(share) for category, share in exact.items()}
+    for category in sorted(exact, key=lambda one: sizes[one] - exact[one])[: min(count, total) - sum(sizes.values())]:
+        sizes[category] += 1
+    drawn = [id_ for category, size in sizes.items() for id_ in random_.sample(by_category[category], size)]
     return _only(conversations, frozenset(drawn))
 
 

@@ -300,6 +300,13 @@ def test_what_is_not_in_this_version_says_so(connection: Connection, method: str
     assert reason_of(caught.value) == "NOT_IMPLEMENTED"
 
 
+def test_hypothetical_queries_without_a_writer_are_a_failed_precondition(connection: Connection) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        connection.call(RETRIEVE, retrieve(hypothetical_queries=1))
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert reason_of(caught.value) == "NO_WRITER"
+
+
 def test_a_message_over_the_limit_is_refused_by_the_transport(connection: Connection) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         connection.call(WRITE, write(*[turn("x" * 32_000)] * 128 + [turn("x" * 200_000)]))

@@ -53,6 +53,7 @@ def to_retrieve_request(scope: memory_pb2.Scope, query: str, options: results.Re
         min_relevance=options.get("min_relevance"),
         include_coarse=options.get("include_coarse", False),
         exclude_context=options.get("exclude_context", False),
+        hypothetical_queries=options.get("hypothetical_queries", 0),
         tokenizer=options.get("tokenizer", ""),
     )
     for name in BUDGET_COUNTS:

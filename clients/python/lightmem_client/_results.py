@@ -78,6 +78,8 @@ class RetrieveOptions(TypedDict, total=False):
     """Also return the coarse hits, before the Selector judged them."""
     exclude_context: bool
     """Leave the running conversation out of the answer."""
+    hypothetical_queries: int
+    """How many guesses at the memory looked for the server's Writer may add, 0 to 4; give it seconds of deadline."""
     tokenizer: str
     """How tokens are counted: a name that the server knows. Default: the embedder's tokenizer."""
 

@@ -178,6 +178,7 @@ def test_retrieve_options_are_sent() -> None:
             "asked_at": MOMENT,
             "time_zone": "Europe/Berlin",
             "include_coarse": True,
+            "hypothetical_queries": 2,
         },
     )
     assert (request.budget.max_memories, request.budget.max_candidates) == (3, 0)
@@ -186,6 +187,7 @@ def test_retrieve_options_are_sent() -> None:
     assert request.selector_mode == service_pb.SELECTOR_MODE_OFF
     assert request.filter.metadata.condition.key == "a"
     assert (request.time_zone, request.include_coarse) == ("Europe/Berlin", True)
+    assert request.hypothetical_queries == 2
 
 
 @pytest.mark.parametrize("options", [{"max_memories": 0}, {"max_tokens": -1}, {"deadline_seconds": 0.0}], ids=str)

@@ -1,7 +1,9 @@
 import pytest
 
-from lightmem_server.errors import InvalidInputError
+from lightmem_server.errors import InvalidInputError, PreconditionError
 from lightmem_server.pipeline.retrieval import Budget, Coarse, Context, DropReason, Selected, SelectorMode, Trace
+from lightmem_server.slm.fakes import ScriptedWriter
+from lightmem_server.slm.hypothetical import HypotheticalQueries
 from lightmem_server.slm.time_window import EPOCH, to_micros
 from lightmem_server.types import MemoryFilter, Turn
 from tests.unit.pipeline.conftest import Pipeline
@@ -19,6 +21,38 @@ async def test_parts_and_stages_come_in_order(pipeline: Pipeline) -> None:
 async def test_an_unknown_tokenizer_is_refused(pipeline: Pipeline) -> None:
     with pytest.raises(InvalidInputError, match="tokenizer"):
         await pipeline.retrieve("x", tokenizer="nobody")
+
+
+async def test_hypothetical_queries_without_a_writer_are_refused(pipeline: Pipeline) -> None:
+    with pytest.raises(PreconditionError, match="needs a Writer") as caught:
+        await pipeline.retrieve("x", hypothetical_queries=1)
+    assert caught.value.reason == "NO_WRITER"
+
+
+async def test_a_memory_that_a_guess_resembles_comes_up(pipeline: Pipeline) -> None:
+    await pipeline.write(Turn("Lisbon suits us"), *(Turn(f"the tea number {i}") for i in range(40)))
+    options = {"selector_mode": SelectorMode.OFF, "budget": Budget(10, 60, 1000, 5.0)}
+    query = "what is the city?"
+    before = await pipeline.trace(query, **options)
+    pipeline.retrieving._hypothetical = HypotheticalQueries(
+        ScriptedWriter(lambda prompt: "Lisbon suits me\nI like Porto")
+    )
+    after = await pipeline.trace(query, hypothetical_queries=2, **options)
+    ranks = [
+        next(c.coarse_rank for c in trace.candidates if c.memory and c.memory.text == "Lisbon suits us")
+        for trace in (before, after)
+    ]
+    assert ranks[1] < ranks[0]
+    assert [view.text for view in after.plan.views] == [query, "Lisbon suits me", "I like Porto"]
+    assert [stage.name for stage in after.stages] == [*STAGES[:3], "hypothetical", *STAGES[3:]]
+
+
+async def test_no_time_for_a_guess_leaves_the_query_as_it_is(pipeline: Pipeline) -> None:
+    await pipeline.write(Turn("tea"))
+    pipeline.retrieving._hypothetical = HypotheticalQueries(ScriptedWriter(lambda prompt: "never", seconds_per_token=1))
+    trace = await pipeline.trace("tea", hypothetical_queries=2, budget=Budget(5, 10, 1000, 0.05))
+    assert [view.text for view in trace.plan.views] == ["tea"]
+    assert trace.is_cut_by_deadline
 
 
 async def test_the_same_words_are_returned_once(pipeline: Pipeline) -> None:

@@ -23,6 +23,7 @@ def test_each_status_is_the_documented_one() -> None:
         "UnauthenticatedError": "UNAUTHENTICATED",
         "ForbiddenError": "PERMISSION_DENIED",
         "OverloadedError": "RESOURCE_EXHAUSTED",
+        "PreconditionError": "FAILED_PRECONDITION",
         "NotImplementedYetError": "UNIMPLEMENTED",
         "UnavailableError": "UNAVAILABLE",
         "ModelError": "UNAVAILABLE",

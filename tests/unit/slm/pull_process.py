@@ -29,7 +29,7 @@ class Progress:
         if self._die_at is not None and self._die_at in message:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def download(self, title: str, done_bytes: int, total_bytes: int) -> None:
+    def advance(self, title: str, done_bytes: int, total_bytes: int) -> None:
         """Not printed."""
 
 

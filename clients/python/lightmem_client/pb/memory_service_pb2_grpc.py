@@ -102,7 +102,8 @@ class MemoryServiceServicer:
         """Finds what the agent needs to know now, within a fixed budget, however much is stored. The stream carries at most one
         `context`, one `coarse` when asked for, then exactly one `memories` and one `trace`. Consistency:
         sees every acknowledged write. Idempotent (access statistics aside). The budget's deadline shortens the work, it
-        never fails the call; a gRPC deadline that has passed gives DEADLINE_EXCEEDED. Retry UNAVAILABLE.
+        never fails the call; a gRPC deadline that has passed gives DEADLINE_EXCEEDED. Statuses: FAILED_PRECONDITION
+        (`hypothetical_queries` without a Writer; don't retry). Retry UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

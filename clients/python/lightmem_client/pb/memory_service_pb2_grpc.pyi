@@ -53,7 +53,8 @@ class MemoryServiceStub:
     """Finds what the agent needs to know now, within a fixed budget, however much is stored. The stream carries at most one
     `context`, one `coarse` when asked for, then exactly one `memories` and one `trace`. Consistency:
     sees every acknowledged write. Idempotent (access statistics aside). The budget's deadline shortens the work, it
-    never fails the call; a gRPC deadline that has passed gives DEADLINE_EXCEEDED. Retry UNAVAILABLE.
+    never fails the call; a gRPC deadline that has passed gives DEADLINE_EXCEEDED. Statuses: FAILED_PRECONDITION
+    (`hypothetical_queries` without a Writer; don't retry). Retry UNAVAILABLE.
     """
     Explain: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ExplainRequest, _memory_service_pb2.ExplainResponse]
     """Says why one memory is, or is not, among the results of a Retrieve with the same request. Consistency and
@@ -98,7 +99,8 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     """Finds what the agent needs to know now, within a fixed budget, however much is stored. The stream carries at most one
     `context`, one `coarse` when asked for, then exactly one `memories` and one `trace`. Consistency:
     sees every acknowledged write. Idempotent (access statistics aside). The budget's deadline shortens the work, it
-    never fails the call; a gRPC deadline that has passed gives DEADLINE_EXCEEDED. Retry UNAVAILABLE.
+    never fails the call; a gRPC deadline that has passed gives DEADLINE_EXCEEDED. Statuses: FAILED_PRECONDITION
+    (`hypothetical_queries` without a Writer; don't retry). Retry UNAVAILABLE.
     """
     Explain: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ExplainRequest, _memory_service_pb2.ExplainResponse]  # type: ignore[assignment]
     """Says why one memory is, or is not, among the results of a Retrieve with the same request. Consistency and
@@ -152,7 +154,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Finds what the agent needs to know now, within a fixed budget, however much is stored. The stream carries at most one
         `context`, one `coarse` when asked for, then exactly one `memories` and one `trace`. Consistency:
         sees every acknowledged write. Idempotent (access statistics aside). The budget's deadline shortens the work, it
-        never fails the call; a gRPC deadline that has passed gives DEADLINE_EXCEEDED. Retry UNAVAILABLE.
+        never fails the call; a gRPC deadline that has passed gives DEADLINE_EXCEEDED. Statuses: FAILED_PRECONDITION
+        (`hypothetical_queries` without a Writer; don't retry). Retry UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,376 @@
+"""How well a small model answers from what LightMem gives it: LoCoMo's questions, one reader, four contexts.
+
+    python -m tests.bench.answers                                120 questions, the small Writer
+    python -m tests.bench.answers --writer standard --questions 40
+    python -m tests.bench.answers --quick                        seconds; checks that the bench works
+
+Contexts, each at most `--tokens` tokens of the embedder: none; the last turns of the conversation; the `--memories` turns
+nearest to the question by the same embedder, in NumPy; what Retrieve of a real server packs, with as many memories. All
+have the same line per turn. The reader, its prompt, and the questions are the same for all. Questions are drawn by
+category; the score is LoCoMo's official F1 (f1.py). Intervals are 95 %, over questions; differences are paired.
+
+The deadline of Retrieve is long: this bench judges answers, not time. Writes target/bench/answers.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightmem_client import Client, Turn
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from lightmem_server.cli.process import clean_environment, running_server
+from lightmem_server.config import load
+from lightmem_server.errors import ModelError
+from lightmem_server.slm.embedder import load_embedder
+from lightmem_server.slm.manifest import load_manifest
+from lightmem_server.slm.protocols import Embedder, Message, TokenCounter, Writer
+from lightmem_server.slm.writer import load_writer
+from tests.bench import report
+from tests.bench.datasets import (
+    Conversation,
+    DataError,
+    DialogueTurn,
+    Question,
+    digest,
+    read_jsonl,
+    read_locomo,
+    take_quick,
+    take_stratified,
+)
+from tests.bench.f1 import bootstrap, score
+
+ROOT = Path(__file__).parents[2]
+DEFAULT_DATA = ROOT.parent / "shared" / "data" / "locomo10.json"
+RESULT_FILE = ROOT / "target" / "bench" / "answers.json"
+READERS: dict[str, Callable[[Path], list[Conversation]]] = {"locomo": read_locomo, "jsonl": read_jsonl}
+
+NONE, RECENT, PLAIN, LIGHTMEM = "no memory", "recent turns", "plain top-k", "LightMem"
+ARMS = (NONE, RECENT, PLAIN, LIGHTMEM)
+
+QUICK_QUESTIONS = 2
+ANSWER_TOKENS = 32
+DEADLINE_SECONDS = 5.0
+
+INSTRUCTIONS = [
+    Message(
+        "system",
+        "You answer questions about a conversation from notes of it. Answer with a few words, taken from the notes where "
+        "you can, not with a sentence. Give dates as day, month and year. If the notes don't tell, answer: Not mentioned.",
+    ),
+    Message(
+        "user",
+        "Notes:\n2021-03-06 10:00 Ida: My brother and I adopted a kitten yesterday.\n"
+        "2021-03-09 18:30 Omar: I finally signed up for the pottery course.\n\nQuestion: When did Ida get a kitten?",
+    ),
+    Message("assistant", "5 March 2021"),
+    Message(
+        "user",
+        "Notes:\n2021-03-09 18:30 Omar: I finally signed up for the pottery course.\n\n"
+        "Question: Which instrument does Omar play?",
+    ),
+    Message("assistant", "Not mentioned"),
+]
+"""Of the reader; written for this bench, about nobody in the data."""
+
+
+@dataclass(slots=True)
+class Answered:
+    """What the reader said to one question, by arm."""
+
+    question: Question
+    answers: dict[str, str] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    context_tokens: dict[str, int] = field(default_factory=dict)
+
+
+Contexts = Callable[[Question], Awaitable[dict[str, str]]]
+"""Gives the context of every arm."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the bench. Returns the exit code."""
+    options = _parse(arguments)
+    if not options.data.exists():
+        print(f"SKIPPED: there is no data at {options.data}; name it with --data PATH", file=sys.stderr)
+        return 0
+    try:
+        conversations = READERS[options.layout](options.data)
+    except (DataError, OSError) as error:
+        print(f"the data cannot be read: {error}", file=sys.stderr)
+        return 2
+    if options.quick:
+        conversations = take_quick(conversations, QUICK_QUESTIONS)
+    else:
+        conversations = take_stratified(conversations, options.questions, seed=options.seed)
+    try:
+        answered, writer = asyncio.run(_run(options, conversations))
+    except ModelError as error:
+        print(error.message, file=sys.stderr)
+        return 2
+    result: dict[str, Any] = {
+        "machine": report.machine(),
+        "commit": report.commit(ROOT),
+        "settings": {
+            "data": options.data.name,
+            "data_sha256": digest(options.data),
+            "quick": options.quick,
+            "questions": len(answered),
+            "seed": options.seed,
+            "writer": writer,
+            "max_tokens": options.tokens,
+            "max_memories": options.memories,
+        },
+        "figures": figures(answered, seed=options.seed),
+        "targets": {},
+    }
+    for path in (RESULT_FILE, options.json):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    print_tables(Console(width=None if sys.stdout.isatty() else 120), result["figures"])
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("path", nargs="?", type=Path, metavar="DATA", help="the same as --data")
+    parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="file, or folder with --layout jsonl")
+    parser.add_argument("--layout", choices=sorted(READERS), default="locomo", help="default: locomo")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result here too")
+    parser.add_argument("--quick", action="store_true", help="one conversation, two questions; judges nothing")
+    parser.add_argument("--writer", default="small", help="the reader: a profile or a model; default: small")
+    parser.add_argument("--questions", type=int, default=120, metavar="N", help="drawn by category; default: 120")
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument("--tokens", type=int, default=1024, help="of a context; default: 1024")
+    parser.add_argument("--memories", type=int, default=10, help="of plain top-k and LightMem; default: 10")
+    parser.add_argument("--target", metavar="HOST:PORT", help="a server that runs already")
+    parser.add_argument("--key", help="its key")
+    options = parser.parse_args(arguments)
+    options.data = options.path or options.data
+    return options
+
+
+async def _run(options: argparse.Namespace, conversations: Sequence[Conversation]) -> tuple[list[Answered], str]:
+    settings = load()
+    name = load_manifest().find_writer(options.writer)
+    if name is None:
+        raise ModelError(f"profile {options.writer} has no Writer")
+    answered: list[Answered] = []
+    async with contextlib.AsyncExitStack() as stack:
+        writer = load_writer(settings.models_dir, name, threads=max(1, report.machine()["cores"]))
+        stack.push_async_callback(writer.close)
+        embedder = load_embedder(settings.models_dir, settings.embedder)
+        stack.push_async_callback(embedder.close)
+        target, key = stack.enter_context(_server(options, settings.models_dir))
+        client = stack.enter_context(Client(target, api_key=key, timeout_seconds=120))
+        client.wait_ready()
+        bars = stack.enter_context(_bars())
+        asking = bars.add_task("answers", total=sum(len(one.questions) for one in conversations) * len(ARMS))
+        telling = bars.add_task("telling", total=sum(1 for one in conversations for _ in one.turns))
+        for conversation in conversations:
+            arms = Arms(conversation, embedder, client, max_tokens=options.tokens, max_memories=options.memories)
+            await arms.prepare()
+            bars.advance(telling, sum(1 for _ in conversation.turns))
+            for question in conversation.questions:
+                contexts = await arms.contexts(question)
+                answered.append(
+                    await answer(writer, question, contexts, embedder.tokens, advance=lambda: bars.advance(asking))
+                )
+        return answered, writer.identity
+
+
+@contextlib.contextmanager
+def _server(options: argparse.Namespace, models_dir: Path) -> Iterator[tuple[str, str | None]]:
+    """The server that runs already, or one with default settings for as long as this lasts."""
+    if options.target is not None:
+        yield options.target, options.key
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="lightmem-bench-") as folder,
+        running_server(
+            Path(folder) / "data", flags=("--models-dir", str(models_dir)), environment=clean_environment()
+        ) as server,
+    ):
+        yield server.target, server.key
+
+
+def _bars() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
+
+
+class Arms:
+    """What each arm knows of one conversation."""
+
+    def __init__(
+        self, conversation: Conversation, embedder: Embedder, client: Client, *, max_tokens: int, max_memories: int
+    ) -> None:
+        self._conversation = conversation
+        self._turns = list(conversation.turns)
+        self._embedder = embedder
+        self._client = client
+        self._max_tokens = max_tokens
+        self._max_memories = max_memories
+        self._vectors = np.empty((0, embedder.dim), np.float32)
+        self._user_id = f"answers-{conversation.conversation_id}"
+
+    async def prepare(self) -> None:
+        """Tell the server, and embed for the plain arm."""
+        for session in self._conversation.sessions:
+            with self._client.open_writer(user_id=self._user_id, session_id=session.session_id) as writer:
+                sent = [
+                    writer.send(Turn(turn.text, turn.speaker, turn.role, turn.occurred_at)) for turn in session.turns
+                ]
+                for pending in sent:
+                    await asyncio.to_thread(pending.result)
+        self._vectors = await self._embedder.embed_passages([f"{turn.speaker}: {turn.text}" for turn in self._turns])
+
+    async def contexts(self, question: Question) -> dict[str, str]:
+        """The context of every arm."""
+        similarity = self._vectors @ (await self._embedder.embed_queries([question.text]))[0]
+        nearest = [self._turns[i] for i in np.argsort(-similarity, kind="stable")[: self._max_memories]]
+        answer = await asyncio.to_thread(
+            self._client.retrieve,
+            question.text,
+            user_id=self._user_id,
+            asked_at=self._conversation.asked_at,
+            max_memories=self._max_memories,
+            max_tokens=self._max_tokens,
+            deadline_seconds=DEADLINE_SECONDS,
+        )
+        counter = self._embedder.tokens
+        return {
+            NONE: "",
+            RECENT: fit(self._turns[::-1], counter, self._max_tokens, is_run=True),
+            PLAIN: fit(nearest, counter, self._max_tokens),
+            LIGHTMEM: answer.packed_context,
+        }
+
+
+def fit(turns: Sequence[DialogueTurn], counter: TokenCounter, max_tokens: int, *, is_run: bool = False) -> str:
+    """The lines of turns, best first, that fit; in the order in which they were said.
+
+    Args:
+        is_run: End at the first that doesn't fit, rather than leave it out.
+    """
+    taken: list[DialogueTurn] = []
+    tokens = 0
+    for turn in turns:
+        cost = counter.count(line(turn) + "\n")
+        if tokens + cost <= max_tokens:
+            taken.append(turn)
+            tokens += cost
+        elif is_run:
+            break
+    return "\n".join(line(turn) for turn in sorted(taken, key=lambda turn: turn.occurred_at))
+
+
+def line(turn: DialogueTurn) -> str:
+    """A turn as the server packs it."""
+    return f"{turn.occurred_at:%Y-%m-%d %H:%M} {turn.speaker}: {' '.join(turn.text.split())}"
+
+
+async def answer(
+    writer: Writer,
+    question: Question,
+    contexts: dict[str, str],
+    counter: TokenCounter,
+    *,
+    advance: Callable[[], None] = lambda: None,
+) -> Answered:
+    """Let the reader answer from every arm's context."""
+    made = Answered(question)
+    for arm in ARMS:
+        prompt = f"Notes:\n{contexts[arm] or '(none)'}\n\nQuestion: {question.text}"
+        written = await writer.generate(INSTRUCTIONS, [Message("user", prompt)], max_tokens=ANSWER_TOKENS, stops=["\n"])
+        made.answers[arm] = written.text
+        made.scores[arm] = score(written.text, question.answer, question.category)
+        made.context_tokens[arm] = counter.count(contexts[arm])
+        advance()
+    return made
+
+
+def figures(answered: Sequence[Answered], *, seed: int = 0) -> dict[str, Any]:
+    """Per arm the mean F1 with its interval, by category and without the fifth, and what LightMem has on the others."""
+    categories = sorted({one.question.category for one in answered})
+    made: dict[str, Any] = {"arms": {}, "lightmem_minus": {}}
+    for arm in ARMS:
+        scores = [one.scores[arm] for one in answered]
+        made["arms"][arm] = {
+            "f1": _interval(scores, seed),
+            "categories_1_4": _mean([one.scores[arm] for one in answered if one.question.category != "5"]),
+            **{
+                f"category_{c}": _mean([o.scores[arm] for o in answered if o.question.category == c])
+                for c in categories
+            },
+            "context_tokens": _mean([one.context_tokens[arm] for one in answered]),
+        }
+    for arm in ARMS[:-1]:
+        made["lightmem_minus"][arm] = {
+            "f1": _interval([one.scores[LIGHTMEM] - one.scores[arm] for one in answered], seed),
+            "f1_categories_1_4": _interval(
+                [o.scores[LIGHTMEM] - o.scores[arm] for o in answered if o.question.category != "5"], seed
+            ),
+        }
+    made["questions"] = {c: sum(one.question.category == c for one in answered) for c in categories}
+    return made
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return round(sum(values) / len(values), 4) if values else None
+
+
+def _interval(values: Sequence[float], seed: int) -> dict[str, float | None]:
+    if not values:
+        return {"mean": None, "low": None, "high": None}
+    low, high = bootstrap(values, seed=seed)
+    return {"mean": _mean(values), "low": round(low, 4), "high": round(high, 4)}
+
+
+def print_tables(console: Console, made: dict[str, Any]) -> None:
+    """The figures for people."""
+    categories = list(made["questions"])
+    columns = [f"{c} (n={made['questions'][c]})" for c in categories]
+    table = Table("context", "F1", "95 %", "1-4", *columns, "tokens", box=None, header_style="bold")
+    for arm, values in made["arms"].items():
+        table.add_row(
+            arm,
+            _show(values["f1"]["mean"]),
+            _range(values["f1"]),
+            _show(values["categories_1_4"]),
+            *(_show(values[f"category_{category}"]) for category in categories),
+            f"{values['context_tokens']:.0f}",
+        )
+    console.print(table)
+    for arm, values in made["lightmem_minus"].items():
+        all_, answerable = values["f1"], values["f1_categories_1_4"]
+        console.print(
+            f"LightMem - {arm}: {_show(all_['mean'])} ({_range(all_)}); "
+            f"categories 1-4: {_show(answerable['mean'])} ({_range(answerable)})",
+            highlight=False,
+        )
+
+
+def _show(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _range(interval: dict[str, float | None]) -> str:
+    return f"{_show(interval['low'])} to {_show(interval['high'])}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

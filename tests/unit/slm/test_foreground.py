@@ -1,0 +1,39 @@
+"""Background work stands aside exactly while online requests are at work."""
+
+from __future__ import annotations
+
+import threading
+
+from lightmem_server.slm.foreground import Foreground
+
+
+def test_it_is_idle_until_the_last_request_has_ended() -> None:
+    foreground = Foreground()
+    assert foreground.wait_idle(0)
+    with foreground.busy():
+        with foreground.busy():
+            assert foreground.is_busy
+        assert not foreground.wait_idle(0)
+    assert foreground.wait_idle(0)
+    assert not foreground.is_busy
+
+
+def test_a_request_that_fails_is_over_too() -> None:
+    foreground = Foreground()
+    try:
+        with foreground.busy():
+            raise ValueError
+    except ValueError:
+        pass
+    assert foreground.wait_idle(0)
+
+
+def test_whoever_waits_goes_on_when_it_is_idle() -> None:
+    foreground = Foreground()
+    went_on = threading.Event()
+    with foreground.busy():
+        thread = threading.Thread(target=lambda: foreground.wait_idle(60) and went_on.set())
+        thread.start()
+        assert not went_on.is_set()
+    assert went_on.wait(60)
+    thread.join()
