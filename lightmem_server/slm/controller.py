@@ -53,7 +53,7 @@ _ASKS_WHEN = re.compile(
     re.IGNORECASE,
 )
 
-_PLURAL = r"(?:[a-z-]+(?:[^siu\W]s|ies)|people|children|women|men)"
+_PLURAL = r"(?:(?!(?:does|was|has|is|his|this|its|as)\b)[a-z-]+(?:[^siu\W]s|ies)|people|children|women|men)"
 
 _ASKS_FOR_SEVERAL = re.compile(
     r"\b(?:what|which)\s+(?:all\b|are\b|were\b|have\b|has\b(?!\s+(?:been|happened))"

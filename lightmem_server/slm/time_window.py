@@ -45,8 +45,9 @@ _SPAN = re.compile(
     re.IGNORECASE,
 )
 _TIME = re.compile(
-    rf"\b(?:{'|'.join(_POINTS)}|{_WEEKDAY}|{_MONTH}|{_YEAR}"
-    rf"|(?:last|next|this|past|previous|coming|few|couple(?:\s+of)?|{_COUNT})\s+(?:{_UNIT}|weekends?|nights?|mornings?)"
+    rf"\b(?:{'|'.join(_POINTS)}|{_WEEKDAY}s?|{_YEAR}|(?!may\b|mar\b|march\b){_MONTH}(?!\w)"
+    rf"|(?:last|next|this|past|previous|coming|few|couple(?:\s+of)?)\s+(?:{_UNIT}|weekends?|nights?|mornings?|{_MONTH}(?!\w))"
+    rf"|(?:in|by|until|since|early|late|mid|of)[\s-]+{_MONTH}(?!\w)"
     r"|tomorrow|the\s+other\s+day|recently|just\s+now)\b",
     re.IGNORECASE,
 )
