@@ -61,7 +61,7 @@ def final_score(candidate: Candidate, tuning: Tuning, *, logit: float | None = N
     question = VIEW_NAMES[0]
     known = tuning.dense_weights[0] * candidate.parts.get(f"dense_{question}", 0.0)
     known += tuning.lexical_weights[0] * candidate.parts.get(f"lexical_{question}", 0.0)
-    return candidate.coarse_score - known + tuning.logit_weight * judgement
+    return candidate.coarse_score - (1 - tuning.judged_question_weight) * known + tuning.logit_weight * judgement
 
 
 def drop_duplicates(ranked: Sequence[Candidate]) -> None:

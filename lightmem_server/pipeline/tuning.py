@@ -56,6 +56,7 @@ class Tuning:
     follow_up_weight: float = 0.2
     follow_up_seconds: float = 0.05
     time_expression_boost: float = 0.5
+    judged_question_weight: float = 0.0
     highest_logit: float = 11.0
     fast: JudgedLimits = JudgedLimits(tokens=512, candidates=12, at_least=4)
     full: JudgedLimits = JudgedLimits(tokens=1280, candidates=24, at_least=8)
