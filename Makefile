@@ -86,6 +86,10 @@ bench-answers: models ## LoCoMo's questions answered by a local Writer from four
 	@$(BIN)/lightmem models pull --profile small
 	$(BIN)/python -m tests.bench.answers $(ARGS)
 
+.PHONY: bench-ablation
+bench-ablation: models ## What each part of retrieval is worth: one part off at a time (ARGS="--data PATH", --choose)
+	$(BIN)/python -m tests.bench.ablation $(ARGS)
+
 .PHONY: bench-kernel
 bench-kernel: build ## The Rust core beside NumPy, usearch, hnswlib and faiss
 	$(BIN)/python -m pip install --quiet faiss-cpu hnswlib

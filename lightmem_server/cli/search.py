@@ -32,6 +32,7 @@ MODES = [mode.name.lower() for mode in SelectorMode if mode]
 @click.option("--time-zone", help="IANA name of the user's time zone.  [default: UTC]")
 @click.option("--context", "packed", is_flag=True, help="Print the packed context alone, ready for a prompt.")
 @click.option("--explain", is_flag=True, help="Show how the answer came about.")
+@click.option("--why", "memory_id", metavar="MEMORY_ID", help="Say why this memory is, or is not, among the results.")
 @server_options
 @json_option
 def search(
@@ -51,6 +52,7 @@ def search(
     time_zone: str | None,
     packed: bool,
     explain: bool,
+    memory_id: str | None,
     server: ServerOptions,
     as_json: bool,
 ) -> None:
@@ -70,6 +72,9 @@ def search(
         tiers=() if tier is None else (Tier[tier.upper()],), occurred_from=occurred_from, occurred_to=occurred_to
     )
     options["include_coarse"] = explain  # the texts of what was dropped
+    if memory_id is not None:
+        _explain(query, memory_id, user_id, session, options, server, as_json=as_json)
+        return
     with server.connect() as client:
         client.is_healthy()  # opens the connection, so that the time below is the retrieval's
         started = time.perf_counter()
@@ -84,6 +89,30 @@ def search(
         _print_memories(console, answer, elapsed_seconds)
         if explain:
             _print_trace(console, answer)
+
+
+def _explain(
+    query: str,
+    memory_id: str,
+    user_id: str,
+    session: str,
+    options: RetrieveOptions,
+    server: ServerOptions,
+    *,
+    as_json: bool,
+) -> None:
+    with server.connect() as client:
+        explanation = client.explain(query, memory_id, user_id=user_id, session_id=session, **options)
+    if as_json:
+        output.print_json(explanation)
+        return
+    console = output.console()
+    console.print(output.plain(explanation.text))
+    margin = f", by {explanation.margin:.3f}" if explanation.margin else ""
+    outcome = (
+        "returned" if explanation.reached_stage == "returned" else f"lost after {explanation.reached_stage}{margin}"
+    )
+    console.print(f"{memory_id}: {outcome}", style="dim", soft_wrap=True)
 
 
 def _print_memories(console: Console, answer: RetrieveResult, elapsed_seconds: float) -> None:
@@ -126,6 +155,18 @@ def _print_trace(console: Console, answer: RetrieveResult) -> None:
         f"  budget: {budget.max_memories} memories, {budget.max_candidates} candidates, {budget.max_tokens} tokens, "
         f"{'' if deadline is None else f'{deadline * 1e3:.0f} ms, '}Selector {plan.selector_mode.name.lower()}"
     )
+    flags = {
+        "about somebody": plan.is_personal,
+        "a list": plan.is_list,
+        "joins several": plan.is_multi_hop,
+        "asks when": plan.asks_when,
+        "searched in that time alone": plan.is_window_filter,
+    }
+    needs = [plan.need.name.lower(), *(flag for flag, is_set in flags.items() if is_set)]
+    console.print(f"  need: {', '.join(needs)}")
+    if trace.followed_memory_ids:
+        console.print(f"  second pass: words of {' and '.join(trace.followed_memory_ids)}", soft_wrap=True)
+    console.print(f"  Selector stopped: {trace.selector_stop.name.lower()}")
     stages = output.table("stage", "ms", "items", numbers=("ms", "items"), title="\nStages")
     for stage in trace.stages:
         stages.add_row(stage.name, output.milliseconds(stage.elapsed_seconds), str(stage.item_count))
@@ -136,10 +177,12 @@ def _print_trace(console: Console, answer: RetrieveResult) -> None:
         "coarse",
         "logit",
         "score",
+        "relevance",
         "outcome",
         "text",
         "found by",
-        numbers=("final", "coarse", "logit", "score"),
+        "made of",
+        numbers=("final", "coarse", "logit", "score", "relevance"),
         title="\nCandidates",
     )
     for item in trace.candidates:
@@ -149,8 +192,10 @@ def _print_trace(console: Console, answer: RetrieveResult) -> None:
             str(item.coarse_rank),
             "" if item.logit is None else f"{item.logit:.2f}",
             f"{item.final_score:.4f}",
+            "" if item.relevance is None else f"{item.relevance:.3f}",
             "returned" if is_returned else item.drop_reason.name.lower(),
             output.line(texts.get(item.memory_id, item.memory_id)),
             " ".join(f"{source}:{rank}" for source, rank in item.source_ranks.items()),
+            " ".join(f"{name}:{value:.2f}" for name, value in item.score_parts.items()),
         )
     console.print(candidates)

@@ -28,17 +28,21 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from . import memory_pb2 as lightmem_dot_v1_dot_memory__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n lightmem/v1/memory_service.proto\x12\x0blightmem.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18lightmem/v1/memory.proto\"g\n\x0cWriteRequest\x12!\n\x05scope\x18\x01 \x01(\x0b\x32\x12.lightmem.v1.Scope\x12 \n\x05turns\x18\x02 \x03(\x0b\x32\x11.lightmem.v1.Turn\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"J\n\rWriteResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nmemory_ids\x18\x02 \x03(\t\x12\x11\n\tis_replay\x18\x03 \x01(\x08\"\x80\x01\n\x0fRetrievalBudget\x12\x14\n\x0cmax_memories\x18\x01 \x01(\r\x12\x16\n\x0emax_candidates\x18\x02 \x01(\r\x12\x12\n\nmax_tokens\x18\x03 \x01(\r\x12+\n\x08\x64\x65\x61\x64line\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9f\x03\n\x0fRetrieveRequest\x12!\n\x05scope\x18\x01 \x01(\x0b\x32\x12.lightmem.v1.Scope\x12\r\n\x05query\x18\x02 \x01(\t\x12,\n\x06\x62udget\x18\x03 \x01(\x0b\x32\x1c.lightmem.v1.RetrievalBudget\x12)\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x19.lightmem.v1.MemoryFilter\x12,\n\x08\x61sked_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\ttime_zone\x18\x06 \x01(\t\x12\x30\n\rselector_mode\x18\x07 \x01(\x0e\x32\x19.lightmem.v1.SelectorMode\x12\x1a\n\rmin_relevance\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\x0einclude_coarse\x18\t \x01(\x08\x12\x17\n\x0f\x65xclude_context\x18\n \x01(\x08\x12\x11\n\ttokenizer\x18\x0b \x01(\t\x12\x1c\n\x14hypothetical_queries\x18\x0c \x01(\rB\x10\n\x0e_min_relevance\"\xd8\x01\n\x10RetrieveResponse\x12/\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1c.lightmem.v1.RetrieveContextH\x00\x12)\n\x06\x63oarse\x18\x02 \x01(\x0b\x32\x17.lightmem.v1.CoarseHitsH\x00\x12\x32\n\x08memories\x18\x03 \x01(\x0b\x32\x1e.lightmem.v1.RetrievedMemoriesH\x00\x12,\n\x05trace\x18\x04 \x01(\x0b\x32\x1b.lightmem.v1.RetrievalTraceH\x00\x42\x06\n\x04part\"5\n\x0fRetrieveContext\x12\"\n\x05turns\x18\x01 \x03(\x0b\x32\x13.lightmem.v1.Memory\"8\n\nCoarseHits\x12*\n\x04hits\x18\x01 \x03(\x0b\x32\x1c.lightmem.v1.RetrievedMemory\"\x80\x01\n\x0fRetrievedMemory\x12#\n\x06memory\x18\x01 \x01(\x0b\x32\x13.lightmem.v1.Memory\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x16\n\trelevance\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0btoken_count\x18\x04 \x01(\rB\x0c\n\n_relevance\"p\n\x11RetrievedMemories\x12.\n\x08memories\x18\x01 \x03(\x0b\x32\x1c.lightmem.v1.RetrievedMemory\x12\x16\n\x0epacked_context\x18\x02 \x01(\t\x12\x13\n\x0btoken_count\x18\x03 \x01(\r\"\x9a\x07\n\x0eRetrievalTrace\x12.\n\x04plan\x18\x01 \x01(\x0b\x32 .lightmem.v1.RetrievalTrace.Plan\x12\x31\n\x06stages\x18\x02 \x03(\x0b\x32!.lightmem.v1.RetrievalTrace.Stage\x12\x39\n\ncandidates\x18\x03 \x03(\x0b\x32%.lightmem.v1.RetrievalTrace.Candidate\x12*\n\x07\x65lapsed\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\x12is_cut_by_deadline\x18\x05 \x01(\x08\x12\x15\n\rmatched_count\x18\x06 \x01(\x04\x12\x16\n\x0eis_approximate\x18\x07 \x01(\x08\x1a\xf0\x01\n\x04Plan\x12\x13\n\x0bquery_views\x18\x01 \x03(\t\x12/\n\x0bwindow_from\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\twindow_to\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bwindow_text\x18\x04 \x01(\t\x12,\n\x06\x62udget\x18\x05 \x01(\x0b\x32\x1c.lightmem.v1.RetrievalBudget\x12\x30\n\rselector_mode\x18\x06 \x01(\x0e\x32\x19.lightmem.v1.SelectorMode\x1aU\n\x05Stage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x07\x65lapsed\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nitem_count\x18\x03 \x01(\r\x1a*\n\nSourceRank\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\r\x1a\xfc\x01\n\tCandidate\x12\x11\n\tmemory_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63oarse_rank\x18\x02 \x01(\r\x12\x14\n\x0c\x63oarse_score\x18\x03 \x01(\x01\x12<\n\x0csource_ranks\x18\x04 \x03(\x0b\x32&.lightmem.v1.RetrievalTrace.SourceRank\x12\x12\n\x05logit\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0b\x66inal_score\x18\x06 \x01(\x01\x12\x12\n\nfinal_rank\x18\x07 \x01(\r\x12,\n\x0b\x64rop_reason\x18\x08 \x01(\x0e\x32\x17.lightmem.v1.DropReasonB\x08\n\x06_logit\"S\n\x0e\x45xplainRequest\x12.\n\x08retrieve\x18\x01 \x01(\x0b\x32\x1c.lightmem.v1.RetrieveRequest\x12\x11\n\tmemory_id\x18\x02 \x01(\t\"y\n\x0f\x45xplainResponse\x12\x15\n\rreached_stage\x18\x01 \x01(\t\x12\x13\n\x0b\x65xplanation\x18\x02 \x01(\t\x12\x0e\n\x06margin\x18\x03 \x01(\x01\x12*\n\x05trace\x18\x04 \x01(\x0b\x32\x1b.lightmem.v1.RetrievalTrace\"I\n\x11GetContextRequest\x12!\n\x05scope\x18\x01 \x01(\x0b\x32\x12.lightmem.v1.Scope\x12\x11\n\tmax_turns\x18\x02 \x01(\r\"8\n\x12GetContextResponse\x12\"\n\x05turns\x18\x01 \x03(\x0b\x32\x13.lightmem.v1.Memory\"H\n\x10GetMemoryRequest\x12!\n\x05scope\x18\x01 \x01(\x0b\x32\x12.lightmem.v1.Scope\x12\x11\n\tmemory_id\x18\x02 \x01(\t\"8\n\x11GetMemoryResponse\x12#\n\x06memory\x18\x01 \x01(\x0b\x32\x13.lightmem.v1.Memory\"\x8a\x01\n\x13ListMemoriesRequest\x12!\n\x05scope\x18\x01 \x01(\x0b\x32\x12.lightmem.v1.Scope\x12)\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x19.lightmem.v1.MemoryFilter\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"V\n\x14ListMemoriesResponse\x12%\n\x08memories\x18\x01 \x03(\x0b\x32\x13.lightmem.v1.Memory\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa8\x01\n\x13UpdateMemoryRequest\x12!\n\x05scope\x18\x01 \x01(\x0b\x32\x12.lightmem.v1.Scope\x12#\n\x06memory\x18\x02 \x01(\x0b\x32\x13.lightmem.v1.Memory\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x18\n\x10\x65xpected_version\x18\x04 \x01(\x04\";\n\x14UpdateMemoryResponse\x12#\n\x06memory\x18\x01 \x01(\x0b\x32\x13.lightmem.v1.Memory\"K\n\x13\x44\x65leteMemoryRequest\x12!\n\x05scope\x18\x01 \x01(\x0b\x32\x12.lightmem.v1.Scope\x12\x11\n\tmemory_id\x18\x02 \x01(\t\"\x16\n\x14\x44\x65leteMemoryResponse\"O\n\x17GetMemoryHistoryRequest\x12!\n\x05scope\x18\x01 \x01(\x0b\x32\x12.lightmem.v1.Scope\x12\x11\n\tmemory_id\x18\x02 \x01(\t\"\xdd\x01\n\x18GetMemoryHistoryResponse\x12=\n\x07\x63hanges\x18\x01 \x03(\x0b\x32,.lightmem.v1.GetMemoryHistoryResponse.Change\x1a\x81\x01\n\x06\x43hange\x12#\n\x06memory\x18\x01 \x01(\x0b\x32\x13.lightmem.v1.Memory\x12.\n\nchanged_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63\x61use\x18\x03 \x01(\t\x12\x13\n\x0b\x65xplanation\x18\x04 \x01(\t*t\n\x0cSelectorMode\x12\x1d\n\x19SELECTOR_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11SELECTOR_MODE_OFF\x10\x01\x12\x16\n\x12SELECTOR_MODE_FAST\x10\x02\x12\x16\n\x12SELECTOR_MODE_FULL\x10\x03*\xcf\x01\n\nDropReason\x12\x1b\n\x17\x44ROP_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44ROP_REASON_MAX_MEMORIES\x10\x01\x12\x1a\n\x16\x44ROP_REASON_MAX_TOKENS\x10\x02\x12\x1d\n\x19\x44ROP_REASON_MIN_RELEVANCE\x10\x03\x12\x19\n\x15\x44ROP_REASON_DUPLICATE\x10\x04\x12\x1a\n\x16\x44ROP_REASON_IN_CONTEXT\x10\x05\x12\x14\n\x10\x44ROP_REASON_GONE\x10\x06\x32\xdf\x05\n\rMemoryService\x12\x42\n\x05Write\x12\x19.lightmem.v1.WriteRequest\x1a\x1a.lightmem.v1.WriteResponse(\x01\x30\x01\x12I\n\x08Retrieve\x12\x1c.lightmem.v1.RetrieveRequest\x1a\x1d.lightmem.v1.RetrieveResponse0\x01\x12\x44\n\x07\x45xplain\x12\x1b.lightmem.v1.ExplainRequest\x1a\x1c.lightmem.v1.ExplainResponse\x12M\n\nGetContext\x12\x1e.lightmem.v1.GetContextRequest\x1a\x1f.lightmem.v1.GetContextResponse\x12J\n\tGetMemory\x12\x1d.lightmem.v1.GetMemoryRequest\x1a\x1e.lightmem.v1.GetMemoryResponse\x12S\n\x0cListMemories\x12 .lightmem.v1.ListMemoriesRequest\x1a!.lightmem.v1.ListMemoriesResponse\x12S\n\x0cUpdateMemory\x12 .lightmem.v1.UpdateMemoryRequest\x1a!.lightmem.v1.UpdateMemoryResponse\x12S\n\x0c\x44\x65leteMemory\x12 .lightmem.v1.DeleteMemoryRequest\x1a!.lightmem.v1.DeleteMemoryResponse\x12_\n\x10GetMemoryHistory\x12$.lightmem.v1.GetMemoryHistoryRequest\x1a%.lightmem.v1.GetMemoryHistoryResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n lightmem/v1/memory_service.proto\x12\x0blightmem.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18lightmem/v1/memory.proto\"g\n\x0cWriteRequest\x12!\n\x05scope\x18\x01 \x01(\x0b\x32\x12.lightmem.v1.Scope\x12 \n\x05turns\x18\x02 \x03(\x0b\x32\x11.lightmem.v1.Turn\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"J\n\rWriteResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nmemory_ids\x18\x02 \x03(\t\x12\x11\n\tis_replay\x18\x03 \x01(\x08\"\x80\x01\n\x0fRetrievalBudget\x12\x14\n\x0cmax_memories\x18\x01 \x01(\r\x12\x16\n\x0emax_candidates\x18\x02 \x01(\r\x12\x12\n\nmax_tokens\x18\x03 \x01(\r\x12+\n\x08\x64\x65\x61\x64line\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9f\x03\n\x0fRetrieveRequest\x12!\n\x05scope\x18\x01 \x01(\x0b\x32\x12.lightmem.v1.Scope\x12\r\n\x05query\x18\x02 \x01(\t\x12,\n\x06\x62udget\x18\x03 \x01(\x0b\x32\x1c.lightmem.v1.RetrievalBudget\x12)\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x19.lightmem.v1.MemoryFilter\x12,\n\x08\x61sked_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\ttime_zone\x18\x06 \x01(\t\x12\x30\n\rselector_mode\x18\x07 \x01(\x0e\x32\x19.lightmem.v1.SelectorMode\x12\x1a\n\rmin_relevance\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\x0einclude_coarse\x18\t \x01(\x08\x12\x17\n\x0f\x65xclude_context\x18\n \x01(\x08\x12\x11\n\ttokenizer\x18\x0b \x01(\t\x12\x1c\n\x14hypothetical_queries\x18\x0c \x01(\rB\x10\n\x0e_min_relevance\"\xd8\x01\n\x10RetrieveResponse\x12/\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1c.lightmem.v1.RetrieveContextH\x00\x12)\n\x06\x63oarse\x18\x02 \x01(\x0b\x32\x17.lightmem.v1.CoarseHitsH\x00\x12\x32\n\x08memories\x18\x03 \x01(\x0b\x32\x1e.lightmem.v1.RetrievedMemoriesH\x00\x12,\n\x05trace\x18\x04 \x01(\x0b\x32\x1b.lightmem.v1.RetrievalTraceH\x00\x42\x06\n\x04part\"5\n\x0fRetrieveContext\x12\"\n\x05turns\x18\x01 \x03(\x0b\x32\x13.lightmem.v1.Memory\"8\n\nCoarseHits\x12*\n\x04hits\x18\x01 \x03(\x0b\x32\x1c.lightmem.v1.RetrievedMemory\"\x80\x01\n\x0fRetrievedMemory\x12#\n\x06memory\x18\x01 \x01(\x0b\x32\x13.lightmem.v1.Memory\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x16\n\trelevance\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0btoken_count\x18\x04 \x01(\rB\x0c\n\n_relevance\"p\n\x11RetrievedMemories\x12.\n\x08memories\x18\x01 \x03(\x0b\x32\x1c.lightmem.v1.RetrievedMemory\x12\x16\n\x0epacked_context\x18\x02 \x01(\t\x12\x13\n\x0btoken_count\x18\x03 \x01(\r\"\xb0\n\n\x0eRetrievalTrace\x12.\n\x04plan\x18\x01 \x01(\x0b\x32 .lightmem.v1.RetrievalTrace.Plan\x12\x31\n\x06stages\x18\x02 \x03(\x0b\x32!.lightmem.v1.RetrievalTrace.Stage\x12\x39\n\ncandidates\x18\x03 \x03(\x0b\x32%.lightmem.v1.RetrievalTrace.Candidate\x12*\n\x07\x65lapsed\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\x12is_cut_by_deadline\x18\x05 \x01(\x08\x12\x15\n\rmatched_count\x18\x06 \x01(\x04\x12\x16\n\x0eis_approximate\x18\x07 \x01(\x08\x12\x30\n\rselector_stop\x18\x08 \x01(\x0e\x32\x19.lightmem.v1.SelectorStop\x12\x1b\n\x13\x66ollowed_memory_ids\x18\t \x03(\t\x1a\x95\x03\n\x04Plan\x12\x13\n\x0bquery_views\x18\x01 \x03(\t\x12/\n\x0bwindow_from\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\twindow_to\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bwindow_text\x18\x04 \x01(\t\x12,\n\x06\x62udget\x18\x05 \x01(\x0b\x32\x1c.lightmem.v1.RetrievalBudget\x12\x30\n\rselector_mode\x18\x06 \x01(\x0e\x32\x19.lightmem.v1.SelectorMode\x12$\n\x04need\x18\x07 \x01(\x0e\x32\x16.lightmem.v1.QueryNeed\x12\x13\n\x0bis_personal\x18\x08 \x01(\x08\x12\x0f\n\x07is_list\x18\t \x01(\x08\x12\x14\n\x0cis_multi_hop\x18\n \x01(\x08\x12\x11\n\tasks_when\x18\x0b \x01(\x08\x12\x18\n\x10is_window_filter\x18\x0c \x01(\x08\x12\x14\n\x0cjudged_query\x18\r \x01(\t\x1aU\n\x05Stage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x07\x65lapsed\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nitem_count\x18\x03 \x01(\r\x1a*\n\nSourceRank\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\r\x1a(\n\tScorePart\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x1a\xf4\x02\n\tCandidate\x12\x11\n\tmemory_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63oarse_rank\x18\x02 \x01(\r\x12\x14\n\x0c\x63oarse_score\x18\x03 \x01(\x01\x12<\n\x0csource_ranks\x18\x04 \x03(\x0b\x32&.lightmem.v1.RetrievalTrace.SourceRank\x12\x12\n\x05logit\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0b\x66inal_score\x18\x06 \x01(\x01\x12\x12\n\nfinal_rank\x18\x07 \x01(\r\x12,\n\x0b\x64rop_reason\x18\x08 \x01(\x0e\x32\x17.lightmem.v1.DropReason\x12\x16\n\trelevance\x18\t \x01(\x01H\x01\x88\x01\x01\x12:\n\x0bscore_parts\x18\n \x03(\x0b\x32%.lightmem.v1.RetrievalTrace.ScorePart\x12\x14\n\x0c\x64uplicate_of\x18\x0b \x01(\tB\x08\n\x06_logitB\x0c\n\n_relevance\"S\n\x0e\x45xplainRequest\x12.\n\x08retrieve\x18\x01 \x01(\x0b\x32\x1c.lightmem.v1.RetrieveRequest\x12\x11\n\tmemory_id\x18\x02 \x01(\t\"y\n\x0f\x45xplainResponse\x12\x15\n\rreached_stage\x18\x01 \x01(\t\x12\x13\n\x0b\x65xplanation\x18\x02 \x01(\t\x12\x0e\n\x06margin\x18\x03 \x01(\x01\x12*\n\x05trace\x18\x04 \x01(\x0b\x32\x1b.lightmem.v1.RetrievalTrace\"I\n\x11GetContextRequest\x12!\n\x05scope\x18\x01 \x01(\x0b\x32\x12.lightmem.v1.Scope\x12\x11\n\tmax_turns\x18\x02 \x01(\r\"8\n\x12GetContextResponse\x12\"\n\x05turns\x18\x01 \x03(\x0b\x32\x13.lightmem.v1.Memory\"H\n\x10GetMemoryRequest\x12!\n\x05scope\x18\x01 \x01(\x0b\x32\x12.lightmem.v1.Scope\x12\x11\n\tmemory_id\x18\x02 \x01(\t\"8\n\x11GetMemoryResponse\x12#\n\x06memory\x18\x01 \x01(\x0b\x32\x13.lightmem.v1.Memory\"\x8a\x01\n\x13ListMemoriesRequest\x12!\n\x05scope\x18\x01 \x01(\x0b\x32\x12.lightmem.v1.Scope\x12)\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x19.lightmem.v1.MemoryFilter\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"V\n\x14ListMemoriesResponse\x12%\n\x08memories\x18\x01 \x03(\x0b\x32\x13.lightmem.v1.Memory\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa8\x01\n\x13UpdateMemoryRequest\x12!\n\x05scope\x18\x01 \x01(\x0b\x32\x12.lightmem.v1.Scope\x12#\n\x06memory\x18\x02 \x01(\x0b\x32\x13.lightmem.v1.Memory\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x18\n\x10\x65xpected_version\x18\x04 \x01(\x04\";\n\x14UpdateMemoryResponse\x12#\n\x06memory\x18\x01 \x01(\x0b\x32\x13.lightmem.v1.Memory\"K\n\x13\x44\x65leteMemoryRequest\x12!\n\x05scope\x18\x01 \x01(\x0b\x32\x12.lightmem.v1.Scope\x12\x11\n\tmemory_id\x18\x02 \x01(\t\"\x16\n\x14\x44\x65leteMemoryResponse\"O\n\x17GetMemoryHistoryRequest\x12!\n\x05scope\x18\x01 \x01(\x0b\x32\x12.lightmem.v1.Scope\x12\x11\n\tmemory_id\x18\x02 \x01(\t\"\xdd\x01\n\x18GetMemoryHistoryResponse\x12=\n\x07\x63hanges\x18\x01 \x03(\x0b\x32,.lightmem.v1.GetMemoryHistoryResponse.Change\x1a\x81\x01\n\x06\x43hange\x12#\n\x06memory\x18\x01 \x01(\x0b\x32\x13.lightmem.v1.Memory\x12.\n\nchanged_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63\x61use\x18\x03 \x01(\t\x12\x13\n\x0b\x65xplanation\x18\x04 \x01(\t*t\n\x0cSelectorMode\x12\x1d\n\x19SELECTOR_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11SELECTOR_MODE_OFF\x10\x01\x12\x16\n\x12SELECTOR_MODE_FAST\x10\x02\x12\x16\n\x12SELECTOR_MODE_FULL\x10\x03*\xcf\x01\n\nDropReason\x12\x1b\n\x17\x44ROP_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44ROP_REASON_MAX_MEMORIES\x10\x01\x12\x1a\n\x16\x44ROP_REASON_MAX_TOKENS\x10\x02\x12\x1d\n\x19\x44ROP_REASON_MIN_RELEVANCE\x10\x03\x12\x19\n\x15\x44ROP_REASON_DUPLICATE\x10\x04\x12\x1a\n\x16\x44ROP_REASON_IN_CONTEXT\x10\x05\x12\x14\n\x10\x44ROP_REASON_GONE\x10\x06*Y\n\tQueryNeed\x12\x1a\n\x16QUERY_NEED_UNSPECIFIED\x10\x00\x12\x16\n\x12QUERY_NEED_EPISODE\x10\x01\x12\x18\n\x14QUERY_NEED_KNOWLEDGE\x10\x02*\x93\x01\n\x0cSelectorStop\x12\x1d\n\x19SELECTOR_STOP_UNSPECIFIED\x10\x00\x12\x15\n\x11SELECTOR_STOP_OFF\x10\x01\x12\x16\n\x12SELECTOR_STOP_DONE\x10\x02\x12\x19\n\x15SELECTOR_STOP_CERTAIN\x10\x03\x12\x1a\n\x16SELECTOR_STOP_DEADLINE\x10\x04\x32\xdf\x05\n\rMemoryService\x12\x42\n\x05Write\x12\x19.lightmem.v1.WriteRequest\x1a\x1a.lightmem.v1.WriteResponse(\x01\x30\x01\x12I\n\x08Retrieve\x12\x1c.lightmem.v1.RetrieveRequest\x1a\x1d.lightmem.v1.RetrieveResponse0\x01\x12\x44\n\x07\x45xplain\x12\x1b.lightmem.v1.ExplainRequest\x1a\x1c.lightmem.v1.ExplainResponse\x12M\n\nGetContext\x12\x1e.lightmem.v1.GetContextRequest\x1a\x1f.lightmem.v1.GetContextResponse\x12J\n\tGetMemory\x12\x1d.lightmem.v1.GetMemoryRequest\x1a\x1e.lightmem.v1.GetMemoryResponse\x12S\n\x0cListMemories\x12 .lightmem.v1.ListMemoriesRequest\x1a!.lightmem.v1.ListMemoriesResponse\x12S\n\x0cUpdateMemory\x12 .lightmem.v1.UpdateMemoryRequest\x1a!.lightmem.v1.UpdateMemoryResponse\x12S\n\x0c\x44\x65leteMemory\x12 .lightmem.v1.DeleteMemoryRequest\x1a!.lightmem.v1.DeleteMemoryResponse\x12_\n\x10GetMemoryHistory\x12$.lightmem.v1.GetMemoryHistoryRequest\x1a%.lightmem.v1.GetMemoryHistoryResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lightmem.v1.memory_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SELECTORMODE']._serialized_start=3746
-  _globals['_SELECTORMODE']._serialized_end=3862
-  _globals['_DROPREASON']._serialized_start=3865
-  _globals['_DROPREASON']._serialized_end=4072
+  _globals['_SELECTORMODE']._serialized_start=4152
+  _globals['_SELECTORMODE']._serialized_end=4268
+  _globals['_DROPREASON']._serialized_start=4271
+  _globals['_DROPREASON']._serialized_end=4478
+  _globals['_QUERYNEED']._serialized_start=4480
+  _globals['_QUERYNEED']._serialized_end=4569
+  _globals['_SELECTORSTOP']._serialized_start=4572
+  _globals['_SELECTORSTOP']._serialized_end=4719
   _globals['_WRITEREQUEST']._serialized_start=174
   _globals['_WRITEREQUEST']._serialized_end=277
   _globals['_WRITERESPONSE']._serialized_start=279
@@ -58,45 +62,47 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RETRIEVEDMEMORIES']._serialized_start=1367
   _globals['_RETRIEVEDMEMORIES']._serialized_end=1479
   _globals['_RETRIEVALTRACE']._serialized_start=1482
-  _globals['_RETRIEVALTRACE']._serialized_end=2404
-  _globals['_RETRIEVALTRACE_PLAN']._serialized_start=1778
-  _globals['_RETRIEVALTRACE_PLAN']._serialized_end=2018
-  _globals['_RETRIEVALTRACE_STAGE']._serialized_start=2020
-  _globals['_RETRIEVALTRACE_STAGE']._serialized_end=2105
-  _globals['_RETRIEVALTRACE_SOURCERANK']._serialized_start=2107
-  _globals['_RETRIEVALTRACE_SOURCERANK']._serialized_end=2149
-  _globals['_RETRIEVALTRACE_CANDIDATE']._serialized_start=2152
-  _globals['_RETRIEVALTRACE_CANDIDATE']._serialized_end=2404
-  _globals['_EXPLAINREQUEST']._serialized_start=2406
-  _globals['_EXPLAINREQUEST']._serialized_end=2489
-  _globals['_EXPLAINRESPONSE']._serialized_start=2491
-  _globals['_EXPLAINRESPONSE']._serialized_end=2612
-  _globals['_GETCONTEXTREQUEST']._serialized_start=2614
-  _globals['_GETCONTEXTREQUEST']._serialized_end=2687
-  _globals['_GETCONTEXTRESPONSE']._serialized_start=2689
-  _globals['_GETCONTEXTRESPONSE']._serialized_end=2745
-  _globals['_GETMEMORYREQUEST']._serialized_start=2747
-  _globals['_GETMEMORYREQUEST']._serialized_end=2819
-  _globals['_GETMEMORYRESPONSE']._serialized_start=2821
-  _globals['_GETMEMORYRESPONSE']._serialized_end=2877
-  _globals['_LISTMEMORIESREQUEST']._serialized_start=2880
-  _globals['_LISTMEMORIESREQUEST']._serialized_end=3018
-  _globals['_LISTMEMORIESRESPONSE']._serialized_start=3020
-  _globals['_LISTMEMORIESRESPONSE']._serialized_end=3106
-  _globals['_UPDATEMEMORYREQUEST']._serialized_start=3109
-  _globals['_UPDATEMEMORYREQUEST']._serialized_end=3277
-  _globals['_UPDATEMEMORYRESPONSE']._serialized_start=3279
-  _globals['_UPDATEMEMORYRESPONSE']._serialized_end=3338
-  _globals['_DELETEMEMORYREQUEST']._serialized_start=3340
-  _globals['_DELETEMEMORYREQUEST']._serialized_end=3415
-  _globals['_DELETEMEMORYRESPONSE']._serialized_start=3417
-  _globals['_DELETEMEMORYRESPONSE']._serialized_end=3439
-  _globals['_GETMEMORYHISTORYREQUEST']._serialized_start=3441
-  _globals['_GETMEMORYHISTORYREQUEST']._serialized_end=3520
-  _globals['_GETMEMORYHISTORYRESPONSE']._serialized_start=3523
-  _globals['_GETMEMORYHISTORYRESPONSE']._serialized_end=3744
-  _globals['_GETMEMORYHISTORYRESPONSE_CHANGE']._serialized_start=3615
-  _globals['_GETMEMORYHISTORYRESPONSE_CHANGE']._serialized_end=3744
-  _globals['_MEMORYSERVICE']._serialized_start=4075
-  _globals['_MEMORYSERVICE']._serialized_end=4810
+  _globals['_RETRIEVALTRACE']._serialized_end=2810
+  _globals['_RETRIEVALTRACE_PLAN']._serialized_start=1857
+  _globals['_RETRIEVALTRACE_PLAN']._serialized_end=2262
+  _globals['_RETRIEVALTRACE_STAGE']._serialized_start=2264
+  _globals['_RETRIEVALTRACE_STAGE']._serialized_end=2349
+  _globals['_RETRIEVALTRACE_SOURCERANK']._serialized_start=2351
+  _globals['_RETRIEVALTRACE_SOURCERANK']._serialized_end=2393
+  _globals['_RETRIEVALTRACE_SCOREPART']._serialized_start=2395
+  _globals['_RETRIEVALTRACE_SCOREPART']._serialized_end=2435
+  _globals['_RETRIEVALTRACE_CANDIDATE']._serialized_start=2438
+  _globals['_RETRIEVALTRACE_CANDIDATE']._serialized_end=2810
+  _globals['_EXPLAINREQUEST']._serialized_start=2812
+  _globals['_EXPLAINREQUEST']._serialized_end=2895
+  _globals['_EXPLAINRESPONSE']._serialized_start=2897
+  _globals['_EXPLAINRESPONSE']._serialized_end=3018
+  _globals['_GETCONTEXTREQUEST']._serialized_start=3020
+  _globals['_GETCONTEXTREQUEST']._serialized_end=3093
+  _globals['_GETCONTEXTRESPONSE']._serialized_start=3095
+  _globals['_GETCONTEXTRESPONSE']._serialized_end=3151
+  _globals['_GETMEMORYREQUEST']._serialized_start=3153
+  _globals['_GETMEMORYREQUEST']._serialized_end=3225
+  _globals['_GETMEMORYRESPONSE']._serialized_start=3227
+  _globals['_GETMEMORYRESPONSE']._serialized_end=3283
+  _globals['_LISTMEMORIESREQUEST']._serialized_start=3286
+  _globals['_LISTMEMORIESREQUEST']._serialized_end=3424
+  _globals['_LISTMEMORIESRESPONSE']._serialized_start=3426
+  _globals['_LISTMEMORIESRESPONSE']._serialized_end=3512
+  _globals['_UPDATEMEMORYREQUEST']._serialized_start=3515
+  _globals['_UPDATEMEMORYREQUEST']._serialized_end=3683
+  _globals['_UPDATEMEMORYRESPONSE']._serialized_start=3685
+  _globals['_UPDATEMEMORYRESPONSE']._serialized_end=3744
+  _globals['_DELETEMEMORYREQUEST']._serialized_start=3746
+  _globals['_DELETEMEMORYREQUEST']._serialized_end=3821
+  _globals['_DELETEMEMORYRESPONSE']._serialized_start=3823
+  _globals['_DELETEMEMORYRESPONSE']._serialized_end=3845
+  _globals['_GETMEMORYHISTORYREQUEST']._serialized_start=3847
+  _globals['_GETMEMORYHISTORYREQUEST']._serialized_end=3926
+  _globals['_GETMEMORYHISTORYRESPONSE']._serialized_start=3929
+  _globals['_GETMEMORYHISTORYRESPONSE']._serialized_end=4150
+  _globals['_GETMEMORYHISTORYRESPONSE_CHANGE']._serialized_start=4021
+  _globals['_GETMEMORYHISTORYRESPONSE_CHANGE']._serialized_end=4150
+  _globals['_MEMORYSERVICE']._serialized_start=4722
+  _globals['_MEMORYSERVICE']._serialized_end=5457
 # @@protoc_insertion_point(module_scope)

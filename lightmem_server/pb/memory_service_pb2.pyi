@@ -99,6 +99,62 @@ DROP_REASON_GONE: DropReason.ValueType  # 6
 """It was deleted, archived or expired while the call ran."""
 Global___DropReason: _TypeAlias = DropReason  # noqa: Y015
 
+class _QueryNeed:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _QueryNeedEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_QueryNeed.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    QUERY_NEED_UNSPECIFIED: _QueryNeed.ValueType  # 0
+    """Not said."""
+    QUERY_NEED_EPISODE: _QueryNeed.ValueType  # 1
+    """Something that happened, or was said, at some time."""
+    QUERY_NEED_KNOWLEDGE: _QueryNeed.ValueType  # 2
+    """Something that is so: a preference, a relation, a habit."""
+
+class QueryNeed(_QueryNeed, metaclass=_QueryNeedEnumTypeWrapper):
+    """What kind of memory a query needs."""
+
+QUERY_NEED_UNSPECIFIED: QueryNeed.ValueType  # 0
+"""Not said."""
+QUERY_NEED_EPISODE: QueryNeed.ValueType  # 1
+"""Something that happened, or was said, at some time."""
+QUERY_NEED_KNOWLEDGE: QueryNeed.ValueType  # 2
+"""Something that is so: a preference, a relation, a habit."""
+Global___QueryNeed: _TypeAlias = QueryNeed  # noqa: Y015
+
+class _SelectorStop:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SelectorStopEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SelectorStop.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SELECTOR_STOP_UNSPECIFIED: _SelectorStop.ValueType  # 0
+    """Not said."""
+    SELECTOR_STOP_OFF: _SelectorStop.ValueType  # 1
+    """It was off, or there was nothing to judge."""
+    SELECTOR_STOP_DONE: _SelectorStop.ValueType  # 2
+    """It read as many candidates as its mode allows."""
+    SELECTOR_STOP_CERTAIN: _SelectorStop.ValueType  # 3
+    """The best `max_memories` could no longer change."""
+    SELECTOR_STOP_DEADLINE: _SelectorStop.ValueType  # 4
+    """The deadline came."""
+
+class SelectorStop(_SelectorStop, metaclass=_SelectorStopEnumTypeWrapper):
+    """Why the Selector read no further."""
+
+SELECTOR_STOP_UNSPECIFIED: SelectorStop.ValueType  # 0
+"""Not said."""
+SELECTOR_STOP_OFF: SelectorStop.ValueType  # 1
+"""It was off, or there was nothing to judge."""
+SELECTOR_STOP_DONE: SelectorStop.ValueType  # 2
+"""It read as many candidates as its mode allows."""
+SELECTOR_STOP_CERTAIN: SelectorStop.ValueType  # 3
+"""The best `max_memories` could no longer change."""
+SELECTOR_STOP_DEADLINE: SelectorStop.ValueType  # 4
+"""The deadline came."""
+Global___SelectorStop: _TypeAlias = SelectorStop  # noqa: Y015
+
 @_typing.final
 class WriteRequest(_message.Message):
     """One step of a Write stream."""
@@ -228,7 +284,9 @@ class RetrieveRequest(_message.Message):
     selector_mode: Global___SelectorMode.ValueType
     """How much the Selector may do."""
     min_relevance: _builtins.float
-    """Memories with a lower relevance are not returned, 0 to 1. Unset: 0, nothing is withheld."""
+    """Memories with a lower relevance are not returned, 0 to 1: an agent may prefer nothing to nonsense. Unset: 0, nothing is
+    withheld.
+    """
     include_coarse: _builtins.bool
     """Send the coarse hits before the Selector has judged them."""
     exclude_context: _builtins.bool
@@ -390,9 +448,11 @@ class RetrievedMemory(_message.Message):
     RELEVANCE_FIELD_NUMBER: _builtins.int
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     score: _builtins.float
-    """Higher is better; comes from the fusion of ranks and orders the results of this call alone."""
+    """Higher is better; orders the results of this call alone."""
     relevance: _builtins.float
-    """The Selector's judgement that the memory answers the need, 0 to 1. Unset: not judged."""
+    """The calibrated probability that the memory answers the need, 0 to 1: from the Selector's judgement and the coarse
+    score, or from the coarse score alone where the Selector did not judge. Unset in coarse hits.
+    """
     token_count: _builtins.int
     """Tokens that its line takes in the packed context."""
     @_builtins.property
@@ -427,7 +487,9 @@ class RetrievedMemories(_message.Message):
     PACKED_CONTEXT_FIELD_NUMBER: _builtins.int
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     packed_context: _builtins.str
-    """The memories as text, chronological, with dates and speakers, ready for a prompt; never over `max_tokens`."""
+    """Ready for a prompt, with dates and speakers, never over `max_tokens`: the newest turns of the running conversation,
+    in at most half of the tokens and unless `exclude_context`, then the memories by session and in order of time.
+    """
     token_count: _builtins.int
     """Tokens of `packed_context`."""
     @_builtins.property
@@ -467,10 +529,31 @@ class RetrievalTrace(_message.Message):
         WINDOW_TEXT_FIELD_NUMBER: _builtins.int
         BUDGET_FIELD_NUMBER: _builtins.int
         SELECTOR_MODE_FIELD_NUMBER: _builtins.int
+        NEED_FIELD_NUMBER: _builtins.int
+        IS_PERSONAL_FIELD_NUMBER: _builtins.int
+        IS_LIST_FIELD_NUMBER: _builtins.int
+        IS_MULTI_HOP_FIELD_NUMBER: _builtins.int
+        ASKS_WHEN_FIELD_NUMBER: _builtins.int
+        IS_WINDOW_FILTER_FIELD_NUMBER: _builtins.int
+        JUDGED_QUERY_FIELD_NUMBER: _builtins.int
         window_text: _builtins.str
         """The words that the window was understood from."""
         selector_mode: Global___SelectorMode.ValueType
         """The Selector mode in force."""
+        need: Global___QueryNeed.ValueType
+        """What kind of memory answers."""
+        is_personal: _builtins.bool
+        """Whether it is about somebody, rather than about the world."""
+        is_list: _builtins.bool
+        """Whether several memories are asked for."""
+        is_multi_hop: _builtins.bool
+        """Whether several memories have to be joined: what the first hits speak of was then searched for too."""
+        asks_when: _builtins.bool
+        """Whether a time is asked for: memories that speak of one are then preferred."""
+        is_window_filter: _builtins.bool
+        """Whether the time window restricted the search, because the query asks for what was said then; else it only favours."""
+        judged_query: _builtins.str
+        """The wording that the Selector read."""
         @_builtins.property
         def query_views(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
             """The query views that were searched, the query itself first."""
@@ -496,10 +579,17 @@ class RetrievalTrace(_message.Message):
             window_text: _builtins.str | None = ...,
             budget: Global___RetrievalBudget | None = ...,
             selector_mode: Global___SelectorMode.ValueType | None = ...,
+            need: Global___QueryNeed.ValueType | None = ...,
+            is_personal: _builtins.bool | None = ...,
+            is_list: _builtins.bool | None = ...,
+            is_multi_hop: _builtins.bool | None = ...,
+            asks_when: _builtins.bool | None = ...,
+            is_window_filter: _builtins.bool | None = ...,
+            judged_query: _builtins.str | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "window_from", b"window_from", "window_to", b"window_to"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "query_views", b"query_views", "selector_mode", b"selector_mode", "window_from", b"window_from", "window_text", b"window_text", "window_to", b"window_to"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["asks_when", b"asks_when", "budget", b"budget", "is_list", b"is_list", "is_multi_hop", b"is_multi_hop", "is_personal", b"is_personal", "is_window_filter", b"is_window_filter", "judged_query", b"judged_query", "need", b"need", "query_views", b"query_views", "selector_mode", b"selector_mode", "window_from", b"window_from", "window_text", b"window_text", "window_to", b"window_to"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -513,7 +603,7 @@ class RetrievalTrace(_message.Message):
         ELAPSED_FIELD_NUMBER: _builtins.int
         ITEM_COUNT_FIELD_NUMBER: _builtins.int
         name: _builtins.str
-        """Stable name: "refresh", "context", "plan", "embed", "coarse", "fetch", "select", "pack"."""
+        """Stable name: "refresh", "context", "plan", "embed", "coarse", "fetch", "select", "pack"; others may be added."""
         item_count: _builtins.int
         """What it worked on: query views, rows, candidates or memories."""
         @_builtins.property
@@ -558,6 +648,30 @@ class RetrievalTrace(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
+    class ScorePart(_message.Message):
+        """One part of a candidate's coarse score."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        NAME_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        name: _builtins.str
+        """Stable name: that of a list, or "session", "prior", "speaker", "time"."""
+        value: _builtins.float
+        """What it added, before its weight; a list's runs from 0 to 1 for the list's best."""
+        def __init__(
+            self,
+            *,
+            name: _builtins.str | None = ...,
+            value: _builtins.float | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class Candidate(_message.Message):
         """What happened to one candidate."""
 
@@ -571,6 +685,9 @@ class RetrievalTrace(_message.Message):
         FINAL_SCORE_FIELD_NUMBER: _builtins.int
         FINAL_RANK_FIELD_NUMBER: _builtins.int
         DROP_REASON_FIELD_NUMBER: _builtins.int
+        RELEVANCE_FIELD_NUMBER: _builtins.int
+        SCORE_PARTS_FIELD_NUMBER: _builtins.int
+        DUPLICATE_OF_FIELD_NUMBER: _builtins.int
         memory_id: _builtins.str
         """The memory."""
         coarse_rank: _builtins.int
@@ -585,9 +702,17 @@ class RetrievalTrace(_message.Message):
         """Its place in the final order, from 1, dropped candidates included."""
         drop_reason: Global___DropReason.ValueType
         """Why it was not returned. Unspecified: it was."""
+        relevance: _builtins.float
+        """The calibrated probability that it answers the need, 0 to 1."""
+        duplicate_of: _builtins.str
+        """The better candidate that says the same, for DROP_REASON_DUPLICATE."""
         @_builtins.property
         def source_ranks(self) -> _containers.RepeatedCompositeFieldContainer[Global___RetrievalTrace.SourceRank]:
             """Its places in the lists; lists that don't hold it are left out."""
+
+        @_builtins.property
+        def score_parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___RetrievalTrace.ScorePart]:
+            """What its coarse score is made of; parts of 0 are left out."""
 
         def __init__(
             self,
@@ -600,14 +725,22 @@ class RetrievalTrace(_message.Message):
             final_score: _builtins.float | None = ...,
             final_rank: _builtins.int | None = ...,
             drop_reason: Global___DropReason.ValueType | None = ...,
+            relevance: _builtins.float | None = ...,
+            score_parts: _abc.Iterable[Global___RetrievalTrace.ScorePart] | None = ...,
+            duplicate_of: _builtins.str | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["_logit", b"_logit", "logit", b"logit"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_logit", b"_logit", "_relevance", b"_relevance", "logit", b"logit", "relevance", b"relevance"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["_logit", b"_logit", "coarse_rank", b"coarse_rank", "coarse_score", b"coarse_score", "drop_reason", b"drop_reason", "final_rank", b"final_rank", "final_score", b"final_score", "logit", b"logit", "memory_id", b"memory_id", "source_ranks", b"source_ranks"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_logit", b"_logit", "_relevance", b"_relevance", "coarse_rank", b"coarse_rank", "coarse_score", b"coarse_score", "drop_reason", b"drop_reason", "duplicate_of", b"duplicate_of", "final_rank", b"final_rank", "final_score", b"final_score", "logit", b"logit", "memory_id", b"memory_id", "relevance", b"relevance", "score_parts", b"score_parts", "source_ranks", b"source_ranks"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         _WhichOneofReturnType__logit: _TypeAlias = _typing.Literal["logit"]  # noqa: Y015
         _WhichOneofArgType__logit: _TypeAlias = _typing.Literal["_logit", b"_logit"]  # noqa: Y015
+        _WhichOneofReturnType__relevance: _TypeAlias = _typing.Literal["relevance"]  # noqa: Y015
+        _WhichOneofArgType__relevance: _TypeAlias = _typing.Literal["_relevance", b"_relevance"]  # noqa: Y015
+        @_typing.overload
         def WhichOneof(self, oneof_group: _WhichOneofArgType__logit) -> _WhichOneofReturnType__logit | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__relevance) -> _WhichOneofReturnType__relevance | None: ...
 
     PLAN_FIELD_NUMBER: _builtins.int
     STAGES_FIELD_NUMBER: _builtins.int
@@ -616,6 +749,8 @@ class RetrievalTrace(_message.Message):
     IS_CUT_BY_DEADLINE_FIELD_NUMBER: _builtins.int
     MATCHED_COUNT_FIELD_NUMBER: _builtins.int
     IS_APPROXIMATE_FIELD_NUMBER: _builtins.int
+    SELECTOR_STOP_FIELD_NUMBER: _builtins.int
+    FOLLOWED_MEMORY_IDS_FIELD_NUMBER: _builtins.int
     is_cut_by_deadline: _builtins.bool
     """Whether the deadline cut anything: some candidates were not judged, or rows not scanned."""
     matched_count: _builtins.int
@@ -624,6 +759,8 @@ class RetrievalTrace(_message.Message):
     """Whether a graph filled a dense list, as in very large partitions: it may miss some of the nearest. Other lists and all
     scores are exact.
     """
+    selector_stop: Global___SelectorStop.ValueType
+    """Why the Selector read no further."""
     @_builtins.property
     def plan(self) -> Global___RetrievalTrace.Plan:
         """The plan."""
@@ -640,6 +777,10 @@ class RetrievalTrace(_message.Message):
     def elapsed(self) -> _duration_pb2.Duration:
         """From the request's arrival to this message."""
 
+    @_builtins.property
+    def followed_memory_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The first hits whose words were searched for in a second pass; empty without one."""
+
     def __init__(
         self,
         *,
@@ -650,10 +791,12 @@ class RetrievalTrace(_message.Message):
         is_cut_by_deadline: _builtins.bool | None = ...,
         matched_count: _builtins.int | None = ...,
         is_approximate: _builtins.bool | None = ...,
+        selector_stop: Global___SelectorStop.ValueType | None = ...,
+        followed_memory_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "plan", b"plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "elapsed", b"elapsed", "is_approximate", b"is_approximate", "is_cut_by_deadline", b"is_cut_by_deadline", "matched_count", b"matched_count", "plan", b"plan", "stages", b"stages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "elapsed", b"elapsed", "followed_memory_ids", b"followed_memory_ids", "is_approximate", b"is_approximate", "is_cut_by_deadline", b"is_cut_by_deadline", "matched_count", b"matched_count", "plan", b"plan", "selector_stop", b"selector_stop", "stages", b"stages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -702,7 +845,9 @@ class ExplainResponse(_message.Message):
     explanation: _builtins.str
     """One sentence for a person."""
     margin: _builtins.float
-    """What it lacked at the stage where it was lost, in that stage's score."""
+    """What it lacked at the stage where it was lost, in that stage's unit: coarse or final score, relevance, or tokens. 0
+    where there is no such figure.
+    """
     @_builtins.property
     def trace(self) -> Global___RetrievalTrace:
         """The trace of the Retrieve."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from datetime import UTC, tzinfo
 from enum import IntEnum
 from typing import TypeAlias
 
+from lightmem_server.core import SearchPlan
 from lightmem_server.slm.controller import Plan
 from lightmem_server.types import Memory, MemoryFilter, Partition
 
@@ -30,6 +32,15 @@ class DropReason(IntEnum):
     DUPLICATE = 4
     IN_CONTEXT = 5
     GONE = 6
+
+
+class SelectorStop(IntEnum):
+    """Why the Selector read no further."""
+
+    OFF = 1
+    DONE = 2
+    CERTAIN = 3
+    DEADLINE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +75,20 @@ class RetrieveQuery:
 
 @dataclass(slots=True)
 class Candidate:
-    """A memory on its way through the stages; each stage fills in what it found."""
+    """A memory on its way through the stages; each stage fills in what it found.
+
+    Attributes:
+        parts: What the coarse score is made of, before weights, by the names of core.SearchResult.part_names.
+        similarity: Cosine with the query as it was asked; nan without vectors.
+        duplicate_of: The better candidate that says the same.
+    """
 
     memory_id: uuid.UUID
     coarse_rank: int
     coarse_score: float
     source_ranks: Mapping[str, int]
+    parts: Mapping[str, float] = field(default_factory=dict)
+    similarity: float = math.nan
     memory: Memory | None = None
     preceding: Sequence[Memory] = ()
     logit: float | None = None
@@ -77,6 +96,7 @@ class Candidate:
     score: float = 0.0
     token_count: int = 0
     drop_reason: DropReason | None = None
+    duplicate_of: uuid.UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +133,27 @@ class Selected:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """How the answer came about; `candidates` in final order, dropped ones included."""
+    """How the answer came about.
+
+    Attributes:
+        candidates: In final order, dropped ones included.
+        search: What the core was asked last.
+        followed: The first hits whose words were searched for too.
+        is_window_filter: Whether only the plan's time window was searched.
+    """
 
     plan: Plan
     query: RetrieveQuery
+    search: SearchPlan
     stages: Sequence[StageTime]
     candidates: Sequence[Candidate]
     elapsed_seconds: float
     is_cut_by_deadline: bool
     matched_count: int
     is_approximate: bool
+    followed: Sequence[uuid.UUID]
+    is_window_filter: bool
+    selector_stop: SelectorStop
 
 
 Part: TypeAlias = Context | Coarse | Selected | Trace

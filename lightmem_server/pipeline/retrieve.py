@@ -2,6 +2,8 @@
 
     refresh ─▶ context (STM) ─▶ plan ─▶ embed ─▶ coarse (Rust) ─▶ fetch ─▶ select (cross-encoder) ─▶ pack ─▶ trace
 
+Each stage's own file: slm/controller.py, coarse.py, select.py, rank.py, pack.py; their constants are in tuning.py.
+
 The parts of the answer are yielded as soon as they are known. The deadline shortens the Selector's work; it never fails
 the call. Cancelling the caller ends the work at the next stage.
 """
@@ -12,17 +14,14 @@ import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from lightmem_server.core import ALWAYS, NEVER, SearchFilter, SearchPlan
-from lightmem_server.errors import InvalidInputError, PreconditionError
+from lightmem_server.errors import InvalidInputError, NotFoundError, PreconditionError
 from lightmem_server.pipeline.clock import Clock
+from lightmem_server.pipeline.coarse import search_coarse
+from lightmem_server.pipeline.explain import Explanation, explain
 from lightmem_server.pipeline.pack import pack
-from lightmem_server.pipeline.passages import judged_passage
-from lightmem_server.pipeline.rank import drop_duplicates, rank
+from lightmem_server.pipeline.rank import drop_duplicates, drop_irrelevant, prefer_times, rank
 from lightmem_server.pipeline.residents import Residents, read_preceding
 from lightmem_server.pipeline.retrieval import (
     Candidate,
@@ -32,65 +31,20 @@ from lightmem_server.pipeline.retrieval import (
     Part,
     RetrieveQuery,
     Selected,
-    SelectorMode,
+    SelectorStop,
     StageTime,
     Trace,
 )
-from lightmem_server.slm.controller import Plan, make_plan
+from lightmem_server.pipeline.select import select
+from lightmem_server.pipeline.tuning import Tuning
+from lightmem_server.slm.controller import make_plan
 from lightmem_server.slm.hypothetical import HypotheticalQueries, with_guesses
 from lightmem_server.slm.protocols import Embedder, Selector, TokenCounter
-from lightmem_server.slm.time_window import MICROSECOND
 from lightmem_server.store.protocol import Store
-from lightmem_server.types import Memory, MemoryFilter, Partition
+from lightmem_server.types import Memory, Partition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-@dataclass(frozen=True, slots=True)
-class Tuning:
-    """The constants of retrieval, each in one place. tests/bench/quality.py says what a change does.
-
-    The weights are equal or round on purpose. They were chosen with a NumPy reference of this formula, without the Selector,
-    and the figures here are that reference's, not the server's (README.md has those). On LoCoMo, 1,982 questions, R@10 /
-    MRR: .842 / .673; weights fitted to nine dialogues and judged on the tenth .845 / .672; the worst of 192 settings
-    around these .817 / .637. On FriendsQA, where nothing was chosen, .683 / .512; reciprocal ranks of four lists .586 / .437.
-    "Without" says what was left of .841 / .668, at weights next to these.
-
-    Attributes:
-        dense_weights, lexical_weights: Of each passage view's list in the fusion (passages.VIEW_NAMES).
-        session_weight: Of the whole session's words. At half .837 / .667.
-        speaker_boost: What a memory gains whose speaker the query names. Without .834 / .660.
-        time_boost: What a memory gains that was said inside the query's time window, or soon after it. On the 277 questions
-            that have a window R@10 .863 for .800 without, in an earlier formula.
-        time_boost_after: How long after the window something still counts: people tell what happened last week. Of the
-            evidence 90 % lies within.
-        prior_weight: Of passages.informativeness. Without the length .836 / .654, without the question mark .837 / .656.
-        list_depth: Entries of each list that are fused.
-        judged_fast, judged_full: How many of the best candidates the Selector reads in each mode. In the reference 8 give
-            .841 / .705, 16 .842 / .705, 32 .846 / .706 (623 questions), for 550, 1,080 and 2,150 tokens.
-        logit_weight: Of the Selector's logit beside the coarse score; .3 moves MRR up and R@10 down by half a point.
-        answer_reserve_seconds: Kept free before the deadline for ranking, packing and sending.
-        guess_reserve_seconds: Kept free before the deadline, when hypothetical queries are written, for all that follows:
-            about what a retrieval without them takes.
-        coarse_floor_seconds: What the coarse search gets even when the deadline has all but passed: an answer that is a
-            little late is worth more than an empty one.
-    """
-
-    dense_weights: tuple[float, ...] = (1.0, 1.0)
-    lexical_weights: tuple[float, ...] = (1.0, 1.0)
-    session_weight: float = 1.0
-    speaker_boost: float = 0.4
-    time_boost: float = 1.0
-    time_boost_after: timedelta = timedelta(days=7)
-    prior_weight: float = 0.5
-    list_depth: int = 100
-    judged_fast: int = 8
-    judged_full: int = 16
-    logit_weight: float = 0.2
-    answer_reserve_seconds: float = 0.004
-    guess_reserve_seconds: float = 0.1
-    coarse_floor_seconds: float = 0.005
 
 
 class Retrieving:
@@ -157,42 +111,66 @@ class Retrieving:
             vectors = await self._embedder.embed_queries([view.text for view in plan.views])
             stage.item_count = len(vectors)
         with times.stage("coarse") as stage:
-            result = await self._residents.search(query.partition, self._search_plan(query, plan, vectors))
-            stage.item_count = result.scanned_count
-        candidates = [
-            Candidate(
-                memory_id=uuid.UUID(bytes=row.tobytes()),
-                coarse_rank=i + 1,
-                coarse_score=float(result.scores[i]),
-                source_ranks={name: int(r) for name, r in zip(result.sources, result.ranks[i], strict=True) if r},
+            hits = await search_coarse(
+                query,
+                plan,
+                vectors,
+                residents=self._residents,
+                store=self._store,
+                tuning=self._tuning,
+                now=self._clock.now(),
+                left_seconds=query.budget.deadline_seconds - (self._clock.monotonic() - query.arrived_at),
             )
-            for i, row in enumerate(result.ids)
-        ]
+            candidates = hits.candidates()
+            stage.item_count = hits.result.scanned_count
         with times.stage("fetch") as stage:
             await self._fetch(query.partition, candidates)
             if not query.exclude_context:
                 _drop_in_context(candidates, conversation)
+            if plan.asks_when:
+                candidates = prefer_times(candidates, self._tuning.time_expression_boost)
             stage.item_count = len(candidates)
         if query.include_coarse:
             yield Coarse([candidate for candidate in candidates if candidate.drop_reason is None])
         with times.stage("select") as stage:
-            is_cut = await self._select(query, plan, candidates)
+            stop = await select(query, plan, candidates, self._selector, self._tuning)
             stage.item_count = sum(candidate.logit is not None for candidate in candidates)
         with times.stage("pack") as stage:
-            ranked = rank(candidates, self._tuning.logit_weight)
-            selected = _choose(query, ranked, counter)
+            ranked = rank(candidates, self._tuning)
+            selected = _choose(query, ranked, counter, [] if query.exclude_context else conversation)
             stage.item_count = len(selected.candidates)
         yield selected
         yield Trace(
             plan=plan,
             query=query,
+            search=hits.search,
             stages=times.stages,
             candidates=ranked,
             elapsed_seconds=self._clock.monotonic() - query.arrived_at,
-            is_cut_by_deadline=is_cut or is_guess_cut or not result.is_complete,
-            matched_count=result.matched_count,
-            is_approximate=not result.is_exact,
+            is_cut_by_deadline=stop is SelectorStop.DEADLINE or is_guess_cut or not hits.result.is_complete,
+            matched_count=hits.result.matched_count,
+            followed=hits.followed,
+            is_window_filter=hits.is_window_filter,
+            selector_stop=stop,
+            is_approximate=not hits.result.is_exact,
         )
+
+    async def explain(self, query: RetrieveQuery, memory_id: uuid.UUID) -> Explanation:
+        """Retrieve, and say why one memory was, or was not, among the results.
+
+        Raises:
+            NotFoundError: No such memory of this user.
+            InvalidInputError, OverloadedError, StoreError: As retrieve.
+        """
+        (memory,) = await self._store.get(query.partition, [memory_id])
+        if memory is None:
+            raise NotFoundError("no such memory")
+        trace: Trace | None = None
+        async for part in self.retrieve(query):
+            if isinstance(part, Trace):
+                trace = part
+        assert trace is not None, "retrieve ends with a trace"
+        return await explain(memory, query, trace, self._residents)
 
     async def read_context(self, partition: Partition, session_id: str) -> list[Memory]:
         """The running conversation of a session, oldest first."""
@@ -212,35 +190,6 @@ class Retrieving:
         deadline = query.arrived_at + query.budget.deadline_seconds - self._tuning.guess_reserve_seconds
         return await self._hypothetical.guess(query.query, query.hypothetical_queries, deadline=deadline)
 
-    def _search_plan(
-        self, query: RetrieveQuery, plan: Plan, vectors: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
-    ) -> SearchPlan:
-        tuning = self._tuning
-        weights = [view.weight for view in plan.views]
-        left = query.budget.deadline_seconds - (self._clock.monotonic() - query.arrived_at)
-        window = plan.window
-        return SearchPlan(
-            vectors=vectors,
-            texts=[view.text for view in plan.views],
-            vector_weights=weights,
-            text_weights=weights,
-            dense_weights=tuning.dense_weights,
-            lexical_weights=tuning.lexical_weights,
-            list_depth=max(tuning.list_depth, query.budget.max_candidates),
-            max_candidates=query.budget.max_candidates,
-            now=self._clock.now(),
-            filter=_to_search_filter(query.filter),
-            boost=tuning.time_boost if window is not None else 0.0,
-            boost_from=window.start if window is not None else ALWAYS,
-            boost_to=window.end + tuning.time_boost_after // MICROSECOND if window is not None else ALWAYS,
-            deadline_micros=int(max(left, tuning.coarse_floor_seconds) * 1e6),
-            speakers=plan.names,
-            speaker_boost=tuning.speaker_boost,
-            prior_weight=tuning.prior_weight,
-            session_weight=tuning.session_weight,
-            fusion="score",
-        )
-
     async def _fetch(self, partition: Partition, candidates: Sequence[Candidate]) -> None:
         """Fill in the records and the turns before them; a record that is gone by now is dropped."""
         memories = await self._store.get(partition, [candidate.memory_id for candidate in candidates])
@@ -253,38 +202,24 @@ class Retrieving:
         for candidate in candidates:
             candidate.preceding = preceding.get(candidate.memory_id, ())
 
-    async def _select(self, query: RetrieveQuery, plan: Plan, candidates: Sequence[Candidate]) -> bool:
-        """Let the Selector judge, best coarse first, until done or at the deadline; True when it was cut."""
-        alive = [candidate for candidate in candidates if candidate.drop_reason is None]
-        if query.selector_mode is SelectorMode.OFF or not alive:
-            return False
-        deadline = query.arrived_at + query.budget.deadline_seconds - self._tuning.answer_reserve_seconds
-        is_fast = query.selector_mode is SelectorMode.FAST
-        judged = alive[: self._tuning.judged_fast if is_fast else self._tuning.judged_full]
-        passages = [judged_passage(c.memory, c.preceding) for c in judged if c.memory is not None]
-        logits = await self._selector.judge(plan.judged, passages, deadline=deadline)
-        for candidate, logit in zip(judged, logits, strict=True):
-            candidate.logit = logit
-        return any(logit is None for logit in logits)
 
-
-def _choose(query: RetrieveQuery, ranked: Sequence[Candidate], counter: TokenCounter) -> Selected:
+def _choose(
+    query: RetrieveQuery, ranked: Sequence[Candidate], counter: TokenCounter, conversation: Sequence[Memory]
+) -> Selected:
     """From the final order: drop duplicates, the irrelevant and what is over the budget; pack the rest."""
     drop_duplicates(ranked)
-    for candidate in ranked:
-        if (
-            candidate.drop_reason is None
-            and candidate.relevance is not None
-            and candidate.relevance < query.min_relevance
-        ):
-            candidate.drop_reason = DropReason.MIN_RELEVANCE
+    drop_irrelevant(ranked, query.min_relevance)
     alive = [candidate for candidate in ranked if candidate.drop_reason is None]
     for candidate in alive[query.budget.max_memories :]:
         candidate.drop_reason = DropReason.MAX_MEMORIES
-    taken, text, token_count = pack(
-        alive[: query.budget.max_memories], counter, max_tokens=query.budget.max_tokens, zone=query.zone
+    packed = pack(
+        alive[: query.budget.max_memories],
+        counter,
+        max_tokens=query.budget.max_tokens,
+        zone=query.zone,
+        conversation=conversation,
     )
-    return Selected(taken, text, token_count)
+    return Selected(packed.candidates, packed.text, packed.token_count)
 
 
 def _drop_in_context(candidates: Sequence[Candidate], conversation: Sequence[Memory]) -> None:
@@ -292,19 +227,6 @@ def _drop_in_context(candidates: Sequence[Candidate], conversation: Sequence[Mem
     for candidate in candidates:
         if candidate.memory_id in shown:
             candidate.drop_reason = DropReason.IN_CONTEXT
-
-
-def _to_search_filter(record_filter: MemoryFilter) -> SearchFilter:
-    return SearchFilter(
-        tiers=sorted(record_filter.tiers),
-        kinds=sorted(record_filter.kinds),
-        sessions=sorted(record_filter.session_ids),
-        agents=sorted(record_filter.agent_ids),
-        occurred_from=ALWAYS if record_filter.occurred_from is None else record_filter.occurred_from,
-        occurred_to=NEVER if record_filter.occurred_to is None else record_filter.occurred_to,
-        as_of=record_filter.as_of,
-        metadata=record_filter.metadata,
-    )
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ import math
 from lightmem_server.config import Settings
 from lightmem_server.errors import InvalidInputError
 from lightmem_server.pb import memory_service_pb2 as pb
+from lightmem_server.pipeline.explain import Explanation
 from lightmem_server.pipeline.retrieval import Budget, Candidate, RetrieveQuery, SelectorMode, Trace
 from lightmem_server.service import convert
 from lightmem_server.types import Partition
@@ -106,6 +107,13 @@ def from_trace(trace: Trace) -> pb.RetrievalTrace:
             deadline=convert.from_seconds(query.budget.deadline_seconds),
         ),
         selector_mode=pb.SelectorMode.ValueType(query.selector_mode),
+        need=pb.QueryNeed.ValueType(trace.plan.need),
+        is_personal=trace.plan.is_personal,
+        is_list=trace.plan.is_list,
+        is_multi_hop=trace.plan.is_multi_hop,
+        asks_when=trace.plan.asks_when,
+        is_window_filter=trace.is_window_filter,
+        judged_query=trace.plan.judged,
     )
     if window is not None:
         plan.window_from.CopyFrom(convert.from_micros(window.start))
@@ -123,6 +131,18 @@ def from_trace(trace: Trace) -> pb.RetrievalTrace:
         is_cut_by_deadline=trace.is_cut_by_deadline,
         matched_count=trace.matched_count,
         is_approximate=trace.is_approximate,
+        selector_stop=pb.SelectorStop.ValueType(trace.selector_stop),
+        followed_memory_ids=[str(id_) for id_ in trace.followed],
+    )
+
+
+def from_explanation(explanation: Explanation) -> pb.ExplainResponse:
+    """The proto of an explanation."""
+    return pb.ExplainResponse(
+        reached_stage=explanation.reached_stage,
+        explanation=explanation.text,
+        margin=explanation.margin,
+        trace=from_trace(explanation.trace),
     )
 
 
@@ -138,4 +158,9 @@ def _from_traced(candidate: Candidate, final_rank: int) -> pb.RetrievalTrace.Can
         final_score=candidate.score,
         final_rank=final_rank,
         drop_reason=pb.DropReason.ValueType(candidate.drop_reason or 0),
+        relevance=candidate.relevance,
+        score_parts=[
+            pb.RetrievalTrace.ScorePart(name=name, value=value) for name, value in candidate.parts.items() if value
+        ],
+        duplicate_of="" if candidate.duplicate_of is None else str(candidate.duplicate_of),
     )

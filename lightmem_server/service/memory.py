@@ -20,7 +20,7 @@ from lightmem_server.errors import (
 )
 from lightmem_server.pb import memory_pb2, memory_service_pb2_grpc
 from lightmem_server.pb import memory_service_pb2 as pb
-from lightmem_server.pipeline.retrieval import Coarse, Context, Part, Selected, Trace
+from lightmem_server.pipeline.retrieval import Coarse, Context, Part, RetrieveQuery, Selected, Trace
 from lightmem_server.pipeline.write import WriteBatch
 from lightmem_server.service import convert, convert_retrieval
 from lightmem_server.service.auth import caller
@@ -104,6 +104,12 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
         else:
             await waiting.put(_END)
 
+    def _to_query(self, request: pb.RetrieveRequest) -> RetrieveQuery:
+        arrived_at = time.monotonic()
+        partition = self._partition(request.scope)
+        now = self._backend().clock.now()
+        return convert_retrieval.to_query(request, partition, self._settings, now=now, arrived_at=arrived_at)
+
     def _to_batch(self, request: pb.WriteRequest) -> WriteBatch:
         partition = self._partition(request.scope)
         limit = self._settings.max_turns_per_request
@@ -124,14 +130,7 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
         self, request: pb.RetrieveRequest, context: RpcContext
     ) -> AsyncIterator[pb.RetrieveResponse]:
         """Find what the agent needs to know; see the proto."""
-        arrived_at = time.monotonic()
-        query = convert_retrieval.to_query(
-            request,
-            self._partition(request.scope),
-            self._settings,
-            now=self._backend().clock.now(),
-            arrived_at=arrived_at,
-        )
+        query = self._to_query(request)
         user_id = query.partition.user_id
         foreground, retrieving = self._backend().foreground, self._backend().retrieving
         with foreground.busy():
@@ -145,8 +144,10 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
                         )
 
     async def Explain(self, request: pb.ExplainRequest, context: RpcContext) -> pb.ExplainResponse:  # noqa: N802
-        """Not in this version."""
-        raise NotImplementedYetError("Explain is not in this version of the server")
+        """Why a memory was, or was not, returned; see the proto."""
+        query = self._to_query(request.retrieve)
+        memory_id = convert.to_memory_id(request.memory_id)
+        return convert_retrieval.from_explanation(await self._backend().retrieving.explain(query, memory_id))
 
     async def GetContext(  # noqa: N802
         self, request: pb.GetContextRequest, context: RpcContext

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
+from enum import IntEnum
 
 from lightmem_server.slm.time_window import TimeWindow, find_time_window
 from lightmem_server.types import Memory, Role
@@ -29,6 +30,12 @@ STANDALONE_WORDS = 4
 MAX_WORDS = 64
 """How many words of a query are looked at for names."""
 
+MAX_CHARACTERS = 1000
+"""How much of a query is looked at for what it asks: a pasted document shouldn't be read whole for that."""
+
+_NAME = re.compile(r"(?<!^)(?<![.!?:]\s)\b[A-Z][^\W\d_]+")
+"""A capitalised word that doesn't begin a sentence."""
+
 _WORD = re.compile(r"[^\W\d_]+(?:[-'\u2019][^\W\d_]{2,})*")
 
 _REFERS_BACK = re.compile(
@@ -36,6 +43,55 @@ _REFERS_BACK = re.compile(
     r"|\b(?:he|him|his|she|her|hers|they|them|their|theirs|it|its|this|that|these|those|there|then|one|ones|else|same)\b",
     re.IGNORECASE,
 )
+
+
+_ASKS_WHEN = re.compile(
+    r"^\W*(?:and\s+|so\s+)?when\b"
+    r"|\b(?:know|remember|recall|remind\s+me|tell\s+me|say)\s+when\b"
+    r"|\b(?:what|which)\s+(?:date|day|weekday|weekend|week|month|season|year|time)\b"
+    r"|\bhow\s+(?:long|recently)\b|\bhow\s+many\s+(?:days|weeks|months|years)\b",
+    re.IGNORECASE,
+)
+
+_PLURAL = r"(?:(?!(?:does|was|has|is|his|this|its|as)\b)[a-z-]+(?:[^siu\W]s|ies)|people|children|women|men)"
+
+_ASKS_FOR_SEVERAL = re.compile(
+    r"\b(?:what|which)\s+(?:all\b|are\b|were\b|have\b|has\b(?!\s+(?:been|happened))"
+    rf"|(?:(?:kinds?|types?|sorts?|other|different|new|some|of|the|two|three|four|five)\s+)*{_PLURAL}\b)"
+    r"|\bhow\s+many\b(?!\s+(?:days|weeks|months|years)\b)|\bin\s+(?:what|which)\s+ways\b|\bwho\s+all\b"
+    r"|\b(?:list|name|enumerate)\s+(?:all|the|some|every|two|three|four|five|what)\b"
+    r"|\b(?:everything|every\s+time|all\s+(?:of\s+)?(?:the|my|his|her|their|our|your))\b",
+    re.IGNORECASE,
+)
+
+_JOINS_SEVERAL = re.compile(
+    r"\b(?:both|in\s+common|compared?\s+(?:to|with)|similar(?:ities)?|differen(?:t|ces?)\s+(?:from|between))\b",
+    re.IGNORECASE,
+)
+
+_HAPPENED = re.compile(
+    r"\b(?:did|was|were|had|happened|went|said|told|yesterday|ago|recently|lately|first\s+time|last\s+time|last)\b",
+    re.IGNORECASE,
+)
+
+_ABOUT_SOMEBODY = re.compile(
+    r"\b(?:i|me|my|mine|we|us|our|ours|you|your|yours|he|him|his|she|her|hers|they|them|their|theirs)\b", re.IGNORECASE
+)
+
+_SPEAKS_OF_SPEAKING = re.compile(
+    r"\b(?:(?:i|we|you)\s+(?:\w+\s+)?(?:say|said|tell|told|mention|mentioned|talk|talked|discuss|discussed|chat|chatted"
+    r"|ask|asked|speak|spoke|bring\s+up|brought\s+up)|our\s+(?:last\s+)?(?:conversation|chat|talk|discussion|session))\b",
+    re.IGNORECASE,
+)
+
+
+class Need(IntEnum):
+    """What kind of memory answers."""
+
+    EPISODE = 1
+    """Something that happened, or was said, at some time."""
+    KNOWLEDGE = 2
+    """Something that is so: a preference, a relation, a habit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +104,32 @@ class QueryView:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to search for.
+    """What to search for, and what for.
 
     Attributes:
         views: Wordings; the first is the query as it was asked.
         judged: The wording that the Selector reads.
         names: Words of the query that may be somebody's name.
         window: The time that the query speaks of.
+        need: What kind of memory answers.
+        is_personal: Whether it is about somebody, rather than about the world.
+        is_list: Whether several memories are asked for: their evidence should differ.
+        is_multi_hop: Whether several memories have to be joined for an answer: what the first hits speak of is followed.
+        asks_when: Whether a time is asked for.
+        is_window_explicit: Whether the window is the time at which something was said, so that it restricts the search;
+            else it is when something happened, which is often told later, and only favours.
     """
 
     views: tuple[QueryView, ...]
     judged: str
     names: tuple[str, ...]
     window: TimeWindow | None
+    need: Need
+    is_personal: bool
+    is_list: bool
+    is_multi_hop: bool
+    asks_when: bool
+    is_window_explicit: bool
 
 
 def make_plan(query: str, conversation: Sequence[Memory], asked_at: int, zone: tzinfo = UTC) -> Plan:
@@ -77,7 +146,23 @@ def make_plan(query: str, conversation: Sequence[Memory], asked_at: int, zone: t
     if conversation and needs_conversation(query):
         judged = complete_query(query, conversation)
         views = (QueryView(query, 1 - COMPLETED_WEIGHT), QueryView(judged, COMPLETED_WEIGHT))
-    return Plan(views, judged, find_names(query), find_time_window(query, asked_at, zone))
+    window = find_time_window(query, asked_at, zone)
+    start = query[:MAX_CHARACTERS]
+    asks_when = _ASKS_WHEN.search(start) is not None
+    is_list = not asks_when and _ASKS_FOR_SEVERAL.search(start) is not None
+    named = _NAME.findall(start)
+    return Plan(
+        views=views,
+        judged=judged,
+        names=find_names(query),
+        window=window,
+        need=Need.EPISODE if asks_when or window is not None or _HAPPENED.search(start) else Need.KNOWLEDGE,
+        is_personal=bool(named) or _ABOUT_SOMEBODY.search(start) is not None,
+        is_list=is_list,
+        is_multi_hop=is_list or (not asks_when and _JOINS_SEVERAL.search(start) is not None),
+        asks_when=asks_when,
+        is_window_explicit=window is not None and _SPEAKS_OF_SPEAKING.search(start) is not None,
+    )
 
 
 def find_names(query: str) -> tuple[str, ...]:

@@ -44,6 +44,13 @@ _SPAN = re.compile(
     rf"|(?P<point>{'|'.join(_POINTS)}))\b",
     re.IGNORECASE,
 )
+_TIME = re.compile(
+    rf"\b(?:{'|'.join(_POINTS)}|{_WEEKDAY}s?|{_YEAR}|(?!may\b|mar\b|march\b){_MONTH}(?!\w)"
+    rf"|(?:last|next|this|past|previous|coming|few|couple(?:\s+of)?)\s+(?:{_UNIT}|weekends?|nights?|mornings?|{_MONTH}(?!\w))"
+    rf"|(?:in|by|until|since|early|late|mid|of)[\s-]+{_MONTH}(?!\w)"
+    r"|tomorrow|the\s+other\s+day|recently|just\s+now)\b",
+    re.IGNORECASE,
+)
 _LEAD = re.compile(r"^(?:in|on|during|since|last|this\s+past)\s+(?=" + rf"{_MONTH}|{_YEAR}|{_WEEKDAY})", re.IGNORECASE)
 _NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "ten": 10}
 _UNIT_DAYS = {"day": 1, "week": 7, "month": 30, "year": 365}
@@ -79,6 +86,11 @@ def find_time_window(query: str, asked_at: int, zone: tzinfo = UTC) -> TimeWindo
             start, end = window
             return TimeWindow(to_micros(start), to_micros(end), match.group())
     return None
+
+
+def speaks_of_time(text: str) -> bool:
+    """Whether a text says when something is: "yesterday", "next month", "on 7 May", "two weeks ago"."""
+    return _TIME.search(text) is not None
 
 
 def warm_up() -> None:

@@ -107,6 +107,7 @@ WRITE, RETRIEVE = "MemoryService/Write", "MemoryService/Retrieve"
 GET, LIST, UPDATE, DELETE = (
     f"MemoryService/{name}Memor{end}" for name, end in (("Get", "y"), ("List", "ies"), ("Update", "y"), ("Delete", "y"))
 )
+EXPLAIN = "MemoryService/Explain"
 UNKNOWN_ID = "0190a000-0000-7000-8000-000000000000"
 
 CASES = [
@@ -157,6 +158,9 @@ CASES = [
     ("time zone that is a path", RETRIEVE, retrieve(time_zone="../../etc/passwd"), "UNKNOWN_TIME_ZONE", "time_zone"),
     ("unknown tokenizer", RETRIEVE, retrieve(tokenizer="nobody"), "UNKNOWN_TOKENIZER", "tokenizer"),
     ("too many hypothetical queries", RETRIEVE, retrieve(hypothetical_queries=5), "OUT_OF_RANGE", "hypothetical_queries"),
+    ("explain without a retrieve", EXPLAIN, pb.ExplainRequest(memory_id=UNKNOWN_ID), "REQUIRED", "scope.user_id"),
+    ("explain with a bad query", EXPLAIN, pb.ExplainRequest(retrieve=retrieve(""), memory_id=UNKNOWN_ID), "REQUIRED", "query"),
+    ("explain with a bad id", EXPLAIN, pb.ExplainRequest(retrieve=retrieve(), memory_id="nonsense"), "MALFORMED_ID", "memory_id"),
     ("tier unspecified", RETRIEVE, retrieve(filter=where(tiers=[0])), "UNKNOWN_ENUM_VALUE", "filter.tiers"),
     ("tier STM", RETRIEVE, retrieve(filter=where(tiers=[1])), "STM_NOT_SEARCHED", "filter.tiers"),
     ("unknown kind", LIST, pb.ListMemoriesRequest(scope=SCOPE, filter=where(kinds=[9])), "UNKNOWN_ENUM_VALUE", "filter.kinds"),
@@ -290,9 +294,7 @@ def test_a_deadline_already_past_is_deadline_exceeded(connection: Connection) ->
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-@pytest.mark.parametrize(
-    "method", ["MemoryService/Explain", "MemoryService/GetMemoryHistory", "AdminService/EraseUser"]
-)
+@pytest.mark.parametrize("method", ["MemoryService/GetMemoryHistory", "AdminService/EraseUser"])
 def test_what_is_not_in_this_version_says_so(connection: Connection, method: str) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         connection.call(method, b"")

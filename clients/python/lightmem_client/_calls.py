@@ -11,7 +11,13 @@ from google.protobuf.message import Message
 
 from lightmem_client import _results as results
 from lightmem_client._codec import to_filter, to_memory
-from lightmem_client._codec_calls import to_api_key, to_create_key_request, to_stats, to_update_request
+from lightmem_client._codec_calls import (
+    to_api_key,
+    to_create_key_request,
+    to_explanation,
+    to_stats,
+    to_update_request,
+)
 from lightmem_client._filters import Expression, MemoryFilter
 from lightmem_client._types import Memory
 from lightmem_client.errors import LightMemError, NotFoundError, UnavailableError
@@ -114,6 +120,11 @@ def delete_memory(scope: Scope, memory_id: str) -> UnaryCall[None]:
         lambda response: None,
         is_removal=True,
     )
+
+
+def explain(request: pb.RetrieveRequest, memory_id: str) -> UnaryCall[results.Explanation]:
+    """Why a memory is, or is not, among the results of a retrieval."""
+    return UnaryCall("memory", "Explain", pb.ExplainRequest(retrieve=request, memory_id=memory_id), to_explanation)
 
 
 def get_context(scope: Scope, max_turns: int | None) -> UnaryCall[tuple[Memory, ...]]:

@@ -179,6 +179,21 @@ class Client:
 
         return parts()
 
+    def explain(
+        self,
+        query: str,
+        memory_id: str,
+        *,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        agent_id: str | None = None,
+        timeout_seconds: float | None = None,
+        **options: Unpack[results.RetrieveOptions],
+    ) -> results.Explanation:
+        """Why a memory is, or is not, among what `retrieve` with the same arguments returns. Raises NotFoundError."""
+        request = to_retrieve_request(self._connection.scope(user_id, agent_id, session_id), query, options)
+        return self._run(_calls.explain(request, memory_id), timeout_seconds)
+
     def get(self, memory_id: str, *, user_id: str | None = None, timeout_seconds: float | None = None) -> Memory:
         """One memory. Raises NotFoundError."""
         return self._run(_calls.get_memory(self._connection.scope(user_id), memory_id), timeout_seconds)

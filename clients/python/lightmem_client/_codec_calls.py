@@ -143,6 +143,13 @@ def _to_trace(value: pb.RetrievalTrace) -> results.RetrievalTrace:
                 from_duration(budget.deadline) if budget.HasField("deadline") else None,
             ),
             selector_mode=to_enum(results.SelectorMode, plan.selector_mode),
+            need=to_enum(results.QueryNeed, plan.need),
+            is_personal=plan.is_personal,
+            is_list=plan.is_list,
+            is_multi_hop=plan.is_multi_hop,
+            asks_when=plan.asks_when,
+            is_window_filter=plan.is_window_filter,
+            judged_query=plan.judged_query,
         ),
         stages=tuple(
             results.TraceStage(stage.name, from_duration(stage.elapsed), stage.item_count) for stage in value.stages
@@ -152,7 +159,14 @@ def _to_trace(value: pb.RetrievalTrace) -> results.RetrievalTrace:
         is_cut_by_deadline=value.is_cut_by_deadline,
         matched_count=value.matched_count,
         is_approximate=value.is_approximate,
+        selector_stop=to_enum(results.SelectorStop, value.selector_stop),
+        followed_memory_ids=tuple(value.followed_memory_ids),
     )
+
+
+def to_explanation(value: pb.ExplainResponse) -> results.Explanation:
+    """Why a memory is, or is not, among the results."""
+    return results.Explanation(value.reached_stage, value.explanation, value.margin, _to_trace(value.trace))
 
 
 def _to_candidate(value: pb.RetrievalTrace.Candidate) -> results.TraceCandidate:
@@ -165,6 +179,9 @@ def _to_candidate(value: pb.RetrievalTrace.Candidate) -> results.TraceCandidate:
         final_score=value.final_score,
         final_rank=value.final_rank,
         drop_reason=to_enum(results.DropReason, value.drop_reason),
+        relevance=value.relevance if value.HasField("relevance") else None,
+        score_parts={part.name: part.value for part in value.score_parts},
+        duplicate_of=value.duplicate_of,
     )
 
 

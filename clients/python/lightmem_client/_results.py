@@ -21,7 +21,7 @@ class SelectorMode(IntEnum):
     FAST = 2
     """Judges the few best coarse candidates."""
     FULL = 3
-    """Judges twice as many, while the deadline allows."""
+    """Reads more of them, while the deadline allows."""
 
 
 class DropReason(IntEnum):
@@ -34,6 +34,29 @@ class DropReason(IntEnum):
     DUPLICATE = 4
     IN_CONTEXT = 5
     GONE = 6
+
+
+class QueryNeed(IntEnum):
+    """What kind of memory a query needs."""
+
+    UNSPECIFIED = 0
+    EPISODE = 1
+    """Something that happened, or was said, at some time."""
+    KNOWLEDGE = 2
+    """Something that is so: a preference, a relation, a habit."""
+
+
+class SelectorStop(IntEnum):
+    """Why the Selector read no further."""
+
+    UNSPECIFIED = 0
+    OFF = 1
+    """It was off, or there was nothing to judge."""
+    DONE = 2
+    """It read as much as its mode allows."""
+    CERTAIN = 3
+    """The best `max_memories` could no longer change."""
+    DEADLINE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +139,7 @@ class RetrievedMemory:
 
     Attributes:
         score: Higher is better; orders the results of this call alone.
-        relevance: The Selector's judgement that the memory answers the need, 0 to 1. None: not judged.
+        relevance: The calibrated probability that the memory answers the need, 0 to 1. None in coarse hits.
         token_count: Tokens that its line takes in the packed context.
     """
 
@@ -128,7 +151,16 @@ class RetrievedMemory:
 
 @dataclass(frozen=True, slots=True)
 class TracePlan:
-    """What the Controller planned."""
+    """What the Controller planned.
+
+    Attributes:
+        is_personal: It is about somebody, rather than about the world.
+        is_list: Several memories are asked for.
+        is_multi_hop: Several memories have to be joined: what the first hits speak of was then searched for too.
+        asks_when: A time is asked for: memories that speak of one are then preferred.
+        is_window_filter: The time window restricted the search; else it only favours.
+        judged_query: The wording that the Selector read.
+    """
 
     query_views: tuple[str, ...]
     window_from: datetime | None
@@ -136,6 +168,13 @@ class TracePlan:
     window_text: str
     budget: Budget
     selector_mode: SelectorMode
+    need: QueryNeed = QueryNeed.UNSPECIFIED
+    is_personal: bool = False
+    is_list: bool = False
+    is_multi_hop: bool = False
+    asks_when: bool = False
+    is_window_filter: bool = False
+    judged_query: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +194,9 @@ class TraceCandidate:
         source_ranks: Name of each list that held it, such as "dense_turn", to its rank there.
         logit: The Selector's raw output. None: not judged.
         final_score: What the final order goes by.
+        relevance: The calibrated probability that it answers the need. None: there is none.
+        score_parts: Name of each part of the coarse score to what it added, before its weight.
+        duplicate_of: The better candidate that says the same; "" for none.
     """
 
     memory_id: str
@@ -165,6 +207,9 @@ class TraceCandidate:
     final_score: float
     final_rank: int
     drop_reason: DropReason
+    relevance: float | None = None
+    score_parts: Mapping[str, float] = field(default_factory=dict)
+    duplicate_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +221,7 @@ class RetrievalTrace:
         is_cut_by_deadline: Some candidates were not judged, or rows not scanned.
         matched_count: Active records of the user that passed the filter.
         is_approximate: The partition is so large that a graph stood in for a scan; it may miss some of the nearest.
+        followed_memory_ids: The first hits whose words were searched for in a second pass.
     """
 
     plan: TracePlan
@@ -184,7 +230,25 @@ class RetrievalTrace:
     elapsed_seconds: float
     is_cut_by_deadline: bool
     matched_count: int
+    selector_stop: SelectorStop = SelectorStop.UNSPECIFIED
+    followed_memory_ids: tuple[str, ...] = ()
     is_approximate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why one memory is, or is not, among the results of a retrieval.
+
+    Attributes:
+        reached_stage: The furthest stage that it reached: a stage of the trace, or "returned".
+        text: One sentence for a person.
+        margin: What it lacked at the stage where it was lost, in that stage's unit; 0 where there is no such figure.
+    """
+
+    reached_stage: str
+    text: str
+    margin: float
+    trace: RetrievalTrace
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +286,7 @@ class RetrieveResult:
         context: The running conversation of the session, oldest first.
         coarse: The coarse hits, when asked for.
         memories: What was selected, best first.
-        packed_context: The memories as text, chronological, with dates and speakers, ready for a prompt.
+        packed_context: The conversation's newest turns and the memories as text, with dates and speakers, for a prompt.
         token_count: Tokens of `packed_context`.
         trace: How it came about.
     """

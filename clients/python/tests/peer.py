@@ -197,6 +197,15 @@ class Peer(memory_service_pb2_grpc.MemoryServiceServicer, admin_service_pb2_grpc
         trace.elapsed.FromMilliseconds(7)
         yield pb.RetrieveResponse(trace=trace)
 
+    def Explain(self, request: pb.ExplainRequest, context: Any) -> pb.ExplainResponse:
+        self._begin("Explain", context, request)
+        memory = self._find(request.retrieve.scope.user_id, request.memory_id, context)
+        response = pb.ExplainResponse(reached_stage="select", explanation=f"{memory.text!r} came 11th.", margin=0.25)
+        response.trace.plan.need = pb.QUERY_NEED_EPISODE
+        candidate = response.trace.candidates.add(memory_id=memory.id, relevance=0.5, drop_reason=1)  # type: ignore[arg-type]
+        candidate.score_parts.add(name="session", value=0.75)
+        return response
+
     def _find(self, user_id: str, memory_id: str, context: Any) -> memory_pb2.Memory:
         for memory in self.memories.get(user_id, []):
             if memory.id == memory_id:

@@ -366,3 +366,15 @@ async def test_cancelling_a_task_cancels_it(peer: Peer) -> None:
         with pytest.raises(asyncio.CancelledError):
             await writing
         peer.holds_writes.set()
+
+
+def test_an_explanation_says_where_a_memory_was_lost(any_client: Any, peer: Peer) -> None:
+    (memory_id,) = any_client.write("tea").memory_ids
+    explanation = any_client.explain("what?", memory_id, max_memories=3)
+    assert (explanation.reached_stage, explanation.margin) == ("select", 0.25)
+    assert explanation.trace.plan.need.name == "EPISODE"
+    (candidate,) = explanation.trace.candidates
+    assert (candidate.relevance, dict(candidate.score_parts)) == (0.5, {"session": 0.75})
+    assert peer.requests["Explain"].retrieve.budget.max_memories == 3
+    with pytest.raises(NotFoundError):
+        any_client.explain("what?", "nothing")

@@ -84,3 +84,10 @@ def test_stored_text_cannot_steer_the_terminal(run: Run) -> None:
 @pytest.mark.parametrize("option", [("-n", "0"), ("-n", "101"), ("--at", "soon"), ("--mode", "best")], ids=str)
 def test_bad_option_is_a_usage_error(run: Run, option: tuple[str, ...]) -> None:
     assert run("search", "x", "-u", "ann", *option).exit_code == ExitCode.USAGE
+
+
+def test_why_says_where_a_memory_was_lost(run: Run, peer: Peer) -> None:
+    memory_id = peer.memories["ann"][0].id
+    result = run("search", "where", "-u", "ann", "--why", memory_id)
+    assert result.stdout.splitlines() == ["'I moved to Rome' came 11th.", f"{memory_id}: lost after select, by 0.250"]
+    assert json.loads(run("search", "where", "-u", "ann", "--why", memory_id, "--json").stdout)["margin"] == 0.25

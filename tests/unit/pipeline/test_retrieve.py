@@ -72,7 +72,7 @@ async def test_the_modes_judge_none_few_or_more(pipeline: Pipeline) -> None:
         sum(c.logit is not None for c in (await pipeline.trace("tea", selector_mode=mode)).candidates)
         for mode in (SelectorMode.OFF, SelectorMode.FAST, SelectorMode.FULL)
     ]
-    assert judged == [0, 8, 16]
+    assert judged == [0, 12, 24]
 
 
 async def test_a_deadline_already_past_still_answers_in_coarse_order(pipeline: Pipeline) -> None:

@@ -2,7 +2,7 @@ import uuid
 
 import pytest
 
-from lightmem_server.slm.controller import complete_query, find_names, make_plan, needs_conversation
+from lightmem_server.slm.controller import Need, complete_query, find_names, make_plan, needs_conversation
 from lightmem_server.types import Kind, Memory, Role, Tier
 
 
@@ -65,3 +65,75 @@ def test_whoever_is_named_is_among_the_names(query: str, name: str) -> None:
 
 def test_a_long_query_has_a_bounded_number_of_names() -> None:
     assert len(find_names("word " * 10_000)) < 300
+
+
+@pytest.mark.parametrize(
+    ("query", "flags"),
+    [
+        ("When did Ana move to Lisbon?", {"asks_when"}),
+        ("In what year was she born?", {"asks_when"}),
+        ("How long have they been married?", {"asks_when"}),
+        ("Do you remember when I started climbing?", {"asks_when"}),
+        ("Which instruments does Ben play?", {"is_list", "is_multi_hop"}),
+        ("What kinds of sports has Ana tried?", {"is_list", "is_multi_hop"}),
+        ("What are my allergies?", {"is_list", "is_multi_hop"}),
+        ("List all the places we went to", {"is_list", "is_multi_hop"}),
+        ("How many cats do I have?", {"is_list", "is_multi_hop"}),
+        ("What do Ana and Ben have in common?", {"is_multi_hop"}),
+        ("What did she do when he left?", set()),
+        ("What does Ana do for a living?", set()),
+        ("What was his first address?", set()),
+        ("What is Ana's dog called?", set()),
+        ("Who is the boss of the class?", set()),
+    ],
+)
+def test_the_plan_says_what_is_asked_for(query: str, flags: set[str]) -> None:
+    plan = make_plan(query, [], asked_at=0)
+    named = {"is_list": plan.is_list, "is_multi_hop": plan.is_multi_hop, "asks_when": plan.asks_when}
+    assert {name for name, is_set in named.items() if is_set} == flags
+
+
+@pytest.mark.parametrize(
+    ("query", "need"),
+    [
+        ("What happened at the party?", Need.EPISODE),
+        ("When is the exam?", Need.EPISODE),
+        ("What does Ana want in May 2023?", Need.EPISODE),
+        ("What is Ana's favourite tea?", Need.KNOWLEDGE),
+        ("Where does my sister live?", Need.KNOWLEDGE),
+    ],
+)
+def test_what_happened_and_what_is_so_are_different_needs(query: str, need: Need) -> None:
+    assert make_plan(query, [], asked_at=0).need is need
+
+
+@pytest.mark.parametrize(
+    ("query", "is_personal"),
+    [
+        ("Where does Ana live?", True),
+        ("where do i live", True),
+        ("How is bread baked?", False),
+        ("Bread is baked how?", False),
+    ],
+)
+def test_a_need_is_about_somebody_or_about_the_world(query: str, is_personal: bool) -> None:
+    assert make_plan(query, [], asked_at=0).is_personal is is_personal
+
+
+@pytest.mark.parametrize(
+    ("query", "is_explicit"),
+    [
+        ("What did I tell you yesterday?", True),
+        ("What did we talk about last week?", True),
+        ("What was our conversation on 7 May about?", True),
+        ("What did Ana do yesterday?", False),
+        ("What did I tell you about tea?", False),
+    ],
+)
+def test_only_the_time_of_saying_restricts_the_search(query: str, is_explicit: bool) -> None:
+    assert make_plan(query, [], asked_at=1_700_000_000_000_000).is_window_explicit is is_explicit
+
+
+def test_a_pasted_document_is_planned_as_quickly() -> None:
+    # Each pattern looks at the first thousand characters alone: what comes behind them changes nothing.
+    assert not make_plan("x" * 1000 + " when did Ana go?", [], asked_at=0).is_personal

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightmem_server.slm.time_window import EPOCH, MICROSECOND, find_time_window, to_micros
+from lightmem_server.slm.time_window import EPOCH, MICROSECOND, find_time_window, speaks_of_time, to_micros
 
 ASKED_AT = to_micros(datetime(2023, 10, 15, 12, tzinfo=UTC))  # a Sunday
 
@@ -84,3 +84,26 @@ WORDS = [
 def test_any_query_at_any_time_gives_a_window_or_none(query: str, asked_at: int) -> None:
     found = find_time_window(query, asked_at)
     assert found is None or found.start < found.end
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I went there yesterday.",
+        "See you next month!",
+        "It was on 7 May.",
+        "we met two weeks ago",
+        "Since 2019 I run.",
+        "It was last weekend",
+        "on Friday she left",
+        "Back in March we moved",
+        "in july we travel",
+    ],
+)
+def test_a_text_that_says_when_speaks_of_time(text: str) -> None:
+    assert speaks_of_time(text)
+
+
+@pytest.mark.parametrize("text", ["I may come.", "They march on.", "It takes time.", "One day at a museum? No.", ""])
+def test_a_text_that_does_not_say_when_does_not(text: str) -> None:
+    assert not speaks_of_time(text)

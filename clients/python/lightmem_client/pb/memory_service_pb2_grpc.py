@@ -111,7 +111,7 @@ class MemoryServiceServicer:
 
     def Explain(self, request, context):
         """Says why one memory is, or is not, among the results of a Retrieve with the same request. Consistency and
-        idempotency as Retrieve. Statuses: NOT_FOUND. UNIMPLEMENTED in this version.
+        idempotency as Retrieve; it may cost more than its budget, and access statistics stay as they are. Statuses: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

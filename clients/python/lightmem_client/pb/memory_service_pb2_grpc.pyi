@@ -58,7 +58,7 @@ class MemoryServiceStub:
     """
     Explain: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ExplainRequest, _memory_service_pb2.ExplainResponse]
     """Says why one memory is, or is not, among the results of a Retrieve with the same request. Consistency and
-    idempotency as Retrieve. Statuses: NOT_FOUND. UNIMPLEMENTED in this version.
+    idempotency as Retrieve; it may cost more than its budget, and access statistics stay as they are. Statuses: NOT_FOUND.
     """
     GetContext: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.GetContextRequest, _memory_service_pb2.GetContextResponse]
     """Returns the running conversation of a session, oldest first. Sees every acknowledged write. Idempotent. An unknown
@@ -104,7 +104,7 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     """
     Explain: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ExplainRequest, _memory_service_pb2.ExplainResponse]  # type: ignore[assignment]
     """Says why one memory is, or is not, among the results of a Retrieve with the same request. Consistency and
-    idempotency as Retrieve. Statuses: NOT_FOUND. UNIMPLEMENTED in this version.
+    idempotency as Retrieve; it may cost more than its budget, and access statistics stay as they are. Statuses: NOT_FOUND.
     """
     GetContext: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.GetContextRequest, _memory_service_pb2.GetContextResponse]  # type: ignore[assignment]
     """Returns the running conversation of a session, oldest first. Sees every acknowledged write. Idempotent. An unknown
@@ -165,7 +165,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.ExplainResponse, _abc.Awaitable[_memory_service_pb2.ExplainResponse]]:
         """Says why one memory is, or is not, among the results of a Retrieve with the same request. Consistency and
-        idempotency as Retrieve. Statuses: NOT_FOUND. UNIMPLEMENTED in this version.
+        idempotency as Retrieve; it may cost more than its budget, and access statistics stay as they are. Statuses: NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
