@@ -192,7 +192,9 @@ fn run(steps: &[Step]) -> Result<Vec<f64>, TestCaseError> {
             }
             Step::Reload => {
                 let mut rows = Rows::default();
-                model.iter().for_each(|(&number, &(version, session))| push(&mut rows, number, version, session));
+                for (&number, &(version, session)) in &model {
+                    push(&mut rows, number, version, session);
+                }
                 engine.load("p", version, &rows).unwrap();
             }
             Step::Search(seed, view, session) => {
@@ -223,7 +225,9 @@ fn filled(ann_rows: usize, count: u64) -> (Engine, Model) {
     let engine = engine(ann_rows);
     let mut rows = Rows::default();
     let model: Model = (0..count).map(|number| (number, (1, number % SESSIONS))).collect();
-    model.iter().for_each(|(&number, &(version, session))| push(&mut rows, number, version, session));
+    for (&number, &(version, session)) in &model {
+        push(&mut rows, number, version, session);
+    }
     engine.load("p", 1, &rows).unwrap();
     (engine, model)
 }
@@ -371,7 +375,9 @@ fn builds_race_with_writes_searches_and_loads() {
             assert!(engine.apply("p", round + 1, round + 2, &rows, &gone).unwrap());
             if round == 30 {
                 let mut rows = Rows::default();
-                model.keys().for_each(|&number| push(&mut rows, number, 1, number % SESSIONS));
+                for &number in model.keys() {
+                    push(&mut rows, number, 1, number % SESSIONS);
+                }
                 engine.load("p", round + 2, &rows).unwrap();
             }
         }

@@ -39,8 +39,8 @@ pub(crate) struct Ready {
     /// One per view.
     graphs: Vec<Graph>,
     graph_bytes: usize,
-    /// Rows that a scan reads in the time of a search without a filter: 3/8 of the least that get a graph, a graph being
-    /// worth its memory only where it saves most of the time. Measured at 75,000 for the default of 200,000.
+    /// Rows that a scan reads in the time of a search without a filter: 3/8 of the least that get a graph, which is worth
+    /// its memory only where it saves most of the time. Over 100,000 rows it took as long as scanning 75,000.
     even_rows: usize,
 }
 
