@@ -21,7 +21,11 @@ from lightmem_server.types import MetadataExpression, Scalar
 Vectors: TypeAlias = NDArray[np.float32]
 Ids: TypeAlias = NDArray[np.uint8]
 
-PARTS_BESIDE_LISTS = ("session", "prior", "speaker", "time")
+# Shared by all results without duplicates.
+NO_IDS: Ids = np.empty((0, 16), np.uint8)
+NO_POSITIONS: NDArray[np.uint32] = np.empty(0, np.uint32)
+
+PARTS_BESIDE_LISTS = ("session", "prior", "speaker", "time", "link")
 """What a fused score is made of besides the lists, in the order of SearchResult.parts."""
 
 NEVER = np.iinfo(np.int64).max
@@ -49,6 +53,7 @@ class Rows:
         speakers: n strings, "" for nobody; empty: nobody at all.
         priors: (n,) float32 within 1000 of 0, how informative each row is in itself; None: all 0.
         session_texts: n strings, what each row adds to its session's document; empty: nothing.
+        links: n bytes, the ids (16 bytes each) of what each row rests on, resident or not; empty: no links at all.
     """
 
     ids: Ids
@@ -71,6 +76,7 @@ class Rows:
     speakers: Sequence[str] = ()
     priors: NDArray[np.float32] | None = None
     session_texts: Sequence[str] = ()
+    links: Sequence[bytes] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +103,10 @@ class SearchPlan:
     best BM25. Added are `session_weight` * BM25 of its whole session (the best session's 1), `prior_weight` * its
     prior, `speaker_boost` when its speaker is among `speakers`, and `boost` when `boost_from <= occurred_at <
     boost_to`. With `fusion="rrf"` it scores the sum of weight / (rrf_k + rank), rank from 1, and `boost / (rrf_k + 1)`;
-    the other additions don't count. A list's weight is its query view's times its passage view's. Ties by `orders`,
-    newer first.
+    the other additions don't count. With either, each of the best `link_depth` rows passes its score, in equal shares,
+    on to the rows that it is linked to (Rows.links, in either direction); they gain `link_weight` * the sum of their
+    shares, and are found even if no list holds them. A list's weight is its query view's times its passage view's.
+    Ties by `orders`, newer first.
 
     Attributes:
         vectors: (q, dim) float32, unit length; q may be 0 (lexical alone).
@@ -109,6 +117,9 @@ class SearchPlan:
         max_candidates: most hits to return, at least 1.
         now: microseconds; for expiry and, without `filter.as_of`, validity.
         deadline_micros: stop scanning after this long and say so; 0: no limit.
+        link_weight: 0: no score is passed on.
+        duplicate_similarity: a hit repeats a better one of the same speaker, and is reported instead of returned, from this
+            cosine on in every passage view, 0 to 1; 0: none does.
         rescore: candidates of each dense list rescored at full precision; 0: the core's default for `list_depth`.
     """
 
@@ -133,6 +144,9 @@ class SearchPlan:
     speaker_boost: float = 0.0
     prior_weight: float = 0.0
     session_weight: float = 0.0
+    link_weight: float = 0.0
+    link_depth: int = 8
+    duplicate_similarity: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +161,14 @@ class SearchResult:
         parts: (m, p) float32: what each score is made of, named by `part_names`; score = sum of weight * part. Before
             the plan's weight of it: of a list its score on the list's own scale, summed over the query views by their
             weights; of the session likewise; the prior; 1 or 0 for the speaker and the time. 0 for a list that
-            the plan left out. With reciprocal ranks p is 0.
+            the plan left out; what linked rows passed on. With reciprocal ranks p is 0.
         similarities: (m,) float32: cosine of the first query view with view 0, computed at full precision; nan
             without vectors.
         matched_count: rows that passed the filter, of those scanned.
         scanned_count: rows looked at; fewer than resident only when the deadline cut the scan.
         is_complete: False when the deadline cut the scan.
+        duplicate_ids: (k, 16) uint8, what was left out for repeating a hit.
+        duplicate_of: (k,) uint32, the positions of the hits repeated.
     """
 
     ids: Ids
@@ -164,6 +180,8 @@ class SearchResult:
     matched_count: int
     scanned_count: int
     is_complete: bool
+    duplicate_ids: Ids = field(default_factory=lambda: NO_IDS)
+    duplicate_of: NDArray[np.uint32] = field(default_factory=lambda: NO_POSITIONS)
 
     @property
     def part_names(self) -> list[str]:

@@ -115,6 +115,7 @@ class Residents:
             speakers=[memory.speaker for memory in memories],
             priors=np.array([informativeness(memory) for memory in memories], np.float32),
             session_texts=[session_passage(memory) for memory in memories],
+            links=[b"".join(id_.bytes for id_ in memory.evidence_ids) for memory in memories],
         )
 
     async def _read_texts(self, partition: Partition, memories: Sequence[Memory]) -> list[tuple[str, ...]]:

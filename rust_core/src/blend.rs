@@ -67,7 +67,7 @@ impl Blend<'_> {
             weights.resize(self.views, 0.0);
             weights
         };
-        let besides = [plan.session_weight, plan.prior_weight, plan.speaker_boost, plan.boost];
+        let besides = [plan.session_weight, plan.prior_weight, plan.speaker_boost, plan.boost, plan.link_weight];
         [lists(&plan.dense_weights), lists(&plan.lexical_weights), besides.to_vec()].concat()
     }
 
@@ -103,6 +103,8 @@ impl Blend<'_> {
             f64::from(values.prior) / f64::from(PRIOR_UNIT),
             f64::from(u8::from(self.speakers.contains(&values.speaker))),
             f64::from(u8::from((plan.boost_from..plan.boost_to).contains(&values.occurred_at))),
+            // Known once all rows are scored.
+            0.0,
         ];
         besides.iter_mut().zip(all).for_each(|(part, value)| *part = value);
     }

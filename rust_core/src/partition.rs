@@ -12,6 +12,7 @@ use crate::columns::{ARCHIVED, Columns, IN_RING, PINNED, PRIOR_UNIT, Row};
 use crate::error::CoreError;
 use crate::lexical::analyser::Analyser;
 use crate::lexical::postings::{AnalysedRow, LexicalIndex};
+use crate::links::Links;
 use crate::metadata::{MetadataTable, Scalar};
 use crate::rows::{Id, Rows};
 use crate::tiers::{RingLimits, newest_within};
@@ -67,6 +68,7 @@ pub struct Partition {
     pub(crate) vectors: Vec<VectorStore>,
     pub(crate) lexical: LexicalIndex,
     pub(crate) metadata: MetadataTable,
+    pub(crate) links: Links,
     names: HashMap<Box<str>, u32>,
     /// Per session number, its ring rows as (order, position), by ascending order.
     rings: Vec<Vec<(u64, u32)>>,
@@ -99,6 +101,7 @@ impl Partition {
             // The view after the passage views holds the session texts.
             lexical: LexicalIndex::new(schema.views + 1),
             metadata: MetadataTable::default(),
+            links: Links::default(),
             names: HashMap::new(),
             rings: Vec::new(),
             session_lengths: Vec::new(),
@@ -184,6 +187,7 @@ impl Partition {
             + self.columns.size_bytes()
             + self.lexical.size_bytes()
             + self.metadata.size_bytes()
+            + self.links.size_bytes()
     }
 
     /// Ids in a session's STM ring, oldest first: its newest ring rows that fit the limits. A pure function of the
@@ -226,6 +230,7 @@ impl Partition {
 
     fn put(&mut self, rows: &Rows, index: usize, analysed: &AnalysedRow) {
         let Some(row) = self.row(rows, index) else { return };
+        self.links.set(row.id, rows.links.get(index).map(Vec::as_slice).unwrap_or_default());
         let (dim, views) = (self.schema.dim, self.schema.views);
         let vector = |view: usize| {
             let start = (index * views + view) * dim;
@@ -288,6 +293,7 @@ impl Partition {
     fn remove(&mut self, id: &Id) {
         let Some(position) = self.position(id) else { return };
         let last = self.len() - 1;
+        self.links.set(*id, &[]);
         self.leave_ring(position);
         self.leave_session(position);
         if let Some(before) = self.columns.get(position) {

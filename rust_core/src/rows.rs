@@ -56,6 +56,8 @@ pub struct Rows {
     pub priors: Vec<f32>,
     /// What each row adds to its session's document. Empty: nothing.
     pub session_texts: Vec<String>,
+    /// Ids that each row rests on, held or not. Empty: none.
+    pub links: Vec<Vec<Id>>,
 }
 
 /// Bound of [`Rows::priors`].
@@ -126,6 +128,7 @@ impl Rows {
             ("speakers", self.speakers.len(), n),
             ("priors", self.priors.len(), n),
             ("session_texts", self.session_texts.len(), n),
+            ("links", self.links.len(), n),
         ];
         let given = optional.into_iter().filter(|&(_, actual, _)| actual > 0);
         for (field, actual, expected) in lengths.into_iter().chain(given) {

@@ -4,7 +4,7 @@
 //! Little-endian throughout. Numbers of views and of dimensions are those of the engine that reads it.
 //!
 //! ```text
-//! header   magic "LMPS" | format u32 = 1 | CRC-32 of the payload u32 | payload bytes u64
+//! header   magic "LMPS" | format u32 = 2 | CRC-32 of the payload u32 | payload bytes u64
 //! payload  views u32 | dim u32 | version u64
 //!          names      count u32, then each: bytes u32, UTF-8       sessions, agents and speakers, by number
 //!          metadata   count u32, then each set: pairs u32, then each: key, tag u8, value
@@ -12,6 +12,7 @@
 //!          rows       count u32, then each:
 //!                     id 16 | order u64 | 4 times i64 | session u32 | agent u32 | speaker u32 | metadata u32
 //!                     tokens u32 | prior i32 | tier u8 | kind u8 | flags u8
+//!                     links: count u32, then each: id 16
 //!                     per view, and for the session text: terms u32, then each: term u32, frequency u16
 //!                     per view: scale f32 | high plane | low plane     whole lines of 64 bytes
 //! ```
@@ -26,7 +27,7 @@ use crate::partition::{MAX_ROWS, Partition, Schema};
 use crate::vector::{LINE, Line, lines_for};
 
 const MAGIC: [u8; 4] = *b"LMPS";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const HEADER_BYTES: usize = 20;
 
 /// Write a partition.
@@ -60,6 +61,9 @@ pub fn export(partition: &Partition) -> Vec<u8> {
     for position in 0..partition.len() {
         if let Some(row) = partition.columns.get(position) {
             out.row(&row);
+            let links = partition.links.targets(&row.id);
+            out.u32(links.len() as u32);
+            out.bytes(links.as_flattened());
         }
         for terms in partition.lexical.row_terms(position as u32) {
             out.u32(terms.len() as u32);
@@ -131,6 +135,7 @@ pub fn import(schema: Schema, bytes: &[u8]) -> Result<Partition, CoreError> {
     for _ in 0..count {
         let mut row = reader.row()?;
         let name = |number: u32| names.get(number as usize).ok_or(CoreError::InvalidSnapshot("unknown name"));
+        let links = (0..reader.u32()?).map(|_| reader.array()).collect::<Result<Vec<_>, _>>()?;
         let names = [name(row.session)?, name(row.agent)?, name(row.speaker)?].map(String::as_str);
         let set = metadata.get(row.metadata as usize).ok_or(CoreError::InvalidSnapshot("unknown metadata"))?;
         if row.tier > 31 || row.kind > 31 || partition.position(&row.id).is_some() {
@@ -139,6 +144,7 @@ pub fn import(schema: Schema, bytes: &[u8]) -> Result<Partition, CoreError> {
         let analysed = reader.analysed(schema.views + 1, &terms)?;
         let vectors = (0..schema.views).map(|_| reader.vector(schema.dim)).collect::<Result<Vec<_>, _>>()?;
         partition.intern(&mut row, names, set);
+        partition.links.set(row.id, &links);
         partition.append(&row, &analysed, |view, store| {
             if let Some((scale, high, low)) = vectors.get(view) {
                 store.push_raw(*scale, high, low);

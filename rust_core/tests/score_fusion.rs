@@ -103,8 +103,8 @@ fn relative_to_best(scores: &[f64]) -> Vec<f64> {
     scores.iter().map(|score| if best > 0.0 { score / best } else { 0.0 }).collect()
 }
 
-/// Parts of a score: the lists of each kind and view, session, prior, speaker, time.
-const PARTS: usize = 2 * VIEWS + 4;
+/// Parts of a score: the lists of each kind and view, session, prior, speaker, time, link.
+const PARTS: usize = 2 * VIEWS + 5;
 
 /// One query view: its words, its vector and the weight of both.
 type QueryView = (Vec<&'static str>, Vec<f32>, f64);
@@ -143,7 +143,7 @@ fn model(specs: &[Spec], plan: &SearchPlan, queries: &[QueryView]) -> Vec<Option
         }
     }
     for (parts, spec) in parts.iter_mut().zip(specs) {
-        let [.., prior, speaker, time] = parts;
+        let [.., prior, speaker, time, _] = parts;
         *prior = f64::from(spec.prior);
         *speaker = f64::from(u8::from(spec.speaker == 1));
         *time = f64::from(u8::from((plan.boost_from..plan.boost_to).contains(&spec.occurred_at)));
@@ -152,7 +152,7 @@ fn model(specs: &[Spec], plan: &SearchPlan, queries: &[QueryView]) -> Vec<Option
 }
 
 fn weights(plan: &SearchPlan) -> [f64; PARTS] {
-    let besides = [plan.session_weight, plan.prior_weight, plan.speaker_boost, plan.boost];
+    let besides = [plan.session_weight, plan.prior_weight, plan.speaker_boost, plan.boost, plan.link_weight];
     [plan.dense_weights.clone(), plan.lexical_weights.clone(), besides.to_vec()].concat().try_into().unwrap()
 }
 
@@ -224,5 +224,58 @@ proptest! {
         let copied = engine.search("copy", &plan).unwrap().unwrap();
         prop_assert_eq!(copied.ids, found.ids);
         prop_assert!(snapshot::import(*engine.schema(), &bytes[..bytes.len() - 1]).is_err());
+    }
+}
+
+proptest! {
+    #[test]
+    fn linked_hits_share_what_they_score_without_links(
+        specs in vec(spec(), 2..20),
+        links in vec(vec(0..25_usize, 0..4), 20),
+        query in unit(),
+        prior_weight in 0.0_f64..2.0,
+        link_weight in 0.1_f64..1.0,
+        link_depth in 1..8_usize,
+        list_depth in 1..6_usize,
+    ) {
+        let engine = Engine::new(&EngineOptions { dim: DIM, views: VIEWS, ..EngineOptions::default() }).unwrap();
+        let id = |row: usize| (row as u128).to_be_bytes();
+        let mut rows = to_rows(&specs);
+        rows.links = links[..specs.len()].iter().map(|links| links.iter().map(|&row| id(row)).collect()).collect();
+        engine.load("p", 1, &rows).unwrap();
+        let plan = SearchPlan {
+            vectors: query,
+            list_depth,
+            max_candidates: 100,
+            fusion: FusionMethod::Score,
+            prior_weight,
+            ..SearchPlan::new(VIEWS)
+        };
+        let before = engine.search("p", &plan).unwrap().unwrap();
+        let found = engine.search("p", &SearchPlan { link_weight, link_depth, ..plan }).unwrap().unwrap();
+
+        let row = |id: [u8; 16]| u128::from_be_bytes(id) as usize;
+        let is_linked = |a: usize, b: usize| a != b && (links[a].contains(&b) || links[b].contains(&a));
+        let mut shares = vec![0.0; specs.len()];
+        for (&giver, &score) in before.ids.iter().zip(&before.scores).take(link_depth) {
+            let receivers: Vec<usize> = (0..specs.len()).filter(|&other| is_linked(row(giver), other)).collect();
+            for &receiver in &receivers {
+                shares[receiver] += f64::from(score.max(0.0)) / receivers.len() as f64;
+            }
+        }
+        let newcomers = (0..specs.len()).filter(|&row| shares[row] > 0.0 && !before.ids.contains(&id(row))).count();
+        prop_assert_eq!(found.ids.len(), before.ids.len() + newcomers);
+        for (position, (hit, score)) in found.ids.iter().zip(&found.scores).enumerate() {
+            let parts = &found.parts[position * PARTS..(position + 1) * PARTS];
+            let share = shares[row(*hit)];
+            prop_assert!((f64::from(parts[PARTS - 1]) - share).abs() < 1e-4, "{parts:?} for {share}");
+            if let Some(held) = before.ids.iter().position(|id| id == hit) {
+                let expected = f64::from(before.scores[held]) + link_weight * share;
+                prop_assert!((f64::from(*score) - expected).abs() < 1e-4);
+            } else {
+                prop_assert_eq!(&found.ranks[position * 2 * VIEWS..(position + 1) * 2 * VIEWS], &[0; 2 * VIEWS]);
+            }
+        }
+        prop_assert!(found.scores.windows(2).all(|pair| pair[0] >= pair[1]));
     }
 }

@@ -131,18 +131,18 @@ def test_score_fusion_says_what_each_score_is_made_of(engine: Engine) -> None:
     result = engine.search("p", plan)
     assert result is not None
     names = result.part_names
-    assert names == [*result.sources, "session", "prior", "speaker", "time"]
+    assert names == [*result.sources, "session", "prior", "speaker", "time", "link"]
     assert (result.parts.shape, result.parts.dtype) == ((4, len(names)), np.float32)
-    weights = [1.0, 0.5, 0.0, 2.0, 0.0, 0.5, 0.25, 3.0]
+    weights = [1.0, 0.5, 0.0, 2.0, 0.0, 0.5, 0.25, 3.0, 0.0]
     assert result.scores.tolist() == pytest.approx((result.parts @ weights).tolist())
     parts = dict(zip(numbers(result.ids), result.parts.tolist(), strict=True))
     # Row 1 is what the query points to; the mean cosine of all four is 1/4.
     below = pytest.approx(-1 / 3, abs=0.01)
     assert parts == {
-        1: [1, 1, 0, 0, 0, 0.5, 1, 0],
-        2: [below, below, 0, 1, 0, 0, 0, 0],
-        3: [below, below, 0, 0, 0, 0, 1, 1],
-        4: [below, below, 0, 0, 0, -1, 0, 0],
+        1: [1, 1, 0, 0, 0, 0.5, 1, 0, 0],
+        2: [below, below, 0, 1, 0, 0, 0, 0, 0],
+        3: [below, below, 0, 0, 0, 0, 1, 1, 0],
+        4: [below, below, 0, 0, 0, -1, 0, 0, 0],
     }
 
 
@@ -151,6 +151,33 @@ def test_fusion_by_ranks_has_no_parts(engine: Engine) -> None:
     result = engine.search("p", make_plan(texts=["topic2"]))
     assert result is not None
     assert (result.parts.shape, result.part_names) == ((1, 0), [])
+
+
+def test_links_bring_up_what_a_hit_rests_on(engine: Engine) -> None:
+    links = [b"", b"", to_id(1).tobytes() + to_id(9).tobytes()]
+    engine.load("p", 1, make_rows(3, links=links))
+    assert found(engine, texts=["topic3"]) == [3]
+    result = engine.search("p", make_plan(texts=["topic3"], link_weight=0.5))
+    assert result is not None
+    assert numbers(result.ids) == [3, 1]
+    assert result.scores[1] == pytest.approx(result.scores[0] / 2)
+    assert result.ranks[1].tolist() == [0, 0, 0, 0]
+    # The other way round, and to what came later.
+    assert engine.apply("p", 1, 2, make_rows(1, first=9), NOTHING)
+    assert found(engine, texts=["topic9"], link_weight=0.5) == [9, 3]
+    assert found(engine, texts=["topic1"], link_weight=0.5) == [1, 3]
+
+
+def test_a_repetition_is_reported_with_what_it_repeats(engine: Engine) -> None:
+    engine.load("p", 1, make_rows(8))
+    result = engine.search("p", make_plan(vectors=unit(1, 0.5)[None], duplicate_similarity=0.9))
+    assert result is not None
+    assert numbers(result.ids) == [8, 5, 7, 6]
+    assert numbers(result.duplicate_ids) == [4, 1, 3, 2]
+    assert result.duplicate_of.tolist() == [0, 1, 2, 3]
+    without = engine.search("p", make_plan(vectors=unit(1)[None]))
+    assert without is not None
+    assert (len(without.ids), without.duplicate_ids.shape, without.duplicate_of.shape) == (8, (0, 16), (0,))
 
 
 def test_a_query_of_stop_words_finds_nothing(engine: Engine) -> None:
@@ -218,6 +245,9 @@ def test_a_refused_change_changes_nothing(engine: Engine) -> None:
         pytest.param({"orders": np.array([1, 2], np.int64)}, id="dtype of orders"),
         pytest.param({"sessions": ["s"]}, id="too few sessions"),
         pytest.param({"sessions": "ss"}, id="a string for a list"),
+        pytest.param({"links": [b""]}, id="too few links"),
+        pytest.param({"links": [b"", b"x" * 17]}, id="half an id"),
+        pytest.param({"links": ["", ""]}, id="links that are strings"),
         pytest.param({"metadata": [{}, None]}, id="metadata is no dict"),
         pytest.param({"metadata": [{}, {"k": []}]}, id="metadata value is no scalar"),
         pytest.param({"metadata": [{}, {"k": 2**63}]}, id="integer too large"),
@@ -246,6 +276,10 @@ def test_malformed_rows_are_refused(engine: Engine, columns: dict[str, Any]) -> 
         pytest.param({"max_candidates": 0}, id="max candidates"),
         pytest.param({"rrf_k": -1.0}, id="rrf_k"),
         pytest.param({"boost": float("inf")}, id="boost"),
+        pytest.param({"link_weight": -1.0}, id="link weight"),
+        pytest.param({"link_depth": -1}, id="link depth"),
+        pytest.param({"duplicate_similarity": 1.1}, id="similarity"),
+        pytest.param({"duplicate_similarity": float("nan")}, id="nan similarity"),
         pytest.param({"filter": SearchFilter(tiers=[300])}, id="tier"),
         pytest.param({"filter": SearchFilter(metadata=Condition("k", Operator.LT, (True,)))}, id="ordered bool"),
         pytest.param({"filter": SearchFilter(metadata=Condition("k", Operator.EQ, (1, 2)))}, id="two values"),

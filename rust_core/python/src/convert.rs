@@ -13,7 +13,7 @@ use lightmem_core::search::{FusionMethod, SearchPlan, SearchResult, default_resc
 use numpy::ndarray::Array2;
 use numpy::{Element, IntoPyArray, PyArray1, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PySequence, PyString};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PySequence, PyString};
 
 use crate::error::refused;
 
@@ -84,7 +84,22 @@ pub fn rows(value: &Bound<'_, PyAny>, views: usize, dim: usize) -> PyResult<Rows
         speakers: field(value, "speakers", "n strings, or none")?,
         priors: if value.getattr("priors")?.is_none() { Vec::new() } else { column(value, "priors", "(n,) float32")? },
         session_texts: field(value, "session_texts", "n strings, or none")?,
+        links: links(&value.getattr("links")?)?,
     })
+}
+
+/// Per row, ids of 16 bytes one after the other.
+fn links(value: &Bound<'_, PyAny>) -> PyResult<Vec<Vec<Id>>> {
+    let expected = "n bytes, each of whole ids of 16 bytes, or none";
+    let sequence = value.cast::<PySequence>().map_err(|_| refused("links", expected))?;
+    let mut rows = Vec::with_capacity(sequence.len()?);
+    for row in sequence.try_iter()? {
+        let row = row?;
+        let bytes = row.cast::<PyBytes>().map_err(|_| refused("links", expected))?.as_bytes();
+        let (ids, []) = bytes.as_chunks::<16>() else { return Err(refused("links", expected)) };
+        rows.push(ids.to_vec());
+    }
+    Ok(rows)
 }
 
 fn metadata(value: &Bound<'_, PyAny>) -> PyResult<Vec<BTreeMap<String, Scalar>>> {
@@ -152,6 +167,9 @@ pub fn plan(value: &Bound<'_, PyAny>, dim: usize) -> PyResult<SearchPlan> {
         speaker_boost: field(value, "speaker_boost", "a number")?,
         prior_weight: field(value, "prior_weight", "a number")?,
         session_weight: field(value, "session_weight", "a number")?,
+        link_weight: field(value, "link_weight", "a number")?,
+        link_depth: field(value, "link_depth", number)?,
+        duplicate_similarity: field(value, "duplicate_similarity", "a number")?,
     })
 }
 
@@ -231,6 +249,12 @@ pub fn result<'py>(py: Python<'py>, found: SearchResult, sources: &[String]) -> 
     fields.set_item("ranks", ranks.into_pyarray(py))?;
     fields.set_item("parts", parts.into_pyarray(py))?;
     fields.set_item("similarities", PyArray1::from_vec(py, found.similarities))?;
+    if !found.duplicates.is_empty() {
+        let (ids, hits): (Vec<Id>, Vec<u32>) = found.duplicates.into_iter().unzip();
+        let ids = Array2::from_shape_vec((ids.len(), 16), ids.into_flattened()).map_err(shaped)?;
+        fields.set_item("duplicate_ids", ids.into_pyarray(py))?;
+        fields.set_item("duplicate_of", PyArray1::from_vec(py, hits))?;
+    }
     fields.set_item("matched_count", found.matched_count)?;
     fields.set_item("scanned_count", found.scanned_count)?;
     fields.set_item("is_complete", found.is_complete)?;

@@ -1,7 +1,7 @@
 //! The vectors of one passage view: two planes of aligned lines and a scale per row.
 
 use super::kernel::Kernel;
-use super::quantize::{Query, push_fixed};
+use super::quantize::{Query, dot_fixed, push_fixed};
 use super::{Line, lines_for};
 
 /// Rows of a chunk. Planes grow chunk by chunk, so that no append copies more than one chunk, and a chunk of the
@@ -140,6 +140,17 @@ impl VectorStore {
         let high = self.high.get(row / CHUNK_ROWS)?.get(range.clone())?;
         let low = self.low.get(row / CHUNK_ROWS)?.get(range)?;
         Some(kernel.dot_exact(&query.exact, high, low) * scale)
+    }
+
+    /// Cosine of two rows at full precision; `None` when either is all zero.
+    #[must_use]
+    pub fn cosine_of_rows(&self, a: usize, b: usize) -> Option<f64> {
+        let ((scale_a, high_a, low_a), (scale_b, high_b, low_b)) = (self.raw(a), self.raw(b));
+        if scale_a <= 0.0 || scale_b <= 0.0 {
+            return None;
+        }
+        let dot = dot_fixed((high_a, low_a), (high_b, low_b));
+        Some(dot as f64 * f64::from(scale_a) * f64::from(scale_b))
     }
 
     /// Bytes of heap.

@@ -3,6 +3,7 @@ import uuid
 
 import numpy as np
 
+from lightmem_server.core import SearchPlan
 from lightmem_server.store.protocol import Change, VectorRecord
 from lightmem_server.types import Kind, Memory, Tier, Turn
 from tests.unit.pipeline.conftest import ANA, DIM, Pipeline
@@ -30,6 +31,30 @@ async def test_vectors_of_another_model_stay_out_of_the_dense_lists(pipeline: Pi
     await pipeline.store.commit(Change(ANA, puts=[memory], vectors=[vector]))
     (candidate,) = (await pipeline.trace("old model")).candidates
     assert {source.partition("_")[0] for source in candidate.source_ranks} == {"lexical"}
+
+
+async def test_a_fact_is_linked_to_its_evidence(pipeline: Pipeline) -> None:
+    turn, other = [Memory(uuid.uuid4(), Tier.MTM, Kind.TURN, text, 1, 1) for text in ["over there", "herons"]]
+    fact = Memory(uuid.uuid4(), Tier.LTM, Kind.FACT, "Ana moved", 2, 2, evidence_ids=(turn.id,))
+    # The evidence may come after what rests on it.
+    await pipeline.store.commit(Change(ANA, puts=[fact, other]))
+    await pipeline.residents.refresh(ANA)
+    await pipeline.store.commit(Change(ANA, puts=[turn]))
+    await pipeline.residents.refresh(ANA)
+    plan = SearchPlan(
+        vectors=np.zeros((0, DIM), np.float32),
+        texts=["moved"],
+        vector_weights=[],
+        text_weights=[1],
+        dense_weights=[1, 1],
+        lexical_weights=[1, 1],
+        list_depth=10,
+        max_candidates=10,
+        now=3,
+        link_weight=0.5,
+    )
+    result = await pipeline.residents.search(ANA, plan)
+    assert [row.tobytes() for row in result.ids] == [fact.id.bytes, turn.id.bytes]
 
 
 async def test_many_readers_load_a_cold_partition_once(pipeline: Pipeline) -> None:
