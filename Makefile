@@ -82,6 +82,10 @@ bench-kernel: build ## The Rust core beside NumPy, usearch, hnswlib and faiss
 	$(BIN)/python -m pip install --quiet faiss-cpu hnswlib
 	$(BIN)/python -m tests.bench.kernel $(ARGS)
 
+.PHONY: bench-memory
+bench-memory: build ## Bytes that a memory takes in the engine, and what the rescoring planes are worth (ARGS=--data path)
+	$(BIN)/python -m tests.bench.memory $(ARGS)
+
 .PHONY: lock
 lock: ## Write constraints.txt anew from the newest versions that fit
 	rm -rf target/lock && $(PYTHON) -m venv target/lock

@@ -160,11 +160,14 @@ class LightMemServer:
             stm_turns=settings.stm_turns,
             stm_tokens=settings.stm_tokens,
             language=settings.language,
+            rescore_vectors=settings.rescore_vectors,
         )
+        for language in settings.languages.values():
+            engine.check_language(language)
         threads = len(os.sched_getaffinity(0)) + 1  # the engine's calls, plus one that waits for a partition's lock
         executor = resources.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="core"))
-        residents = Residents(store, engine, executor, embedding=embedding)
-        access = AccessRecorder(store, clock)
+        residents = Residents(store, engine, executor, embedding=embedding, languages=settings.languages)
+        access = AccessRecorder(store, residents, clock)
         await resources.enter_async_context(_running(access))
         return Backend(
             store=store,

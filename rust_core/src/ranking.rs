@@ -9,6 +9,7 @@
 //! session              BM25 of the row's session, the best session's 1, summed over the query texts by their weights
 //! prior                the row's prior
 //! speaker, time        1 for a speaker whom the plan names, for a time within the boosted one; else 0
+//! heat                 h / (1 + h) of the row's access heat h at `now`
 //! link                 what linked hits pass on
 //! ```
 //!
@@ -20,7 +21,7 @@
 //! receives the sum of the shares, times `link_weight`. One hop: what is passed on is the score without links. A row
 //! that no list holds becomes a hit if the filter lets it pass.
 //!
-//! **Repetitions** are looked for last, best hit first; see [`crate::duplicates`].
+//! **Repetitions** are looked for last, best hit first; see `duplicates.rs`.
 
 use hashbrown::HashMap;
 

@@ -79,6 +79,8 @@ pub struct SearchPlan {
     pub prior_weight: f64,
     /// Weight of the rows' sessions: BM25 of each query text over whole sessions, the best session's 1.
     pub session_weight: f64,
+    /// Weight of the rows' access heat. Score fusion alone.
+    pub heat_weight: f64,
     /// Weight of what the best hits pass on to what is linked to them, see [`crate::ranking`]; 0: nothing.
     pub link_weight: f64,
     /// How many of the best hits pass on.
@@ -113,6 +115,7 @@ impl SearchPlan {
             speaker_boost: 0.0,
             prior_weight: 0.0,
             session_weight: 0.0,
+            heat_weight: 0.0,
             link_weight: 0.0,
             link_depth: 8,
             duplicate_similarity: 0.0,
@@ -152,6 +155,7 @@ impl SearchPlan {
             ("speaker_boost", &[self.speaker_boost]),
             ("prior_weight", &[self.prior_weight]),
             ("session_weight", &[self.session_weight]),
+            ("heat_weight", &[self.heat_weight]),
             ("link_weight", &[self.link_weight]),
         ];
         for (field, values) in weights {
@@ -263,7 +267,7 @@ impl Partition {
         }
 
         let mut fusion = Fusion::new(plan.rrf_k, 2 * views);
-        let mut blend = Blend::new(kernel, views);
+        let mut blend = Blend::new(kernel, views, self.schema().heat_half_life);
         for scan in dense {
             let DenseScan { query, view, query_weight, weight, top, mean } = scan;
             let ranking = self.rescored(kernel, plan.list_depth, &top.into_unordered(), query, view);

@@ -10,6 +10,7 @@ use lightmem_core::filter::SearchFilter;
 use lightmem_core::metadata::{Expression, MAX_DEPTH, Operator, Scalar};
 use lightmem_core::rows::{Id, Rows};
 use lightmem_core::search::{FusionMethod, SearchPlan, SearchResult, default_rescore};
+use lightmem_core::tiers::Heat;
 use numpy::ndarray::Array2;
 use numpy::{Element, IntoPyArray, PyArray1, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::prelude::*;
@@ -85,7 +86,21 @@ pub fn rows(value: &Bound<'_, PyAny>, views: usize, dim: usize) -> PyResult<Rows
         priors: if value.getattr("priors")?.is_none() { Vec::new() } else { column(value, "priors", "(n,) float32")? },
         session_texts: field(value, "session_texts", "n strings, or none")?,
         links: links(&value.getattr("links")?)?,
+        heats: heats(value)?,
     })
+}
+
+/// Two columns, or none.
+fn heats(rows: &Bound<'_, PyAny>) -> PyResult<Vec<Heat>> {
+    if rows.getattr("heats")?.is_none() {
+        return Ok(Vec::new());
+    }
+    let values: Vec<f32> = column(rows, "heats", "(n,) float32")?;
+    let since: Vec<i64> = column(rows, "heats_since", "(n,) int64")?;
+    if values.len() != since.len() {
+        return Err(refused("heats_since", "as many entries as heats"));
+    }
+    Ok(values.into_iter().zip(since).map(|(value, since)| Heat { value: f64::from(value), since }).collect())
 }
 
 /// Per row, ids of 16 bytes one after the other.
@@ -167,6 +182,7 @@ pub fn plan(value: &Bound<'_, PyAny>, dim: usize) -> PyResult<SearchPlan> {
         speaker_boost: field(value, "speaker_boost", "a number")?,
         prior_weight: field(value, "prior_weight", "a number")?,
         session_weight: field(value, "session_weight", "a number")?,
+        heat_weight: field(value, "heat_weight", "a number")?,
         link_weight: field(value, "link_weight", "a number")?,
         link_depth: field(value, "link_depth", number)?,
         duplicate_similarity: field(value, "duplicate_similarity", "a number")?,

@@ -1,17 +1,22 @@
 //! The vectors of one passage view: two planes of aligned lines and a scale per row.
 
 use super::kernel::Kernel;
-use super::quantize::{Query, dot_fixed, push_fixed};
+use super::quantize::{Query, ZERO_LOW, dot_fixed, push_fixed};
 use super::{Line, lines_for};
 
 /// Rows of a chunk. Planes grow chunk by chunk, so that no append copies more than one chunk, and a chunk of the
 /// high plane at 384 dimensions takes 6 MiB. A multiple of every block size used in scans.
 pub const CHUNK_ROWS: usize = 16_384;
 
+/// The low plane of a row where none is kept.
+static NO_LOW: [Line<i8>; 64] = [ZERO_LOW; 64];
+
 /// Vectors of n rows, addressed by row.
 #[derive(Debug)]
 pub struct VectorStore {
     lines: usize,
+    /// Whether low planes are kept.
+    has_low: bool,
     rows: usize,
     expected: usize,
     high: Vec<Vec<Line<u8>>>,
@@ -20,10 +25,12 @@ pub struct VectorStore {
 }
 
 impl VectorStore {
-    /// An empty store of `dim`-dimensional vectors.
+    /// An empty store of `dim`-dimensional vectors, at most 4096. Without the low plane a row takes half the bytes, and a
+    /// rescored cosine is as exact as an int8 vector: the query alone is at full precision.
     #[must_use]
-    pub fn new(dim: usize) -> Self {
-        Self { lines: lines_for(dim), rows: 0, expected: 0, high: Vec::new(), low: Vec::new(), scales: Vec::new() }
+    pub fn new(dim: usize, has_low: bool) -> Self {
+        let (high, low, scales) = (Vec::new(), Vec::new(), Vec::new());
+        Self { lines: lines_for(dim), has_low, rows: 0, expected: 0, high, low, scales }
     }
 
     /// Expect `rows` more rows: planes then take exactly what they need, instead of growing by steps.
@@ -41,7 +48,13 @@ impl VectorStore {
         let expected = self.expected.saturating_sub(self.rows);
         if let (Some(high), Some(low)) = (self.high.last_mut(), self.low.last_mut()) {
             reserve_row(high, self.lines, expected);
-            reserve_row(low, self.lines, expected);
+            let mut unused = Vec::new();
+            let low = if self.has_low {
+                reserve_row(low, self.lines, expected);
+                low
+            } else {
+                &mut unused
+            };
             self.scales.push(push_fixed(vector, high, low));
             self.rows += 1;
         }
@@ -55,12 +68,12 @@ impl VectorStore {
             chunk.extend_from_slice(high);
             *last = scale;
         }
-        if let Some(chunk) = self.low.last_mut() {
+        if let Some(chunk) = self.low.last_mut().filter(|_| self.has_low) {
             chunk.extend_from_slice(low);
         }
     }
 
-    /// Scale and both planes of a row.
+    /// Scale and both planes of a row; the low one is empty where it isn't kept.
     #[must_use]
     pub fn raw(&self, row: usize) -> (f32, &[Line<u8>], &[Line<i8>]) {
         let low = self.low.get(row / CHUNK_ROWS).and_then(|chunk| chunk.get(self.line_range(row)));
@@ -90,7 +103,11 @@ impl VectorStore {
         }
         let last = self.rows - 1;
         swap_remove_lines(&mut self.high, self.lines, row, last);
-        swap_remove_lines(&mut self.low, self.lines, row, last);
+        if self.has_low {
+            swap_remove_lines(&mut self.low, self.lines, row, last);
+        } else {
+            self.low.truncate(self.high.len());
+        }
         self.scales.swap_remove(row);
         self.rows = last;
     }
@@ -138,7 +155,7 @@ impl VectorStore {
         }
         let range = self.line_range(row);
         let high = self.high.get(row / CHUNK_ROWS)?.get(range.clone())?;
-        let low = self.low.get(row / CHUNK_ROWS)?.get(range)?;
+        let low = if self.has_low { self.low.get(row / CHUNK_ROWS)?.get(range)? } else { &NO_LOW };
         Some(kernel.dot_exact(&query.exact, high, low) * scale)
     }
 
@@ -153,11 +170,12 @@ impl VectorStore {
         Some(dot as f64 * f64::from(scale_a) * f64::from(scale_b))
     }
 
-    /// Bytes of heap.
+    /// Bytes of heap: of what is scanned, and of what only rescoring reads.
     #[must_use]
-    pub fn size_bytes(&self) -> usize {
-        let lines: usize = self.high.iter().map(Vec::capacity).chain(self.low.iter().map(Vec::capacity)).sum();
-        lines * size_of::<Line<u8>>() + self.scales.capacity() * size_of::<f32>()
+    pub fn size_bytes(&self) -> (usize, usize) {
+        let high: usize = self.high.iter().map(Vec::capacity).sum();
+        let low: usize = self.low.iter().map(Vec::capacity).sum();
+        (high * size_of::<Line<u8>>() + self.scales.capacity() * size_of::<f32>(), low * size_of::<Line<i8>>())
     }
 
     fn line_range(&self, row: usize) -> std::ops::Range<usize> {

@@ -515,8 +515,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn engine_equals_the_model(steps in steps()) {
-        let engine = Engine::new(&EngineOptions { dim: DIM, views: VIEWS, ring: RING, ..EngineOptions::default() }).unwrap();
+    fn engine_equals_the_model(steps in steps(), rescore_vectors in any::<bool>()) {
+        let options = EngineOptions { dim: DIM, views: VIEWS, ring: RING, rescore_vectors, ..EngineOptions::default() };
+        let engine = Engine::new(&options).unwrap();
         let mut model: Option<Model> = None;
         let (mut version, mut next_order) = (0, 0);
         for step in steps {
