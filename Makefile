@@ -104,6 +104,10 @@ bench-latency: models ## Retrieve at stated rates: per stage, deadlines, 1k-100k
 	$(BIN)/python -m pip install --quiet sqlite-vec
 	$(BIN)/python -m tests.bench.latency $(ARGS)
 
+.PHONY: bench-memory
+bench-memory: build ## Bytes that a memory takes in the engine, and what the rescoring planes are worth (ARGS=--data path)
+	$(BIN)/python -m tests.bench.memory $(ARGS)
+
 .PHONY: lock
 lock: ## Write constraints.txt anew from the newest versions that fit
 	rm -rf target/lock && $(PYTHON) -m venv target/lock

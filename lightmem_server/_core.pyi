@@ -34,6 +34,8 @@ class Engine:
         stm_turns: int,
         stm_tokens: int,
         ann_rows: int,
+        heat_half_life: int,
+        rescore_vectors: bool,
     ) -> Engine:
         """An empty engine.
 
@@ -45,11 +47,14 @@ class Engine:
             stm_turns: Most turns in the ring of one session, at least 1.
             stm_tokens: Most tokens in it; the newest turn stays even if it has more.
             ann_rows: Rows from which on a partition is due for graphs; 0: never.
+            heat_half_life: Microseconds in which access heat halves.
+            rescore_vectors: Keep the low bytes of the vectors, which only rescoring reads: half of the vectors' memory.
         """
     def version(self, partition: str) -> int | None:
         """The version up to which a partition is resident; None when it is not resident."""
-    def load(self, partition: str, version: int, rows: Any) -> None:
-        """Make a partition resident with these rows (a `core.Rows`), replacing what was there."""
+    def load(self, partition: str, version: int, rows: Any, language: str | None = None) -> None:
+        """Make a partition resident with these rows (a `core.Rows`), replacing what was there; `language` of its texts
+        instead of the engine's."""
     def apply(self, partition: str, base_version: int, version: int, rows: Any, removed: NDArray[np.uint8]) -> bool:
         """Bring a resident partition from `base_version` to `version`.
 
@@ -64,12 +69,20 @@ class Engine:
         """Run a `core.SearchPlan`; returns a `core.SearchResult`, or None when the partition is not resident."""
     def session_ring(self, partition: str, session_id: str) -> list[bytes] | None:
         """The 16-byte ids in a session's STM ring, oldest first; None when the partition is not resident."""
+    def check_language(self, language: str) -> None:
+        """Refuse a language that no analyser knows."""
+    def touch(self, partition: str, ids: NDArray[np.uint8], now: int) -> bool:
+        """Note an access of rows at `now`, (r, 16) uint8; False when the partition is not resident."""
+    def sizes(self, partition: str) -> dict[str, int] | None:
+        """Bytes of a partition: `vectors_scan`, `vectors_rescore`, `postings`, `columns`, `links`, `metadata`; None when it
+        is not resident."""
     def evict(self, partition: str) -> bool:
         """Drop a partition from memory; False when it was not resident."""
     def export(self, partition: str) -> bytes | None:
         """A partition as bytes, versioned and checksummed; None when it is not resident."""
-    def import_(self, partition: str, snapshot: bytes) -> int:
-        """Make a partition resident from bytes that `export` gave, replacing what was there; returns its version."""
+    def import_(self, partition: str, snapshot: bytes, language: str | None = None) -> int:
+        """Make a partition resident from bytes that `export` gave, replacing what was there; returns its version. One in
+        another language than wanted is refused."""
     def ann_due(self, partition: str) -> bool:
         """Whether a partition is worth calls of `build_ann`."""
     def build_ann(self, partition: str, rows: int) -> bool:

@@ -91,7 +91,15 @@ class Settings(BaseModel):
         description="Memories from which on a partition is searched approximately, through graphs that are built in the "
         "background; exactly until they are ready. 0: always exactly.",
     )
-    language: Literal["english"] = Field("english", description="Language of the lexical index.")
+    language: str = Field(
+        "english", description='Language of the lexical index: a name that Snowball knows, or "none" for no stemming.'
+    )
+    languages: dict[str, str] = Field(
+        default_factory=dict, description="Language by namespace, where it is another one, as JSON or TOML."
+    )
+    rescore_vectors: bool = Field(
+        True, description="Keep the vectors' low bytes for exact order; false saves half of their memory."
+    )
 
     # Retrieval: defaults of a request's budget
     default_max_memories: int = Field(10, ge=1, le=100, description="max_memories where a request has none.")
@@ -132,7 +140,7 @@ class Settings(BaseModel):
     def _expand_home(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser()
 
-    @field_validator("tokenizers", mode="before")
+    @field_validator("tokenizers", "languages", mode="before")
     @classmethod
     def _parse_json(cls, value: object) -> object:
         """The environment and flags have text alone."""

@@ -21,7 +21,14 @@ from lightmem_server.types import MetadataExpression, Scalar
 Vectors: TypeAlias = NDArray[np.float32]
 Ids: TypeAlias = NDArray[np.uint8]
 
-PARTS_BESIDE_LISTS = ("session", "prior", "speaker", "time")
+HEAT_HALF_LIFE = 7 * 24 * 3600 * 1_000_000
+"""Microseconds in which access heat halves."""
+
+# Shared by all results without duplicates.
+NO_IDS: Ids = np.empty((0, 16), np.uint8)
+NO_POSITIONS: NDArray[np.uint32] = np.empty(0, np.uint32)
+
+PARTS_BESIDE_LISTS = ("session", "prior", "speaker", "time", "heat", "link")
 """What a fused score is made of besides the lists, in the order of SearchResult.parts."""
 
 NEVER = np.iinfo(np.int64).max
@@ -49,6 +56,9 @@ class Rows:
         speakers: n strings, "" for nobody; empty: nobody at all.
         priors: (n,) float32 within 1000 of 0, how informative each row is in itself; None: all 0.
         session_texts: n strings, what each row adds to its session's document; empty: nothing.
+        links: n bytes, the ids (16 bytes each) of what each row rests on, resident or not; empty: no links at all.
+        heats, heats_since: (n,) float32 and int64 microseconds: access heat and when it was that, of rows that are new; a
+            row that is resident keeps its own. None: no heat.
     """
 
     ids: Ids
@@ -71,6 +81,9 @@ class Rows:
     speakers: Sequence[str] = ()
     priors: NDArray[np.float32] | None = None
     session_texts: Sequence[str] = ()
+    links: Sequence[bytes] = ()
+    heats: NDArray[np.float32] | None = None
+    heats_since: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +108,13 @@ class SearchPlan:
     With `fusion="score"` a row that any list holds scores, over all lists, the sum of weight * its score on the list's own
     scale, 0 to 1: from the mean cosine of the rows considered to the best one, or from no shared term to the
     best BM25. Added are `session_weight` * BM25 of its whole session (the best session's 1), `prior_weight` * its
-    prior, `speaker_boost` when its speaker is among `speakers`, and `boost` when `boost_from <= occurred_at <
+    prior, `speaker_boost` when its speaker is among `speakers`, `heat_weight` *
+    h / (1 + h) of its access heat h, and `boost` when `boost_from <= occurred_at <
     boost_to`. With `fusion="rrf"` it scores the sum of weight / (rrf_k + rank), rank from 1, and `boost / (rrf_k + 1)`;
-    the other additions don't count. A list's weight is its query view's times its passage view's. Ties by `orders`,
-    newer first.
+    the other additions don't count. With either, each of the best `link_depth` rows passes its score, in equal shares,
+    on to the rows that it is linked to (Rows.links, in either direction); they gain `link_weight` * the sum of their
+    shares, and are found even if no list holds them. A list's weight is its query view's times its passage view's.
+    Ties by `orders`, newer first.
 
     Attributes:
         vectors: (q, dim) float32, unit length; q may be 0 (lexical alone).
@@ -109,6 +125,9 @@ class SearchPlan:
         max_candidates: most hits to return, at least 1.
         now: microseconds; for expiry and, without `filter.as_of`, validity.
         deadline_micros: stop scanning after this long and say so; 0: no limit.
+        link_weight: 0: no score is passed on.
+        duplicate_similarity: a hit repeats a better one of the same speaker, and is reported instead of returned, from this
+            cosine on in every passage view, 0 to 1; 0: none does.
         rescore: candidates of each dense list rescored at full precision; 0: the core's default for `list_depth`.
     """
 
@@ -133,6 +152,10 @@ class SearchPlan:
     speaker_boost: float = 0.0
     prior_weight: float = 0.0
     session_weight: float = 0.0
+    heat_weight: float = 0.0
+    link_weight: float = 0.0
+    link_depth: int = 8
+    duplicate_similarity: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +169,17 @@ class SearchResult:
         ranks: (m, s) uint32: the best rank over the query views, from 1; 0 where the list doesn't hold the row.
         parts: (m, p) float32: what each score is made of, named by `part_names`; score = sum of weight * part. Before
             the plan's weight of it: of a list its score on the list's own scale, summed over the query views by their
-            weights; of the session likewise; the prior; 1 or 0 for the speaker and the time. 0 for a list that
-            the plan left out. With reciprocal ranks p is 0.
+            weights; of the session likewise; the prior; 1 or 0 for the speaker and the time; h / (1 + h) of the heat.
+            0 for a list that
+            the plan left out; what linked rows passed on. With reciprocal ranks p is 0.
         similarities: (m,) float32: cosine of the first query view with view 0, computed at full precision; nan
             without vectors.
         matched_count: rows that passed the filter, of those scanned.
         scanned_count: rows looked at; fewer than resident only when the deadline cut the scan.
         is_complete: False when the deadline cut the scan.
         is_exact: False when a graph filled a dense list, which may then miss some of the best.
+        duplicate_ids: (k, 16) uint8, what was left out for repeating a hit.
+        duplicate_of: (k,) uint32, the positions of the hits repeated.
     """
 
     ids: Ids
@@ -166,6 +192,8 @@ class SearchResult:
     scanned_count: int
     is_complete: bool
     is_exact: bool
+    duplicate_ids: Ids = field(default_factory=lambda: NO_IDS)
+    duplicate_of: NDArray[np.uint32] = field(default_factory=lambda: NO_POSITIONS)
 
     @property
     def part_names(self) -> list[str]:
@@ -186,6 +214,24 @@ class EngineStats:
     searches: int
 
 
+@dataclass(frozen=True, slots=True)
+class PartitionSizes:
+    """Bytes of one partition: vectors as scanned and what rescoring reads besides, terms and postings, scalar columns,
+    links, and metadata with names and rings."""
+
+    vectors_scan: int
+    vectors_rescore: int
+    postings: int
+    columns: int
+    links: int
+    metadata: int
+
+    @property
+    def total(self) -> int:
+        """The sum."""
+        return self.vectors_scan + self.vectors_rescore + self.postings + self.columns + self.links + self.metadata
+
+
 class Engine:
     """The resident partitions of this process. Every call is thread-safe, synchronous and releases the GIL; on the event
     loop, run it in a thread.
@@ -204,6 +250,8 @@ class Engine:
         language: str = "english",
         view_names: Sequence[str] = ("turn", "window"),
         ann_rows: int = 0,
+        heat_half_life: int = HEAT_HALF_LIFE,
+        rescore_vectors: bool = True,
     ) -> None:
         """
         Args:
@@ -220,6 +268,8 @@ class Engine:
                 stm_turns=stm_turns,
                 stm_tokens=stm_tokens,
                 ann_rows=ann_rows,
+                heat_half_life=heat_half_life,
+                rescore_vectors=rescore_vectors,
             )
         except NativeCoreError as error:
             raise CoreError(str(error)) from error
@@ -228,10 +278,11 @@ class Engine:
         """The version up to which a partition is resident; None when it is not resident."""
         return self._native.version(partition)
 
-    def load(self, partition: str, version: int, rows: Rows) -> None:
-        """Make a partition resident with these rows, replacing what was there."""
+    def load(self, partition: str, version: int, rows: Rows, language: str | None = None) -> None:
+        """Make a partition resident with these rows, replacing what was there. `language` of its texts: "none" or a name
+        that Snowball knows; None: the engine's."""
         try:
-            self._native.load(partition, version, rows)
+            self._native.load(partition, version, rows, language)
         except NativeCoreError as error:
             raise CoreError(str(error)) from error
 
@@ -254,6 +305,23 @@ class Engine:
         """The 16-byte ids in a session's STM ring, oldest first; None when the partition is not resident."""
         return self._native.session_ring(partition, session_id)
 
+    def check_language(self, language: str) -> None:
+        """Refuse a language that no partition could be loaded with."""
+        try:
+            self._native.check_language(language)
+        except NativeCoreError as error:
+            raise CoreError(str(error)) from error
+
+    def touch(self, partition: str, ids: Ids, now: int) -> bool:
+        """Note an access of rows at `now`, microseconds: heat is a statistic and changes no version. Ids that aren't
+        resident are ignored; False when the partition isn't."""
+        return self._native.touch(partition, ids, now)
+
+    def sizes(self, partition: str) -> PartitionSizes | None:
+        """What a partition's memory goes to; None when it is not resident."""
+        sizes = self._native.sizes(partition)
+        return None if sizes is None else PartitionSizes(**sizes)
+
     def evict(self, partition: str) -> bool:
         """Drop a partition from memory; False when it was not resident."""
         return self._native.evict(partition)
@@ -265,11 +333,11 @@ class Engine:
         except NativeCoreError as error:
             raise CoreError(str(error)) from error
 
-    def import_(self, partition: str, snapshot: bytes) -> int:
+    def import_(self, partition: str, snapshot: bytes, language: str | None = None) -> int:
         """Make a partition resident from bytes that `export` gave, replacing what was there; returns its version. A
-        damaged or foreign snapshot is a CoreError: load from the store instead."""
+        damaged or foreign snapshot, or one in another language, is a CoreError: load from the store instead."""
         try:
-            return self._native.import_(partition, snapshot)
+            return self._native.import_(partition, snapshot, language)
         except NativeCoreError as error:
             raise CoreError(str(error)) from error
 

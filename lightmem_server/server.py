@@ -172,14 +172,17 @@ class LightMemServer:
             stm_tokens=settings.stm_tokens,
             language=settings.language,
             ann_rows=settings.ann_rows,
+            rescore_vectors=settings.rescore_vectors,
         )
+        for language in settings.languages.values():
+            engine.check_language(language)
         threads = len(os.sched_getaffinity(0)) + 1  # the engine's calls, plus one that waits for a partition's lock
         executor = resources.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="core"))
         graphs = GraphBuilder(engine)
         resources.callback(graphs.close)
         await resources.enter_async_context(_running(graphs.run()))
-        residents = Residents(store, engine, executor, embedding=embedding, changed=graphs.notice)
-        access = AccessRecorder(store, clock)
+        residents = Residents(store, engine, executor, embedding=embedding, languages=settings.languages, changed=graphs.notice)
+        access = AccessRecorder(store, residents, clock)
         resources.push_async_callback(access.flush)
         await resources.enter_async_context(_running(access.run()))
         return Backend(

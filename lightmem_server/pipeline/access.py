@@ -11,6 +11,7 @@ import structlog
 
 from lightmem_server.errors import StoreError
 from lightmem_server.pipeline.clock import Clock
+from lightmem_server.pipeline.residents import Residents
 from lightmem_server.store.protocol import Store
 from lightmem_server.types import Partition
 
@@ -23,8 +24,9 @@ log = structlog.get_logger()
 class AccessRecorder:
     """A bounded queue in front of Store.record_access, drained by one task."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, residents: Residents, clock: Clock) -> None:
         self._store = store
+        self._residents = residents
         self._clock = clock
         self._waiting: deque[tuple[Partition, list[uuid.UUID], int]] = deque(maxlen=MAX_WAITING)
         self._wake = asyncio.Event()
@@ -50,3 +52,5 @@ class AccessRecorder:
                 await self._store.record_access(partition, ids, at)
             except StoreError as error:
                 log.warning("access_not_recorded", error=error.message)
+            else:
+                await self._residents.touch(partition, ids, at)

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import uuid
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import ParamSpec, TypeVar
 
 import numpy as np
 
-from lightmem_server.core import ALWAYS, NEVER, Engine, Ids, Rows, SearchPlan, SearchResult
+from lightmem_server.core import ALWAYS, HEAT_HALF_LIFE, NEVER, Engine, Ids, Rows, SearchPlan, SearchResult
 from lightmem_server.errors import CoreError
 from lightmem_server.pipeline.passages import PRECEDING_TURNS, informativeness, lexical_views, session_passage
 from lightmem_server.store.protocol import MAX_GET, Store, StoredRow
@@ -41,13 +41,16 @@ class Residents:
         *,
         embedding: str,
         changed: Callable[[str], None] | None = None,
+        languages: Mapping[str, str] | None = None,
     ) -> None:
         """
         Args:
             executor: Threads for the engine's calls, which release the GIL.
             embedding: Identity under which vectors must be stored to be searched; others stay out of the dense lists.
             changed: Told the key of each partition that was loaded or changed.
+            languages: Language of the texts by namespace; the engine's for one that isn't named.
         """
+        self._languages = languages or {}
         self.engine = engine
         self._store = store
         self._executor = executor
@@ -76,8 +79,13 @@ class Residents:
                     return
                 changes = await self._store.changes_since(partition, None)
             rows = await self._to_rows(partition, changes.rows)
-            await self._run(self.engine.load, partition.key, changes.version, rows)
+            language = self._languages.get(partition.namespace)
+            await self._run(self.engine.load, partition.key, changes.version, rows, language)
             self._changed(partition.key)
+
+    async def touch(self, partition: Partition, ids: Sequence[uuid.UUID], at: int) -> None:
+        """Note in the resident copy, if there is one, that memories were returned; the store counts for later copies."""
+        await self._run(self.engine.touch, partition.key, _to_ids([id_.bytes for id_ in ids]), at)
 
     async def search(self, partition: Partition, plan: SearchPlan) -> SearchResult:
         """Search a partition; refresh it first."""
@@ -102,6 +110,7 @@ class Residents:
         """Columns of n records; a record without vectors of the current model gets zero vectors: found by words alone."""
         memories = [row.memory for row in stored]
         texts = await self._read_texts(partition, memories)
+        heats = [initial_heat(memory) for memory in memories]
         vectors = np.zeros((len(stored), self.engine.views, self.engine.dim), np.float32)
         for i, row in enumerate(stored):
             if row.vector is not None and row.vector.model == self._embedding:
@@ -127,12 +136,26 @@ class Residents:
             speakers=[memory.speaker for memory in memories],
             priors=np.array([informativeness(memory) for memory in memories], np.float32),
             session_texts=[session_passage(memory) for memory in memories],
+            links=[b"".join(id_.bytes for id_ in memory.evidence_ids) for memory in memories],
+            heats=np.array(heats, np.float32),
+            heats_since=np.array([_or(memory.last_accessed_at, 0) for memory in memories], np.int64),
         )
 
     async def _read_texts(self, partition: Partition, memories: Sequence[Memory]) -> list[tuple[str, ...]]:
         """What BM25 indexes of each record."""
         preceding = await read_preceding(self._store, partition, memories)
         return [lexical_views(memory, preceding[memory.id]) for memory in memories]
+
+
+def initial_heat(memory: Memory) -> float:
+    """Access heat at the last access, of which the store knows only how many there were: as if they had been spread evenly
+    since the memory was written."""
+    count = memory.access_count
+    if count <= 1 or memory.last_accessed_at is None:
+        return float(count)
+    step = max(memory.last_accessed_at - memory.created_at, 0) / (count - 1)
+    kept: float = 2 ** (-step / HEAT_HALF_LIFE)
+    return float(count) if kept == 1 else (1 - kept**count) / (1 - kept)
 
 
 async def read_preceding(

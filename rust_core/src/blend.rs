@@ -45,6 +45,8 @@ pub(crate) struct LexicalList<'a> {
 pub(crate) struct Blend<'a> {
     pub(crate) kernel: Kernel,
     pub(crate) views: usize,
+    /// Of the rows' heat.
+    half_life: i64,
     pub(crate) dense: Vec<DenseList<'a>>,
     pub(crate) lexical: Vec<LexicalList<'a>>,
     /// Scores of the sessions, with the weight of the query text that they are for.
@@ -55,9 +57,9 @@ pub(crate) struct Blend<'a> {
 
 impl Blend<'_> {
     /// Nothing yet.
-    pub(crate) fn new(kernel: Kernel, views: usize) -> Self {
+    pub(crate) fn new(kernel: Kernel, views: usize, half_life: i64) -> Self {
         let (dense, lexical, sessions, speakers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { kernel, views, dense, lexical, sessions, speakers }
+        Self { kernel, views, half_life, dense, lexical, sessions, speakers }
     }
 
     /// The plan's weight of each part.
@@ -67,7 +69,14 @@ impl Blend<'_> {
             weights.resize(self.views, 0.0);
             weights
         };
-        let besides = [plan.session_weight, plan.prior_weight, plan.speaker_boost, plan.boost];
+        let besides = [
+            plan.session_weight,
+            plan.prior_weight,
+            plan.speaker_boost,
+            plan.boost,
+            plan.heat_weight,
+            plan.link_weight,
+        ];
         [lists(&plan.dense_weights), lists(&plan.lexical_weights), besides.to_vec()].concat()
     }
 
@@ -98,11 +107,15 @@ impl Blend<'_> {
         let of_session = |(scores, weight): &(HashMap<u32, f64>, f64)| {
             weight * scores.get(&values.session).copied().unwrap_or_default()
         };
+        let heat = values.heat().at(plan.now, self.half_life);
         let all = [
             sessions.map(of_session).sum(),
             f64::from(values.prior) / f64::from(PRIOR_UNIT),
             f64::from(u8::from(self.speakers.contains(&values.speaker))),
             f64::from(u8::from((plan.boost_from..plan.boost_to).contains(&values.occurred_at))),
+            heat / (1.0 + heat),
+            // Known once all rows are scored.
+            0.0,
         ];
         besides.iter_mut().zip(all).for_each(|(part, value)| *part = value);
     }

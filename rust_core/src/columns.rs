@@ -2,6 +2,7 @@
 
 use crate::lexical::scan::BLOCK;
 use crate::rows::Id;
+use crate::tiers::Heat;
 
 /// Set in [`Row::flags`] for archived rows.
 pub(crate) const ARCHIVED: u8 = 1;
@@ -12,6 +13,9 @@ pub(crate) const IN_RING: u8 = 4;
 
 /// Units of a prior of 1: a whole number keeps sums exact, whatever their order.
 pub(crate) const PRIOR_UNIT: f32 = 65_536.0;
+
+/// Units of a heat of 1.
+const HEAT_UNIT: f64 = 65_536.0;
 
 macro_rules! columns {
     ($($(#[$doc:meta])* $name:ident: $type:ty,)*) => {
@@ -65,9 +69,27 @@ columns! {
     token_count: u32,
     /// In units of 1/[`PRIOR_UNIT`].
     prior: i32,
+    /// In units of 1/[`HEAT_UNIT`], at `heat_since`.
+    heat: u32,
+    heat_since: i64,
     tier: u8,
     kind: u8,
     flags: u8,
+}
+
+impl Row {
+    /// Its access heat.
+    pub(crate) fn heat(&self) -> Heat {
+        Heat { value: f64::from(self.heat) / HEAT_UNIT, since: self.heat_since }
+    }
+
+    /// Set its access heat; beyond 65,535 it stays there.
+    pub(crate) fn set_heat(&mut self, heat: Heat) {
+        // Not negative, and saturating.
+        #[allow(clippy::cast_sign_loss)]
+        let units = (heat.value * HEAT_UNIT).round() as u32;
+        (self.heat, self.heat_since) = (units, heat.since);
+    }
 }
 
 /// Append, growing by a quarter.

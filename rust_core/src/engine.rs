@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 use crate::ann::build::{Builder, Limits, step};
 use crate::error::CoreError;
 use crate::lexical::analyser::Analyser;
-use crate::partition::{Partition, PreparedRows, Schema};
+use crate::partition::{Partition, PartitionSizes, PreparedRows, Schema};
 use crate::rows::{Id, Rows};
 use crate::search::{SearchPlan, SearchResult};
 use crate::snapshot;
@@ -27,16 +27,21 @@ pub struct EngineOptions {
     pub views: usize,
     /// Bytes that the resident partitions may take before the least recently used are evicted.
     pub budget_bytes: usize,
-    /// Language of the texts; see [`Analyser::new`].
+    /// Language of the texts, for partitions that are given no other; see [`Analyser::new`].
     pub language: String,
     /// Bounds of a session's STM ring.
     pub ring: RingLimits,
     /// Rows from which on a partition gets graphs for approximate search, see [`Engine::build_ann`]; 0: never.
     pub ann_rows: usize,
+    /// In which access heat halves, microseconds.
+    pub heat_half_life: i64,
+    /// Whether vectors keep what only rescoring reads, half of their bytes.
+    pub rescore_vectors: bool,
 }
 
 impl Default for EngineOptions {
-    /// 384 dimensions, two views, English, 1 GiB, rings of 32 turns and 2,048 tokens, graphs from 200,000 rows on.
+    /// 384 dimensions, two views, English, 1 GiB, rings of 32 turns and 2,048 tokens, graphs from 200,000 rows on,
+    /// heat that halves in a week.
     fn default() -> Self {
         Self {
             dim: 384,
@@ -45,6 +50,8 @@ impl Default for EngineOptions {
             language: "english".to_owned(),
             ring: RingLimits { turns: 32, tokens: 2_048 },
             ann_rows: 200_000,
+            heat_half_life: 7 * 24 * 3_600 * 1_000_000,
+            rescore_vectors: true,
         }
     }
 }
@@ -109,9 +116,16 @@ impl Engine {
                 return Err(CoreError::OptionOutOfRange { name, value, range });
             }
         }
-        let analyser = Analyser::new(&options.language)?;
+        let schema = Schema {
+            dim: options.dim,
+            views: options.views,
+            analyser: Analyser::new(&options.language)?,
+            ring: options.ring,
+            heat_half_life: options.heat_half_life,
+            rescore_vectors: options.rescore_vectors,
+        };
         Ok(Self {
-            schema: Schema { dim: options.dim, views: options.views, analyser, ring: options.ring },
+            schema,
             budget_bytes: options.budget_bytes,
             ann_rows: options.ann_rows,
             table: RwLock::new(HashMap::new()),
@@ -142,8 +156,22 @@ impl Engine {
     /// # Errors
     /// Those of [`Rows::check`] and [`Partition::new`]; nothing was changed.
     pub fn load(&self, key: &str, version: u64, rows: &Rows) -> Result<(), CoreError> {
-        let partition = Partition::new(self.schema, version, &PreparedRows::new(&self.schema, rows)?)?;
+        self.load_in(key, version, rows, None)
+    }
+
+    /// [`Self::load`], with texts in a language of the partition's own; `None`: the engine's.
+    ///
+    /// # Errors
+    /// As above, and [`CoreError::UnknownLanguage`].
+    pub fn load_in(&self, key: &str, version: u64, rows: &Rows, language: Option<&str>) -> Result<(), CoreError> {
+        let schema = self.schema_in(language)?;
+        let partition = Partition::new(schema, version, &PreparedRows::new(&schema, rows)?)?;
         self.insert(key, partition)
+    }
+
+    fn schema_in(&self, language: Option<&str>) -> Result<Schema, CoreError> {
+        let analyser = language.map_or(Ok(self.schema.analyser), Analyser::new)?;
+        Ok(Schema { analyser, ..self.schema })
     }
 
     /// Bring a partition from `base_version` to `version`; false, with nothing changed, when it is not resident at
@@ -159,12 +187,17 @@ impl Engine {
         rows: &Rows,
         removed: &[Id],
     ) -> Result<bool, CoreError> {
-        // Checked even when not resident: a wrong call is refused every time, not by chance.
-        let prepared = PreparedRows::new(&self.schema, rows)?;
         if version < base_version {
             return Err(CoreError::VersionGoesBack { base_version, version });
         }
-        let Some(resident) = self.find(key)? else { return Ok(false) };
+        let Some(resident) = self.find(key)? else {
+            // Checked even when not resident: a wrong call is refused every time, not by chance.
+            rows.check(self.schema.views, self.schema.dim)?;
+            return Ok(false);
+        };
+        // A resident partition never changes its language; another load makes another resident.
+        let schema = *resident.partition.read().map_err(|_| CoreError::LockPoisoned)?.schema();
+        let prepared = PreparedRows::new(&schema, rows)?;
         {
             let mut partition = resident.partition.write().map_err(|_| CoreError::LockPoisoned)?;
             if partition.version() != base_version {
@@ -197,6 +230,24 @@ impl Engine {
         self.read(key, |partition| Ok(partition.session_ring(session)))
     }
 
+    /// Note an access of rows, see [`Partition::touch`]; false when the partition is not resident.
+    ///
+    /// # Errors
+    /// [`CoreError::LockPoisoned`].
+    pub fn touch(&self, key: &str, ids: &[Id], now: i64) -> Result<bool, CoreError> {
+        let Some(resident) = self.find(key)? else { return Ok(false) };
+        resident.partition.write().map_err(|_| CoreError::LockPoisoned)?.touch(ids, now);
+        Ok(true)
+    }
+
+    /// Bytes of a partition, by what for; `None` when it is not resident.
+    ///
+    /// # Errors
+    /// [`CoreError::LockPoisoned`].
+    pub fn sizes(&self, key: &str) -> Result<Option<PartitionSizes>, CoreError> {
+        self.read(key, |partition| Ok(partition.sizes()))
+    }
+
     /// Drop a partition; false when it was not resident.
     ///
     /// # Errors
@@ -227,7 +278,15 @@ impl Engine {
     /// # Errors
     /// [`CoreError::InvalidSnapshot`]; nothing was changed.
     pub fn import(&self, key: &str, bytes: &[u8]) -> Result<u64, CoreError> {
-        let partition = snapshot::import(self.schema, bytes)?;
+        self.import_in(key, bytes, None)
+    }
+
+    /// [`Self::import`], of texts in this language; `None`: the engine's. A snapshot in another one is refused.
+    ///
+    /// # Errors
+    /// As above, and [`CoreError::UnknownLanguage`].
+    pub fn import_in(&self, key: &str, bytes: &[u8], language: Option<&str>) -> Result<u64, CoreError> {
+        let partition = snapshot::import(self.schema_in(language)?, bytes)?;
         let version = partition.version();
         self.insert(key, partition)?;
         Ok(version)

@@ -104,6 +104,12 @@ impl<'a> RowFilter<'a> {
         (mask, matched)
     }
 
+    /// Whether one row matches.
+    pub(crate) fn matches(&mut self, columns: &Columns, row: usize) -> bool {
+        let zone = columns.zone(row).filter(|_| row < columns.len());
+        zone.is_some_and(|zone| self.may_match(zone) && self.group(columns, zone, row..row + 1) == 1)
+    }
+
     fn may_match(&self, zone: &Zone) -> bool {
         zone.tiers & self.tiers != 0
             && zone.kinds & self.kinds != 0

@@ -42,11 +42,13 @@
 mod ann;
 mod blend;
 mod columns;
+mod duplicates;
 pub mod engine;
 pub mod error;
 pub mod filter;
 pub mod fusion;
 pub mod lexical;
+mod links;
 pub mod metadata;
 pub mod partition;
 pub mod ranking;

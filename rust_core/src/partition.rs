@@ -13,6 +13,7 @@ use crate::columns::{ARCHIVED, Columns, IN_RING, PINNED, PRIOR_UNIT, Row};
 use crate::error::CoreError;
 use crate::lexical::analyser::Analyser;
 use crate::lexical::postings::{AnalysedRow, LexicalIndex};
+use crate::links::Links;
 use crate::metadata::{MetadataTable, Scalar};
 use crate::rows::{Id, Rows};
 use crate::tiers::{RingLimits, newest_within};
@@ -32,6 +33,36 @@ pub struct Schema {
     pub analyser: Analyser,
     /// Bounds of a session's STM ring.
     pub ring: RingLimits,
+    /// In which access heat halves, microseconds.
+    pub heat_half_life: i64,
+    /// Whether vectors keep their low planes, which only rescoring reads.
+    pub rescore_vectors: bool,
+}
+
+/// Bytes of heap that a partition takes, by what for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PartitionSizes {
+    /// Vectors, as scanned.
+    pub vectors_scan: usize,
+    /// Vectors, what rescoring reads besides.
+    pub vectors_rescore: usize,
+    /// Terms and postings of the lexical lists.
+    pub postings: usize,
+    /// Ids, times and other scalars.
+    pub columns: usize,
+    /// Links between rows.
+    pub links: usize,
+    /// Metadata, names, STM rings.
+    pub metadata: usize,
+}
+
+impl PartitionSizes {
+    /// The sum.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        let Self { vectors_scan, vectors_rescore, postings, columns, links, metadata } = self;
+        vectors_scan + vectors_rescore + postings + columns + links + metadata
+    }
 }
 
 /// Checked rows with their texts analysed: the slow part of a change, done without any lock.
@@ -69,6 +100,7 @@ pub struct Partition {
     pub(crate) lexical: LexicalIndex,
     pub(crate) metadata: MetadataTable,
     pub(crate) ann: Ann,
+    pub(crate) links: Links,
     names: HashMap<Box<str>, u32>,
     /// Per session number, its ring rows as (order, position), by ascending order.
     rings: Vec<Vec<(u64, u32)>>,
@@ -97,11 +129,12 @@ impl Partition {
             hasher: DefaultHashBuilder::default(),
             positions: HashTable::new(),
             columns: Columns::default(),
-            vectors: (0..schema.views).map(|_| VectorStore::new(schema.dim)).collect(),
+            vectors: (0..schema.views).map(|_| VectorStore::new(schema.dim, schema.rescore_vectors)).collect(),
             // The view after the passage views holds the session texts.
             lexical: LexicalIndex::new(schema.views + 1),
             metadata: MetadataTable::default(),
             ann: Ann::default(),
+            links: Links::default(),
             names: HashMap::new(),
             rings: Vec::new(),
             session_lengths: Vec::new(),
@@ -174,21 +207,43 @@ impl Partition {
     /// Bytes of heap.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        let vectors: usize = self.vectors.iter().map(VectorStore::size_bytes).sum();
+        size_of::<Self>() + self.sizes().total() + self.ann.size_bytes()
+    }
+
+    /// Bytes of heap, by what for.
+    #[must_use]
+    pub fn sizes(&self) -> PartitionSizes {
         let rings: usize = self.rings.iter().map(|ring| ring.capacity() * size_of::<(u64, u32)>()).sum();
         let names: usize = self.names.keys().map(|name| name.len()).sum();
-        size_of::<Self>()
-            + vectors
-            + rings
-            + names
-            + self.rings.capacity() * size_of::<Vec<(u64, u32)>>()
-            + self.session_lengths.capacity() * size_of::<u64>()
-            + self.names.allocation_size()
-            + self.positions.allocation_size()
-            + self.columns.size_bytes()
-            + self.lexical.size_bytes()
-            + self.metadata.size_bytes()
-            + self.ann.size_bytes()
+        let mut sizes = PartitionSizes {
+            postings: self.lexical.size_bytes(),
+            columns: self.columns.size_bytes() + self.positions.allocation_size(),
+            links: self.links.size_bytes(),
+            metadata: self.metadata.size_bytes()
+                + rings
+                + names
+                + self.rings.capacity() * size_of::<Vec<(u64, u32)>>()
+                + self.session_lengths.capacity() * size_of::<u64>()
+                + self.names.allocation_size(),
+            ..PartitionSizes::default()
+        };
+        for store in &self.vectors {
+            let (scan, rescore) = store.size_bytes();
+            sizes.vectors_scan += scan;
+            sizes.vectors_rescore += rescore;
+        }
+        sizes
+    }
+
+    /// Note an access of rows; ids that aren't held are ignored. The version stays: heat is a statistic.
+    pub fn touch(&mut self, ids: &[Id], now: i64) {
+        for id in ids {
+            let Some(position) = self.position(id) else { continue };
+            if let Some(mut row) = self.columns.get(position) {
+                row.set_heat(row.heat().accessed(now, self.schema.heat_half_life));
+                self.columns.set(position, &row);
+            }
+        }
     }
 
     /// Ids in a session's STM ring, oldest first: its newest ring rows that fit the limits. A pure function of the
@@ -230,7 +285,8 @@ impl Partition {
     }
 
     fn put(&mut self, rows: &Rows, index: usize, analysed: &AnalysedRow) {
-        let Some(row) = self.row(rows, index) else { return };
+        let Some(mut row) = self.row(rows, index) else { return };
+        self.links.set(row.id, rows.links.get(index).map(Vec::as_slice).unwrap_or_default());
         let (dim, views) = (self.schema.dim, self.schema.views);
         let vector = |view: usize| {
             let start = (index * views + view) * dim;
@@ -241,6 +297,7 @@ impl Partition {
             self.leave_session(position);
             if let Some(before) = self.columns.get(position) {
                 self.metadata.release(before.metadata);
+                row.set_heat(before.heat());
             }
             self.columns.set(position, &row);
             self.lexical.set(position as u32, analysed);
@@ -298,6 +355,7 @@ impl Partition {
     fn remove(&mut self, id: &Id) {
         let Some(position) = self.position(id) else { return };
         let last = self.len() - 1;
+        self.links.set(*id, &[]);
         self.leave_ring(position);
         self.leave_session(position);
         if let Some(before) = self.columns.get(position) {
@@ -373,7 +431,7 @@ impl Partition {
     /// The scalar values of a checked batch's row, with its names and metadata interned.
     fn row(&mut self, rows: &Rows, index: usize) -> Option<Row> {
         let flag = |column: &[bool], flag: u8| if column.get(index).copied().unwrap_or(false) { flag } else { 0 };
-        Some(Row {
+        let mut row = Row {
             id: *rows.ids.get(index)?,
             order: *rows.orders.get(index)?,
             occurred_at: *rows.occurred_at.get(index)?,
@@ -385,10 +443,14 @@ impl Partition {
             speaker: self.name_number_or_insert(rows.speakers.get(index).map_or("", String::as_str)),
             token_count: *rows.token_counts.get(index)?,
             prior: rows.priors.get(index).map_or(0, |prior| (prior * PRIOR_UNIT).round() as i32),
+            heat: 0,
+            heat_since: 0,
             tier: *rows.tiers.get(index)?,
             kind: *rows.kinds.get(index)?,
             flags: flag(&rows.is_archived, ARCHIVED) | flag(&rows.is_pinned, PINNED) | flag(&rows.in_ring, IN_RING),
             metadata: self.metadata.acquire(rows.metadata.get(index)?),
-        })
+        };
+        row.set_heat(rows.heats.get(index).copied().unwrap_or_default());
+        Some(row)
     }
 }

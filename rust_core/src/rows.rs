@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::error::CoreError;
 use crate::metadata::{Scalar, check_scalar};
+use crate::tiers::Heat;
 
 /// A memory's id: the 16 bytes of its UUID.
 pub type Id = [u8; 16];
@@ -56,6 +57,10 @@ pub struct Rows {
     pub priors: Vec<f32>,
     /// What each row adds to its session's document. Empty: nothing.
     pub session_texts: Vec<String>,
+    /// Ids that each row rests on, held or not. Empty: none.
+    pub links: Vec<Vec<Id>>,
+    /// Access heat of each row, where it is new: one that is held keeps its own. Empty: none has any.
+    pub heats: Vec<Heat>,
 }
 
 /// Bound of [`Rows::priors`].
@@ -126,6 +131,8 @@ impl Rows {
             ("speakers", self.speakers.len(), n),
             ("priors", self.priors.len(), n),
             ("session_texts", self.session_texts.len(), n),
+            ("links", self.links.len(), n),
+            ("heats", self.heats.len(), n),
         ];
         let given = optional.into_iter().filter(|&(_, actual, _)| actual > 0);
         for (field, actual, expected) in lengths.into_iter().chain(given) {
@@ -135,6 +142,9 @@ impl Rows {
         }
         if let Some(position) = self.priors.iter().position(|prior| prior.is_nan() || prior.abs() > MAX_PRIOR) {
             return Err(CoreError::NotFinite { field: "priors", position });
+        }
+        if let Some(position) = self.heats.iter().position(|heat| !(0.0..=f64::MAX).contains(&heat.value)) {
+            return Err(CoreError::NotFinite { field: "heats", position });
         }
         if let Some(position) = self.vectors.iter().position(|x| !x.is_finite()) {
             return Err(CoreError::NotFinite { field: "vectors", position: position / (views * dim).max(1) });

@@ -81,6 +81,14 @@ pub struct SearchPlan {
     pub prior_weight: f64,
     /// Weight of the rows' sessions: BM25 of each query text over whole sessions, the best session's 1.
     pub session_weight: f64,
+    /// Weight of the rows' access heat. Score fusion alone.
+    pub heat_weight: f64,
+    /// Weight of what the best hits pass on to what is linked to them, see [`crate::ranking`]; 0: nothing.
+    pub link_weight: f64,
+    /// How many of the best hits pass on.
+    pub link_depth: usize,
+    /// Cosine from which on a hit repeats a better one and isn't returned, see [`SearchResult::duplicates`]; 0: none does.
+    pub duplicate_similarity: f64,
 }
 
 impl SearchPlan {
@@ -109,6 +117,10 @@ impl SearchPlan {
             speaker_boost: 0.0,
             prior_weight: 0.0,
             session_weight: 0.0,
+            heat_weight: 0.0,
+            link_weight: 0.0,
+            link_depth: 8,
+            duplicate_similarity: 0.0,
         }
     }
 
@@ -145,11 +157,16 @@ impl SearchPlan {
             ("speaker_boost", &[self.speaker_boost]),
             ("prior_weight", &[self.prior_weight]),
             ("session_weight", &[self.session_weight]),
+            ("heat_weight", &[self.heat_weight]),
+            ("link_weight", &[self.link_weight]),
         ];
         for (field, values) in weights {
             if !values.iter().all(|value| (0.0..=f64::from(MAX_WEIGHT)).contains(value)) {
                 return Err(CoreError::WeightOutOfRange { field, limit: MAX_WEIGHT });
             }
+        }
+        if !(0.0..=1.0).contains(&self.duplicate_similarity) {
+            return Err(CoreError::WeightOutOfRange { field: "duplicate_similarity", limit: 1 });
         }
         for (name, value) in [("list_depth", self.list_depth), ("max_candidates", self.max_candidates)] {
             if value == 0 {
@@ -184,6 +201,8 @@ pub struct SearchResult {
     pub part_count: usize,
     /// Cosine of the first query vector with view 0 at full precision; NaN where there is none.
     pub similarities: Vec<f32>,
+    /// What was left out for repeating a hit: its id, and the hit's position.
+    pub duplicates: Vec<(Id, u32)>,
     /// Rows that passed the filter, of those scanned.
     pub matched_count: usize,
     /// Rows looked at.
@@ -270,7 +289,7 @@ impl Partition {
         }
 
         let mut fusion = Fusion::new(plan.rrf_k, 2 * views);
-        let mut blend = Blend::new(kernel, views);
+        let mut blend = Blend::new(kernel, views, self.schema().heat_half_life);
         for scan in dense {
             let DenseScan { query, view, query_weight, weight, top, mean } = scan;
             let ranking = self.rescored(kernel, plan.list_depth, &top.into_unordered(), query, view);
@@ -293,10 +312,12 @@ impl Partition {
             }
         }
         match plan.fusion {
-            FusionMethod::ReciprocalRank => self.collect(plan, &fusion, None, queries.first(), kernel, &mut result),
+            FusionMethod::ReciprocalRank => {
+                self.collect(plan, &fusion, None, &mut filter, queries.first(), kernel, &mut result);
+            }
             FusionMethod::Score => {
                 self.add_priors(plan, &mut blend);
-                self.collect(plan, &fusion, Some(&blend), queries.first(), kernel, &mut result);
+                self.collect(plan, &fusion, Some(&blend), &mut filter, queries.first(), kernel, &mut result);
             }
         }
         Ok(result)

@@ -4,16 +4,17 @@
 //! Little-endian throughout. Numbers of views and of dimensions are those of the engine that reads it.
 //!
 //! ```text
-//! header   magic "LMPS" | format u32 = 1 | CRC-32 of the payload u32 | payload bytes u64
-//! payload  views u32 | dim u32 | version u64
+//! header   magic "LMPS" | format u32 = 2 | CRC-32 of the payload u32 | payload bytes u64
+//! payload  views u32 | dim u32 | has low planes u32 | language: bytes u32, UTF-8 | version u64
 //!          names      count u32, then each: bytes u32, UTF-8       sessions, agents and speakers, by number
 //!          metadata   count u32, then each set: pairs u32, then each: key, tag u8, value
 //!          terms      count u32, then each: bytes u32, UTF-8
 //!          rows       count u32, then each:
 //!                     id 16 | order u64 | 4 times i64 | session u32 | agent u32 | speaker u32 | metadata u32
-//!                     tokens u32 | prior i32 | tier u8 | kind u8 | flags u8
+//!                     tokens u32 | prior i32 | heat u32 | heat since i64 | tier u8 | kind u8 | flags u8
+//!                     links: count u32, then each: id 16
 //!                     per view, and for the session text: terms u32, then each: term u32, frequency u16
-//!                     per view: scale f32 | high plane | low plane     whole lines of 64 bytes
+//!                     per view: scale f32 | high plane | low plane, if there are     whole lines of 64 bytes
 //! ```
 
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ use crate::partition::{MAX_ROWS, Partition, Schema};
 use crate::vector::{LINE, Line, lines_for};
 
 const MAGIC: [u8; 4] = *b"LMPS";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const HEADER_BYTES: usize = 20;
 
 /// Write a partition.
@@ -35,6 +36,8 @@ pub fn export(partition: &Partition) -> Vec<u8> {
     let mut out = Writer(vec![0; HEADER_BYTES]);
     out.u32(partition.schema().views as u32);
     out.u32(partition.schema().dim as u32);
+    out.u32(u32::from(partition.schema().rescore_vectors));
+    out.text(partition.schema().analyser.language());
     out.bytes(&partition.version().to_le_bytes());
     let mut names = partition.names();
     names.sort_unstable_by_key(|(_, number)| *number);
@@ -60,6 +63,9 @@ pub fn export(partition: &Partition) -> Vec<u8> {
     for position in 0..partition.len() {
         if let Some(row) = partition.columns.get(position) {
             out.row(&row);
+            let links = partition.links.targets(&row.id);
+            out.u32(links.len() as u32);
+            out.bytes(links.as_flattened());
         }
         for terms in partition.lexical.row_terms(position as u32) {
             out.u32(terms.len() as u32);
@@ -118,6 +124,12 @@ pub fn import(schema: Schema, bytes: &[u8]) -> Result<Partition, CoreError> {
     if (reader.u32()? as usize, reader.u32()? as usize) != (schema.views, schema.dim) {
         return Err(CoreError::InvalidSnapshot("other views or dimensions"));
     }
+    if (reader.u32()? != 0) != schema.rescore_vectors {
+        return Err(CoreError::InvalidSnapshot("other planes of vectors"));
+    }
+    if reader.text()? != schema.analyser.language() {
+        return Err(CoreError::InvalidSnapshot("in another language"));
+    }
     let mut partition = Partition::empty(schema, reader.u64()?);
     let names = (0..reader.u32()?).map(|_| reader.text()).collect::<Result<Vec<_>, _>>()?;
     let metadata = (0..reader.u32()?).map(|_| reader.metadata()).collect::<Result<Vec<_>, _>>()?;
@@ -131,14 +143,16 @@ pub fn import(schema: Schema, bytes: &[u8]) -> Result<Partition, CoreError> {
     for _ in 0..count {
         let mut row = reader.row()?;
         let name = |number: u32| names.get(number as usize).ok_or(CoreError::InvalidSnapshot("unknown name"));
+        let links = (0..reader.u32()?).map(|_| reader.array()).collect::<Result<Vec<_>, _>>()?;
         let names = [name(row.session)?, name(row.agent)?, name(row.speaker)?].map(String::as_str);
         let set = metadata.get(row.metadata as usize).ok_or(CoreError::InvalidSnapshot("unknown metadata"))?;
         if row.tier > 31 || row.kind > 31 || partition.position(&row.id).is_some() {
             return Err(CoreError::InvalidSnapshot("impossible row"));
         }
         let analysed = reader.analysed(schema.views + 1, &terms)?;
-        let vectors = (0..schema.views).map(|_| reader.vector(schema.dim)).collect::<Result<Vec<_>, _>>()?;
+        let vectors = (0..schema.views).map(|_| reader.vector(&schema)).collect::<Result<Vec<_>, _>>()?;
         partition.intern(&mut row, names, set);
+        partition.links.set(row.id, &links);
         partition.append(&row, &analysed, |view, store| {
             if let Some((scale, high, low)) = vectors.get(view) {
                 store.push_raw(*scale, high, low);
@@ -192,6 +206,8 @@ impl Writer {
             self.u32(number);
         }
         self.bytes(&row.prior.to_le_bytes());
+        self.u32(row.heat);
+        self.bytes(&row.heat_since.to_le_bytes());
         self.bytes(&[row.tier, row.kind, row.flags]);
     }
 }
@@ -249,6 +265,7 @@ impl<'a> Reader<'a> {
         let [occurred_at, valid_from, valid_to, expires_at] = [self.i64()?, self.i64()?, self.i64()?, self.i64()?];
         let [session, agent, speaker] = [self.u32()?, self.u32()?, self.u32()?];
         let (metadata, token_count, prior) = (self.u32()?, self.u32()?, i32::from_le_bytes(self.array()?));
+        let (heat, heat_since) = (self.u32()?, self.i64()?);
         let [tier, kind, flags] = self.array()?;
         Ok(Row {
             id,
@@ -263,6 +280,8 @@ impl<'a> Reader<'a> {
             metadata,
             token_count,
             prior,
+            heat,
+            heat_since,
             tier,
             kind,
             flags,
@@ -291,13 +310,14 @@ impl<'a> Reader<'a> {
     }
 
     #[allow(clippy::type_complexity)] // one vector's parts
-    fn vector(&mut self, dim: usize) -> Result<(f32, Vec<Line<u8>>, Vec<Line<i8>>), CoreError> {
+    fn vector(&mut self, schema: &Schema) -> Result<(f32, Vec<Line<u8>>, Vec<Line<i8>>), CoreError> {
         let scale = f32::from_le_bytes(self.array()?);
         if !scale.is_finite() || scale < 0.0 {
             return Err(CoreError::InvalidSnapshot("impossible scale"));
         }
-        let mut plane = || (0..lines_for(dim)).map(|_| self.array::<LINE>()).collect::<Result<Vec<_>, _>>();
-        let (high, low) = (plane()?, plane()?);
+        let lines = lines_for(schema.dim);
+        let mut plane = |lines: usize| (0..lines).map(|_| self.array::<LINE>()).collect::<Result<Vec<_>, _>>();
+        let (high, low) = (plane(lines)?, plane(if schema.rescore_vectors { lines } else { 0 })?);
         let signed = |line: [u8; LINE]| Line(line.map(u8::cast_signed));
         Ok((scale, high.into_iter().map(Line).collect(), low.into_iter().map(signed).collect()))
     }

@@ -5,6 +5,7 @@ use lightmem_core::engine::{Engine, EngineOptions};
 use lightmem_core::rows::Rows;
 use lightmem_core::search::{FusionMethod, SearchPlan};
 use lightmem_core::snapshot;
+use lightmem_core::tiers::Heat;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -17,6 +18,8 @@ const B: f64 = 0.4;
 /// Dense lists flatter than this add nothing.
 const FLAT: f64 = 0.01;
 /// The mean of a dense list is of cosines in 8 bits.
+const NOW: i64 = 100;
+const HALF_LIFE: i64 = 50;
 const TOLERANCE: f64 = 0.04;
 
 #[derive(Debug, Clone)]
@@ -28,6 +31,8 @@ struct Spec {
     speaker: usize,
     prior: f32,
     occurred_at: i64,
+    /// Times, ascending, all before [`NOW`].
+    accesses: Vec<i64>,
 }
 
 /// ±1 on one axis or ±1/2 on four: cosines are exact in every precision used.
@@ -49,17 +54,29 @@ fn words(most: usize) -> impl Strategy<Value = Vec<&'static str>> {
 
 fn spec() -> impl Strategy<Value = Spec> {
     let vector = || prop::option::weighted(0.9, unit());
-    ((vector(), vector()), (words(4), words(8)), 0..4_usize, words(5), 0..3_usize, -2.0_f32..2.0, 0..10_i64).prop_map(
-        |(vectors, texts, session, session_text, speaker, prior, occurred_at)| Spec {
-            vectors: vectors.into(),
-            texts: texts.into(),
-            session,
-            session_text,
-            speaker,
-            prior,
-            occurred_at,
-        },
+    (
+        (vector(), vector()),
+        (words(4), words(8)),
+        0..4_usize,
+        words(5),
+        0..3_usize,
+        -2.0_f32..2.0,
+        0..10_i64,
+        vec(0..NOW, 0..4),
     )
+        .prop_map(|(vectors, texts, session, session_text, speaker, prior, occurred_at, mut accesses)| {
+            accesses.sort_unstable();
+            Spec {
+                vectors: vectors.into(),
+                texts: texts.into(),
+                session,
+                session_text,
+                speaker,
+                prior,
+                occurred_at,
+                accesses,
+            }
+        })
 }
 
 fn to_rows(specs: &[Spec]) -> Rows {
@@ -74,6 +91,8 @@ fn to_rows(specs: &[Spec]) -> Rows {
         rows.occurred_at[index] = spec.occurred_at;
         rows.speakers.push(format!("speaker{}", spec.speaker));
         rows.priors.push(spec.prior);
+        // The first access is known when the row comes, the others follow.
+        rows.heats.push(spec.accesses.first().map_or(Heat::default(), |&at| Heat { value: 1.0, since: at }));
         rows.session_texts.push(spec.session_text.join(" "));
     }
     rows
@@ -103,8 +122,8 @@ fn relative_to_best(scores: &[f64]) -> Vec<f64> {
     scores.iter().map(|score| if best > 0.0 { score / best } else { 0.0 }).collect()
 }
 
-/// Parts of a score: the lists of each kind and view, session, prior, speaker, time.
-const PARTS: usize = 2 * VIEWS + 4;
+/// Parts of a score: the lists of each kind and view, session, prior, speaker, time, heat, link.
+const PARTS: usize = 2 * VIEWS + 6;
 
 /// One query view: its words, its vector and the weight of both.
 type QueryView = (Vec<&'static str>, Vec<f32>, f64);
@@ -143,16 +162,19 @@ fn model(specs: &[Spec], plan: &SearchPlan, queries: &[QueryView]) -> Vec<Option
         }
     }
     for (parts, spec) in parts.iter_mut().zip(specs) {
-        let [.., prior, speaker, time] = parts;
+        let [.., prior, speaker, time, heat, _] = parts;
         *prior = f64::from(spec.prior);
         *speaker = f64::from(u8::from(spec.speaker == 1));
+        let hot = spec.accesses.iter().map(|at| 0.5_f64.powf((NOW - at) as f64 / HALF_LIFE as f64)).sum::<f64>();
+        *heat = hot / (1.0 + hot);
         *time = f64::from(u8::from((plan.boost_from..plan.boost_to).contains(&spec.occurred_at)));
     }
     parts.into_iter().zip(is_held).map(|(parts, is_held)| is_held.then_some(parts)).collect()
 }
 
 fn weights(plan: &SearchPlan) -> [f64; PARTS] {
-    let besides = [plan.session_weight, plan.prior_weight, plan.speaker_boost, plan.boost];
+    let besides =
+        [plan.session_weight, plan.prior_weight, plan.speaker_boost, plan.boost, plan.heat_weight, plan.link_weight];
     [plan.dense_weights.clone(), plan.lexical_weights.clone(), besides.to_vec()].concat().try_into().unwrap()
 }
 
@@ -167,11 +189,21 @@ proptest! {
         specs in vec(spec(), 2..40),
         queries in query_views(),
         weight_values in vec(0.1_f64..0.5, 2 * VIEWS),
-        extras in (0.0_f64..1.0, 0.0_f64..1.0, 0.0_f64..1.0, 0.0_f64..1.0),
+        extras in (0.0_f64..1.0, 0.0_f64..1.0, 0.0_f64..1.0, 0.0_f64..1.0, 0.0_f64..1.0),
         removed in prop::collection::btree_set(0..40_usize, 0..5),
     ) {
-        let engine = Engine::new(&EngineOptions { dim: DIM, views: VIEWS, ..EngineOptions::default() }).unwrap();
+        let options = EngineOptions { dim: DIM, views: VIEWS, heat_half_life: HALF_LIFE, ..EngineOptions::default() };
+        let engine = Engine::new(&options).unwrap();
         engine.load("p", 1, &to_rows(&specs)).unwrap();
+        for (row, spec) in specs.iter().enumerate() {
+            for &at in spec.accesses.iter().skip(1) {
+                prop_assert!(engine.touch("p", &[(row as u128).to_be_bytes(), [255; 16]], at).unwrap());
+            }
+        }
+        prop_assert_eq!(engine.version("p").unwrap(), Some(1));
+        // A change of a row leaves its heat alone.
+        let changed = Rows { heats: Vec::new(), ..to_rows(&specs[..1]) };
+        prop_assert!(engine.apply("p", 1, 1, &changed, &[]).unwrap());
         let gone: Vec<_> = removed.iter().filter(|row| **row < specs.len()).map(|row| (*row as u128).to_be_bytes()).collect();
         prop_assert!(engine.apply("p", 1, 2, &Rows::default(), &gone).unwrap());
         let left: Vec<usize> = (0..specs.len()).filter(|row| !removed.contains(row)).collect();
@@ -195,6 +227,8 @@ proptest! {
             speaker_boost: extras.1,
             prior_weight: extras.2,
             session_weight: extras.3,
+            heat_weight: extras.4,
+            now: NOW,
             ..SearchPlan::new(VIEWS)
         };
         let expected = model(&specs, &plan, &queries);
@@ -224,5 +258,58 @@ proptest! {
         let copied = engine.search("copy", &plan).unwrap().unwrap();
         prop_assert_eq!(copied.ids, found.ids);
         prop_assert!(snapshot::import(*engine.schema(), &bytes[..bytes.len() - 1]).is_err());
+    }
+}
+
+proptest! {
+    #[test]
+    fn linked_hits_share_what_they_score_without_links(
+        specs in vec(spec(), 2..20),
+        links in vec(vec(0..25_usize, 0..4), 20),
+        query in unit(),
+        prior_weight in 0.0_f64..2.0,
+        link_weight in 0.1_f64..1.0,
+        link_depth in 1..8_usize,
+        list_depth in 1..6_usize,
+    ) {
+        let engine = Engine::new(&EngineOptions { dim: DIM, views: VIEWS, ..EngineOptions::default() }).unwrap();
+        let id = |row: usize| (row as u128).to_be_bytes();
+        let mut rows = to_rows(&specs);
+        rows.links = links[..specs.len()].iter().map(|links| links.iter().map(|&row| id(row)).collect()).collect();
+        engine.load("p", 1, &rows).unwrap();
+        let plan = SearchPlan {
+            vectors: query,
+            list_depth,
+            max_candidates: 100,
+            fusion: FusionMethod::Score,
+            prior_weight,
+            ..SearchPlan::new(VIEWS)
+        };
+        let before = engine.search("p", &plan).unwrap().unwrap();
+        let found = engine.search("p", &SearchPlan { link_weight, link_depth, ..plan }).unwrap().unwrap();
+
+        let row = |id: [u8; 16]| u128::from_be_bytes(id) as usize;
+        let is_linked = |a: usize, b: usize| a != b && (links[a].contains(&b) || links[b].contains(&a));
+        let mut shares = vec![0.0; specs.len()];
+        for (&giver, &score) in before.ids.iter().zip(&before.scores).take(link_depth) {
+            let receivers: Vec<usize> = (0..specs.len()).filter(|&other| is_linked(row(giver), other)).collect();
+            for &receiver in &receivers {
+                shares[receiver] += f64::from(score.max(0.0)) / receivers.len() as f64;
+            }
+        }
+        let newcomers = (0..specs.len()).filter(|&row| shares[row] > 0.0 && !before.ids.contains(&id(row))).count();
+        prop_assert_eq!(found.ids.len(), before.ids.len() + newcomers);
+        for (position, (hit, score)) in found.ids.iter().zip(&found.scores).enumerate() {
+            let parts = &found.parts[position * PARTS..(position + 1) * PARTS];
+            let share = shares[row(*hit)];
+            prop_assert!((f64::from(parts[PARTS - 1]) - share).abs() < 1e-4, "{parts:?} for {share}");
+            if let Some(held) = before.ids.iter().position(|id| id == hit) {
+                let expected = f64::from(before.scores[held]) + link_weight * share;
+                prop_assert!((f64::from(*score) - expected).abs() < 1e-4);
+            } else {
+                prop_assert_eq!(&found.ranks[position * 2 * VIEWS..(position + 1) * 2 * VIEWS], &[0; 2 * VIEWS]);
+            }
+        }
+        prop_assert!(found.scores.windows(2).all(|pair| pair[0] >= pair[1]));
     }
 }

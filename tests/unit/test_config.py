@@ -68,3 +68,11 @@ def test_beyond_loopback_with_consent() -> None:
 
 def test_every_setting_is_described() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_languages_come_as_json_or_as_a_table(tmp_path: Path) -> None:
+    assert load(environment={"LIGHTMEM_LANGUAGES": '{"de": "german"}'}).languages == {"de": "german"}
+    file = tmp_path / "lightmem.toml"
+    file.write_text('language = "none"\n[languages]\nde = "german"\n', "utf-8")
+    settings = load(config_file=file, environment={})
+    assert (settings.language, settings.languages) == ("none", {"de": "german"})

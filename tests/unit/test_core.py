@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lightmem_server.core import ALWAYS, NEVER, Engine, Ids, Rows, SearchFilter, SearchPlan, cpu_features
+from lightmem_server.core import (
+    ALWAYS,
+    HEAT_HALF_LIFE,
+    NEVER,
+    Engine,
+    Ids,
+    Rows,
+    SearchFilter,
+    SearchPlan,
+    cpu_features,
+)
 from lightmem_server.errors import CoreError
 from lightmem_server.types import AllOf, AnyOf, Condition, Kind, MetadataExpression, Not, Operator, Tier
 
@@ -131,18 +141,18 @@ def test_score_fusion_says_what_each_score_is_made_of(engine: Engine) -> None:
     result = engine.search("p", plan)
     assert result is not None
     names = result.part_names
-    assert names == [*result.sources, "session", "prior", "speaker", "time"]
+    assert names == [*result.sources, "session", "prior", "speaker", "time", "heat", "link"]
     assert (result.parts.shape, result.parts.dtype) == ((4, len(names)), np.float32)
-    weights = [1.0, 0.5, 0.0, 2.0, 0.0, 0.5, 0.25, 3.0]
+    weights = [1.0, 0.5, 0.0, 2.0, 0.0, 0.5, 0.25, 3.0, 0.0, 0.0]
     assert result.scores.tolist() == pytest.approx((result.parts @ weights).tolist())
     parts = dict(zip(numbers(result.ids), result.parts.tolist(), strict=True))
     # Row 1 is what the query points to; the mean cosine of all four is 1/4.
     below = pytest.approx(-1 / 3, abs=0.01)
     assert parts == {
-        1: [1, 1, 0, 0, 0, 0.5, 1, 0],
-        2: [below, below, 0, 1, 0, 0, 0, 0],
-        3: [below, below, 0, 0, 0, 0, 1, 1],
-        4: [below, below, 0, 0, 0, -1, 0, 0],
+        1: [1, 1, 0, 0, 0, 0.5, 1, 0, 0, 0],
+        2: [below, below, 0, 1, 0, 0, 0, 0, 0, 0],
+        3: [below, below, 0, 0, 0, 0, 1, 1, 0, 0],
+        4: [below, below, 0, 0, 0, -1, 0, 0, 0, 0],
     }
 
 
@@ -151,6 +161,75 @@ def test_fusion_by_ranks_has_no_parts(engine: Engine) -> None:
     result = engine.search("p", make_plan(texts=["topic2"]))
     assert result is not None
     assert (result.parts.shape, result.part_names) == ((1, 0), [])
+
+
+def test_links_bring_up_what_a_hit_rests_on(engine: Engine) -> None:
+    links = [b"", b"", to_id(1).tobytes() + to_id(9).tobytes()]
+    engine.load("p", 1, make_rows(3, links=links))
+    assert found(engine, texts=["topic3"]) == [3]
+    result = engine.search("p", make_plan(texts=["topic3"], link_weight=0.5))
+    assert result is not None
+    assert numbers(result.ids) == [3, 1]
+    assert result.scores[1] == pytest.approx(result.scores[0] / 2)
+    assert result.ranks[1].tolist() == [0, 0, 0, 0]
+    # The other way round, and to what came later.
+    assert engine.apply("p", 1, 2, make_rows(1, first=9), NOTHING)
+    assert found(engine, texts=["topic9"], link_weight=0.5) == [9, 3]
+    assert found(engine, texts=["topic1"], link_weight=0.5) == [1, 3]
+
+
+def test_a_repetition_is_reported_with_what_it_repeats(engine: Engine) -> None:
+    engine.load("p", 1, make_rows(8))
+    result = engine.search("p", make_plan(vectors=unit(1, 0.5)[None], duplicate_similarity=0.9))
+    assert result is not None
+    assert numbers(result.ids) == [8, 5, 7, 6]
+    assert numbers(result.duplicate_ids) == [4, 1, 3, 2]
+    assert result.duplicate_of.tolist() == [0, 1, 2, 3]
+    without = engine.search("p", make_plan(vectors=unit(1)[None]))
+    assert without is not None
+    assert (len(without.ids), without.duplicate_ids.shape, without.duplicate_of.shape) == (8, (0, 16), (0,))
+
+
+def test_heat_counts_accesses_and_fades(engine: Engine) -> None:
+    now = 10 * HEAT_HALF_LIFE
+    heats = np.array([3, 0], np.float32)
+    engine.load("p", 1, make_rows(2, heats=heats, heats_since=np.array([now - HEAT_HALF_LIFE, 0])))
+    assert engine.touch("p", np.array([to_id(2), to_id(9)]), now)
+    assert not engine.touch("q", np.array([to_id(2)]), now)
+    assert engine.version("p") == 1
+    plan = make_plan(texts=["topic1 topic2"], fusion="score", heat_weight=1.0, now=now)
+    result = engine.search("p", plan)
+    assert result is not None
+    parts = dict(zip(numbers(result.ids), result.parts[:, result.part_names.index("heat")].tolist(), strict=True))
+    assert parts == pytest.approx({1: 1.5 / 2.5, 2: 1 / 2})
+
+
+def test_a_partition_has_the_language_it_is_loaded_in(engine: Engine) -> None:
+    rows = make_rows(1, texts=[["Häuser", "Häuser"]])
+    engine.load("p", 1, rows, "german")
+    assert found(engine, texts=["Haus"]) == [1]
+    snapshot = engine.export("p")
+    assert snapshot is not None
+    with pytest.raises(CoreError, match="language"):
+        engine.import_("p", snapshot)
+    assert engine.import_("p", snapshot, "german") == 1
+    for refuse in [lambda: engine.load("p", 2, rows, "klingon"), lambda: engine.check_language("klingon")]:
+        with pytest.raises(CoreError, match="klingon"):
+            refuse()
+    engine.check_language("none")
+
+
+def test_sizes_add_up_and_tell_the_rescoring_planes(engine: Engine) -> None:
+    assert engine.sizes("p") is None
+    engine.load("p", 1, make_rows(100))
+    lean = Engine(dim=DIM, budget_bytes=1 << 26, stm_turns=3, stm_tokens=10, rescore_vectors=False)
+    lean.load("p", 1, make_rows(100))
+    full_sizes, lean_sizes = engine.sizes("p"), lean.sizes("p")
+    assert full_sizes is not None
+    assert lean_sizes is not None
+    assert (full_sizes.vectors_rescore, lean_sizes.vectors_rescore) == (100 * 2 * 64, 0)
+    assert full_sizes.vectors_scan == lean_sizes.vectors_scan == 100 * 2 * (64 + 4)
+    assert full_sizes.total < engine.stats().size_bytes < full_sizes.total + 4096
 
 
 def test_a_query_of_stop_words_finds_nothing(engine: Engine) -> None:
@@ -218,6 +297,11 @@ def test_a_refused_change_changes_nothing(engine: Engine) -> None:
         pytest.param({"orders": np.array([1, 2], np.int64)}, id="dtype of orders"),
         pytest.param({"sessions": ["s"]}, id="too few sessions"),
         pytest.param({"sessions": "ss"}, id="a string for a list"),
+        pytest.param({"heats": np.ones(2, np.float32)}, id="heats without times"),
+        pytest.param({"heats": np.full(2, -1, np.float32), "heats_since": np.zeros(2, np.int64)}, id="negative heat"),
+        pytest.param({"links": [b""]}, id="too few links"),
+        pytest.param({"links": [b"", b"x" * 17]}, id="half an id"),
+        pytest.param({"links": ["", ""]}, id="links that are strings"),
         pytest.param({"metadata": [{}, None]}, id="metadata is no dict"),
         pytest.param({"metadata": [{}, {"k": []}]}, id="metadata value is no scalar"),
         pytest.param({"metadata": [{}, {"k": 2**63}]}, id="integer too large"),
@@ -246,6 +330,11 @@ def test_malformed_rows_are_refused(engine: Engine, columns: dict[str, Any]) -> 
         pytest.param({"max_candidates": 0}, id="max candidates"),
         pytest.param({"rrf_k": -1.0}, id="rrf_k"),
         pytest.param({"boost": float("inf")}, id="boost"),
+        pytest.param({"heat_weight": -1.0}, id="heat weight"),
+        pytest.param({"link_weight": -1.0}, id="link weight"),
+        pytest.param({"link_depth": -1}, id="link depth"),
+        pytest.param({"duplicate_similarity": 1.1}, id="similarity"),
+        pytest.param({"duplicate_similarity": float("nan")}, id="nan similarity"),
         pytest.param({"filter": SearchFilter(tiers=[300])}, id="tier"),
         pytest.param({"filter": SearchFilter(metadata=Condition("k", Operator.LT, (True,)))}, id="ordered bool"),
         pytest.param({"filter": SearchFilter(metadata=Condition("k", Operator.EQ, (1, 2)))}, id="two values"),

@@ -10,11 +10,12 @@ use lightmem_core::filter::SearchFilter;
 use lightmem_core::metadata::{Expression, MAX_DEPTH, Operator, Scalar};
 use lightmem_core::rows::{Id, Rows};
 use lightmem_core::search::{FusionMethod, SearchPlan, SearchResult, default_rescore};
+use lightmem_core::tiers::Heat;
 use numpy::ndarray::ArrayView2;
 use numpy::{Element, PyArray1, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods, ToPyArray};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PySequence, PyString};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PySequence, PyString};
 
 use crate::error::refused;
 
@@ -101,7 +102,36 @@ pub fn rows(value: &Bound<'_, PyAny>, views: usize, dim: usize) -> PyResult<Rows
         speakers: field(value, "speakers", "n strings, or none")?,
         priors: if value.getattr("priors")?.is_none() { Vec::new() } else { column(value, "priors", "(n,) float32")? },
         session_texts: field(value, "session_texts", "n strings, or none")?,
+        links: links(&value.getattr("links")?)?,
+        heats: heats(value)?,
     })
+}
+
+/// Two columns, or none.
+fn heats(rows: &Bound<'_, PyAny>) -> PyResult<Vec<Heat>> {
+    if rows.getattr("heats")?.is_none() {
+        return Ok(Vec::new());
+    }
+    let values: Vec<f32> = column(rows, "heats", "(n,) float32")?;
+    let since: Vec<i64> = column(rows, "heats_since", "(n,) int64")?;
+    if values.len() != since.len() {
+        return Err(refused("heats_since", "as many entries as heats"));
+    }
+    Ok(values.into_iter().zip(since).map(|(value, since)| Heat { value: f64::from(value), since }).collect())
+}
+
+/// Per row, ids of 16 bytes one after the other.
+fn links(value: &Bound<'_, PyAny>) -> PyResult<Vec<Vec<Id>>> {
+    let expected = "n bytes, each of whole ids of 16 bytes, or none";
+    let sequence = value.cast::<PySequence>().map_err(|_| refused("links", expected))?;
+    let mut rows = Vec::with_capacity(sequence.len()?);
+    for row in sequence.try_iter()? {
+        let row = row?;
+        let bytes = row.cast::<PyBytes>().map_err(|_| refused("links", expected))?.as_bytes();
+        let (ids, []) = bytes.as_chunks::<16>() else { return Err(refused("links", expected)) };
+        rows.push(ids.to_vec());
+    }
+    Ok(rows)
 }
 
 fn metadata(value: &Bound<'_, PyAny>) -> PyResult<Vec<BTreeMap<String, Scalar>>> {
@@ -169,6 +199,10 @@ pub fn plan(value: &Bound<'_, PyAny>, dim: usize) -> PyResult<SearchPlan> {
         speaker_boost: field!(value, "speaker_boost", "a number")?,
         prior_weight: field!(value, "prior_weight", "a number")?,
         session_weight: field!(value, "session_weight", "a number")?,
+        heat_weight: field!(value, "heat_weight", "a number")?,
+        link_weight: field!(value, "link_weight", "a number")?,
+        link_depth: field!(value, "link_depth", number)?,
+        duplicate_similarity: field!(value, "duplicate_similarity", "a number")?,
     })
 }
 
@@ -256,6 +290,12 @@ pub fn result<'py>(py: Python<'py>, found: &SearchResult, sources: &[Py<PyString
     fields.set_item(intern!(py, "ranks"), ranks.to_pyarray(py))?;
     fields.set_item(intern!(py, "parts"), parts.to_pyarray(py))?;
     fields.set_item(intern!(py, "similarities"), PyArray1::from_slice(py, &found.similarities))?;
+    if !found.duplicates.is_empty() {
+        let (ids, hits): (Vec<Id>, Vec<u32>) = found.duplicates.iter().copied().unzip();
+        let ids = ArrayView2::from_shape((hits.len(), 16), ids.as_flattened()).map_err(shaped)?.to_pyarray(py);
+        fields.set_item(intern!(py, "duplicate_ids"), ids)?;
+        fields.set_item(intern!(py, "duplicate_of"), PyArray1::from_slice(py, &hits))?;
+    }
     fields.set_item(intern!(py, "matched_count"), found.matched_count)?;
     fields.set_item(intern!(py, "scanned_count"), found.scanned_count)?;
     fields.set_item(intern!(py, "is_complete"), found.is_complete)?;

@@ -1,6 +1,7 @@
 //! The engine, as Python sees it.
 
 use lightmem_core::engine::{Engine, EngineOptions};
+use lightmem_core::lexical::analyser::Analyser;
 use lightmem_core::tiers::RingLimits;
 use lightmem_core::vector::kernel::Kernel;
 use pyo3::prelude::*;
@@ -21,7 +22,10 @@ pub struct PyEngine {
 impl PyEngine {
     #[new]
     #[allow(clippy::needless_pass_by_value)] // extracted from Python
-    #[pyo3(signature = (*, dim, view_names, budget_bytes, language, stm_turns, stm_tokens, ann_rows))]
+    #[allow(clippy::too_many_arguments)] // keywords alone
+    #[pyo3(signature = (
+        *, dim, view_names, budget_bytes, language, stm_turns, stm_tokens, ann_rows, heat_half_life, rescore_vectors
+    ))]
     fn new(
         py: Python<'_>,
         dim: usize,
@@ -31,10 +35,21 @@ impl PyEngine {
         stm_turns: usize,
         stm_tokens: u64,
         ann_rows: usize,
+        heat_half_life: i64,
+        rescore_vectors: bool,
     ) -> PyResult<Self> {
         let ring = RingLimits { turns: stm_turns, tokens: stm_tokens };
         let sources = convert::sources(py, &view_names);
-        let options = EngineOptions { dim, views: view_names.len(), budget_bytes, language, ring, ann_rows };
+        let options = EngineOptions {
+            dim,
+            views: view_names.len(),
+            budget_bytes,
+            language,
+            ring,
+            ann_rows,
+            heat_half_life,
+            rescore_vectors,
+        };
         let engine = Engine::new(&options).map_err(to_python)?;
         Ok(Self { engine, sources })
     }
@@ -43,10 +58,18 @@ impl PyEngine {
         py.detach(|| self.engine.version(partition)).map_err(to_python)
     }
 
-    fn load(&self, py: Python<'_>, partition: &str, version: u64, rows: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[pyo3(signature = (partition, version, rows, language=None))]
+    fn load(
+        &self,
+        py: Python<'_>,
+        partition: &str,
+        version: u64,
+        rows: &Bound<'_, PyAny>,
+        language: Option<&str>,
+    ) -> PyResult<()> {
         let schema = self.engine.schema();
         let rows = convert::rows(rows, schema.views, schema.dim)?;
-        py.detach(|| self.engine.load(partition, version, &rows)).map_err(to_python)
+        py.detach(|| self.engine.load_in(partition, version, &rows, language)).map_err(to_python)
     }
 
     fn apply(
@@ -86,6 +109,28 @@ impl PyEngine {
         Ok(ring.map(|ids| ids.iter().map(|id| PyBytes::new(py, id)).collect()))
     }
 
+    #[allow(clippy::unused_self)] // a question to the engine
+    fn check_language(&self, language: &str) -> PyResult<()> {
+        Analyser::new(language).map(|_| ()).map_err(to_python)
+    }
+
+    fn touch(&self, py: Python<'_>, partition: &str, ids: &Bound<'_, PyAny>, now: i64) -> PyResult<bool> {
+        let ids = convert::ids(ids, "ids")?;
+        py.detach(|| self.engine.touch(partition, &ids, now)).map_err(to_python)
+    }
+
+    fn sizes<'py>(&self, py: Python<'py>, partition: &str) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let Some(sizes) = py.detach(|| self.engine.sizes(partition)).map_err(to_python)? else { return Ok(None) };
+        let fields = PyDict::new(py);
+        fields.set_item("vectors_scan", sizes.vectors_scan)?;
+        fields.set_item("vectors_rescore", sizes.vectors_rescore)?;
+        fields.set_item("postings", sizes.postings)?;
+        fields.set_item("columns", sizes.columns)?;
+        fields.set_item("links", sizes.links)?;
+        fields.set_item("metadata", sizes.metadata)?;
+        Ok(Some(fields))
+    }
+
     fn evict(&self, py: Python<'_>, partition: &str) -> PyResult<bool> {
         py.detach(|| self.engine.evict(partition)).map_err(to_python)
     }
@@ -95,9 +140,10 @@ impl PyEngine {
         Ok(snapshot.map(|bytes| PyBytes::new(py, &bytes)))
     }
 
-    fn import_(&self, py: Python<'_>, partition: &str, snapshot: &[u8]) -> PyResult<u64> {
+    #[pyo3(signature = (partition, snapshot, language=None))]
+    fn import_(&self, py: Python<'_>, partition: &str, snapshot: &[u8], language: Option<&str>) -> PyResult<u64> {
         // `bytes` can't change while the GIL is released.
-        py.detach(|| self.engine.import(partition, snapshot)).map_err(to_python)
+        py.detach(|| self.engine.import_in(partition, snapshot, language)).map_err(to_python)
     }
 
     fn ann_due(&self, py: Python<'_>, partition: &str) -> PyResult<bool> {

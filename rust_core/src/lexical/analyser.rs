@@ -55,6 +55,12 @@ impl Analyser {
         Ok(Self { stemmer: Some(stemmer), stop_words: if is_english { &ENGLISH_STOP_WORDS } else { &[] } })
     }
 
+    /// Its language: `none`, or Snowball's name of it, whatever name it was made with.
+    #[must_use]
+    pub fn language(&self) -> &'static str {
+        self.stemmer.map_or("none", |stemmer| stemmer.algorithm().name())
+    }
+
     /// Call `sink` with each term of a text, in order.
     pub fn analyse(&self, text: &str, mut sink: impl FnMut(&str)) {
         let mut folded = String::new();

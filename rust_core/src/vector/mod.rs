@@ -3,6 +3,8 @@
 //! A vector is kept in 16-bit fixed point, split into two planes of bytes ([`quantize`]). A search scans only the high
 //! plane, an int8 vector of its own, with integer [`kernel`]s, then rescores the best with both planes against the
 //! float32 query: at 2 bytes a dimension the final order is that of a float32 search to about 1e-6 of a cosine.
+//! An engine may leave the low plane out: recall@10 against float32 over 100,000 made vectors is then .980 instead of 1.000,
+//! over 10,000 .984 instead of .9995 (`make bench-memory`). So it earns its place, and is kept unless refused.
 //! Chosen over float16 for the rescoring, which takes 2 bytes beside the int8 vector (3 in all) and errs ten times more.
 
 pub mod kernel;

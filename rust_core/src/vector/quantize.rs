@@ -81,6 +81,21 @@ fn nearest(x: f64) -> i32 {
     (x + 0.5_f64.copysign(x)) as i32
 }
 
+/// Dot product of two vectors in fixed point, of their bytes in both planes; exact. A missing low plane is all zeros.
+#[must_use]
+pub fn dot_fixed(a: (&[Line<u8>], &[Line<i8>]), b: (&[Line<u8>], &[Line<i8>])) -> i64 {
+    let element = |high: u8, low: i8| 256 * (i32::from(high) - i32::from(OFFSET)) + i32::from(low);
+    let low = |plane: &[Line<i8>], line: usize| plane.get(line).unwrap_or(&ZERO_LOW).0;
+    let mut sum = 0_i64;
+    for (line, (ha, hb)) in a.0.iter().zip(b.0).enumerate() {
+        let (la, lb) = (low(a.1, line), low(b.1, line));
+        let pairs = ha.0.iter().zip(&la).zip(hb.0.iter().zip(&lb));
+        // A product is below 2^30.
+        sum += pairs.map(|((&ha, &la), (&hb, &lb))| i64::from(element(ha, la) * element(hb, lb))).sum::<i64>();
+    }
+    sum
+}
+
 /// A query in both forms that a scan needs.
 #[derive(Debug, Clone)]
 pub struct Query {
@@ -97,6 +112,16 @@ pub struct Query {
 }
 
 impl Query {
+    /// A row's high plane as a query of other high planes; for scans alone.
+    #[must_use]
+    pub fn of_row(high: &[Line<u8>]) -> Self {
+        let bytes: Vec<Line<i8>> =
+            high.iter().map(|line| Line(line.0.map(|byte| (byte ^ OFFSET).cast_signed()))).collect();
+        let sum: i32 = bytes.iter().flat_map(|line| line.0).map(i32::from).sum();
+        let offset_sum = i32::from(OFFSET) * sum;
+        Self { bytes, offset_sum, exact: Vec::new(), scan_unit: 0.0, is_zero: false }
+    }
+
     /// Prepare a finite query vector.
     #[must_use]
     pub fn new(vector: &[f32]) -> Self {

@@ -2,13 +2,18 @@
 
 use super::kernel::Kernel;
 use super::plane::Plane;
-use super::quantize::{Query, write_fixed};
+use super::quantize::{Query, ZERO_LOW, dot_fixed, write_fixed};
 use super::{Line, lines_for};
+
+/// The low plane of a row where none is kept.
+static NO_LOW: [Line<i8>; 64] = [ZERO_LOW; 64];
 
 /// Vectors of n rows, addressed by row.
 #[derive(Debug)]
 pub struct VectorStore {
     lines: usize,
+    /// Whether low planes are kept.
+    has_low: bool,
     rows: usize,
     expected: usize,
     high: Plane<u8>,
@@ -17,11 +22,13 @@ pub struct VectorStore {
 }
 
 impl VectorStore {
-    /// An empty store of `dim`-dimensional vectors.
+    /// An empty store of `dim`-dimensional vectors, at most 4096. Without the low plane a row takes half the bytes, and a
+    /// rescored cosine is as exact as an int8 vector: the query alone is at full precision.
     #[must_use]
-    pub fn new(dim: usize) -> Self {
+    pub fn new(dim: usize, has_low: bool) -> Self {
         let lines = lines_for(dim);
-        Self { lines, rows: 0, expected: 0, high: Plane::new(lines), low: Plane::new(lines), scales: Vec::new() }
+        let low = Plane::new(if has_low { lines } else { 0 });
+        Self { lines, has_low, rows: 0, expected: 0, high: Plane::new(lines), low, scales: Vec::new() }
     }
 
     /// Expect `rows` more rows: planes then take exactly what they need, instead of growing by steps.
@@ -32,17 +39,17 @@ impl VectorStore {
 
     /// Append a row; see [`write_fixed`].
     pub fn push(&mut self, vector: &[f32]) {
-        self.append(|high, low| write_fixed(vector, high, low));
+        self.append(|high, low| write_both(vector, high, low));
     }
 
     /// Append a row as [`Self::raw`] gave it; of another length it is not taken over.
     pub fn push_raw(&mut self, scale: f32, high: &[Line<u8>], low: &[Line<i8>]) {
         self.append(|high_row, low_row| {
-            if (high_row.len(), low_row.len()) != (high.len(), low.len()) {
+            if high_row.len() != high.len() || (!low_row.is_empty() && low_row.len() != low.len()) {
                 return 0.0;
             }
             high_row.copy_from_slice(high);
-            low_row.copy_from_slice(low);
+            low_row.iter_mut().zip(low).for_each(|(held, new)| *held = *new);
             scale
         });
     }
@@ -54,7 +61,7 @@ impl VectorStore {
         self.rows += 1;
     }
 
-    /// Scale and both planes of a row.
+    /// Scale and both planes of a row; the low one is empty where it isn't kept.
     #[must_use]
     pub fn raw(&self, row: usize) -> (f32, &[Line<u8>], &[Line<i8>]) {
         (self.scales.get(row).copied().unwrap_or_default(), self.high(row, 1), self.low.rows(row, 1))
@@ -63,7 +70,7 @@ impl VectorStore {
     /// Replace row `row` by `vector`; whether it differs in what a scan sees of it, the high plane and the scale.
     pub fn set(&mut self, row: usize, vector: &[f32]) -> bool {
         let before = self.high.rows(row, 1).to_vec();
-        let scale = write_fixed(vector, self.high.row_mut(row), self.low.row_mut(row));
+        let scale = write_both(vector, self.high.row_mut(row), self.low.row_mut(row));
         let mut is_changed = self.high.rows(row, 1).iter().zip(&before).any(|(held, was)| held.0 != was.0);
         if let Some(target) = self.scales.get_mut(row) {
             is_changed |= target.to_bits() != scale.to_bits();
@@ -121,12 +128,33 @@ impl VectorStore {
         if query.is_zero {
             return None;
         }
-        Some(kernel.dot_exact(&query.exact, self.high.rows(row, 1), self.low.rows(row, 1)) * scale)
+        let low = if self.has_low { self.low.rows(row, 1) } else { &NO_LOW };
+        Some(kernel.dot_exact(&query.exact, self.high.rows(row, 1), low) * scale)
     }
 
-    /// Bytes of heap.
+    /// Cosine of two rows at full precision; `None` when either is all zero.
     #[must_use]
-    pub fn size_bytes(&self) -> usize {
-        self.high.size_bytes() + self.low.size_bytes() + self.scales.capacity() * size_of::<f32>()
+    pub fn cosine_of_rows(&self, a: usize, b: usize) -> Option<f64> {
+        let ((scale_a, high_a, low_a), (scale_b, high_b, low_b)) = (self.raw(a), self.raw(b));
+        if scale_a <= 0.0 || scale_b <= 0.0 {
+            return None;
+        }
+        let dot = dot_fixed((high_a, low_a), (high_b, low_b));
+        Some(dot as f64 * f64::from(scale_a) * f64::from(scale_b))
+    }
+
+    /// Bytes of heap: of what is scanned, and of what only rescoring reads.
+    #[must_use]
+    pub fn size_bytes(&self) -> (usize, usize) {
+        (self.high.size_bytes() + self.scales.capacity() * size_of::<f32>(), self.low.size_bytes())
+    }
+}
+
+/// [`write_fixed`], where the low plane may not be kept.
+fn write_both(vector: &[f32], high: &mut [Line<u8>], low: &mut [Line<i8>]) -> f32 {
+    if low.is_empty() {
+        write_fixed(vector, high, &mut vec![ZERO_LOW; high.len()])
+    } else {
+        write_fixed(vector, high, low)
     }
 }

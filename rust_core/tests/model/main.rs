@@ -5,10 +5,11 @@
 //! the model can demand the very same ranking, ties included.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_precision_loss, clippy::cast_possible_truncation)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lightmem_core::engine::{Engine, EngineOptions};
 use lightmem_core::filter::SearchFilter;
+use lightmem_core::fusion::Fusion;
 use lightmem_core::lexical::analyser::Analyser;
 use lightmem_core::lexical::scan::{contribution, inverse_document_frequency};
 use lightmem_core::metadata::{Expression, Operator, Scalar};
@@ -38,6 +39,8 @@ struct Spec {
     is_archived: bool,
     in_ring: bool,
     metadata: BTreeMap<String, Scalar>,
+    /// Numbers of rows it rests on, there or not.
+    links: Vec<u16>,
 }
 
 fn vectors() -> impl Strategy<Value = Vec<f32>> {
@@ -81,8 +84,9 @@ fn specs() -> impl Strategy<Value = Spec> {
         (vectors(), vectors(), texts(), texts(), 1_u8..4, 1_u8..5, names(), names()),
         (0_i64..20, valid, expiry, 0_u32..5, proptest::bool::weighted(0.1), any::<bool>()),
         proptest::collection::btree_map("[kl]", scalars(), 0..2),
+        prop_oneof![1 => Just(Vec::new()), 1 => vec(0_u16..60, 1..4)],
     )
-        .prop_map(|((v0, v1, t0, t1, tier, kind, session, agent), rest, metadata)| {
+        .prop_map(|((v0, v1, t0, t1, tier, kind, session, agent), rest, metadata, links)| {
             let (occurred_at, valid, expires_at, tokens, is_archived, in_ring) = rest;
             Spec {
                 vectors: [v0, v1],
@@ -98,6 +102,7 @@ fn specs() -> impl Strategy<Value = Spec> {
                 is_archived,
                 in_ring,
                 metadata,
+                links,
             }
         })
 }
@@ -150,9 +155,15 @@ fn plans() -> impl Strategy<Value = SearchPlan> {
         (
             (vec(vectors(), q), vec(texts(), t), weights(q), weights(t), weights(VIEWS), weights(VIEWS)),
             (1_usize..12, 1_usize..12, 0_i64..20, filter.clone(), 0_usize..3, 0_i64..20, 0_i64..20),
+            (
+                proptest::sample::select(vec![0.0, 0.5, 1.0]),
+                0_usize..6,
+                proptest::sample::select(vec![0.0, 0.5, 0.9, 1.0]),
+            ),
         )
             .prop_map(
-                |((vectors, texts, vector_weights, text_weights, dense_weights, lexical_weights), rest)| {
+                |((vectors, texts, vector_weights, text_weights, dense_weights, lexical_weights), rest, after)| {
+                    let (link_weight, link_depth, duplicate_similarity) = after;
                     let (list_depth, max_candidates, now, filter, boost, boost_from, boost_to) = rest;
                     SearchPlan {
                         vectors: vectors.concat(),
@@ -170,6 +181,9 @@ fn plans() -> impl Strategy<Value = SearchPlan> {
                         boost: boost as f64,
                         boost_from,
                         boost_to,
+                        link_weight,
+                        link_depth,
+                        duplicate_similarity,
                         ..SearchPlan::new(VIEWS)
                     }
                 },
@@ -220,6 +234,8 @@ fn to_rows(model: &[(u16, u64, &Spec)]) -> Rows {
         rows.kinds.push(spec.kind);
         rows.sessions.push(spec.session.to_owned());
         rows.agents.push(spec.agent.to_owned());
+        rows.speakers.push(spec.agent.to_owned());
+        rows.links.push(spec.links.iter().map(|&number| id(number)).collect());
         rows.occurred_at.push(spec.occurred_at);
         rows.valid_from.push(spec.valid.0);
         rows.valid_to.push(spec.valid.1);
@@ -312,8 +328,31 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 /// Rows with their scores, in no order.
 type Scored = Vec<(u16, f64)>;
 
-/// The search as its documentation says it, row by row.
-fn expected(model: &Model, plan: &SearchPlan) -> (Vec<(u16, f64, [u32; 4])>, usize) {
+/// Numbers of the rows that a row is linked to, either way.
+fn linked(model: &Model, number: u16) -> BTreeSet<u16> {
+    let is_linked = |other: u16| model[&number].1.links.contains(&other) || model[&other].1.links.contains(&number);
+    model.keys().copied().filter(|&other| other != number && is_linked(other)).collect()
+}
+
+fn repeats(a: &Spec, b: &Spec, threshold: f64) -> bool {
+    let is_zero = |vector: &[f32]| vector.iter().all(|x| x.abs() < 1e-9);
+    let mut views = a.vectors.iter().zip(&b.vectors).filter(|(a, b)| !(is_zero(a) && is_zero(b))).peekable();
+    a.agent == b.agent
+        && views.peek().is_some()
+        && views.all(|(a, b)| !is_zero(a) && !is_zero(b) && dot(a, b) >= threshold - 1e-6)
+}
+
+/// A hit, with its score and ranks.
+type ModelHit = (u16, f64, [u32; 4]);
+
+/// Hits by score, then newest first; scores are sums of rounded shares, so that equal means equal.
+fn sort(model: &Model, hits: &mut [ModelHit]) {
+    hits.sort_by(|a, b| b.1.total_cmp(&a.1).then(model[&b.0].0.cmp(&model[&a.0].0)));
+}
+
+/// The search as its documentation says it, row by row: hits, what repeats which of them, and how many rows match.
+fn expected(model: &Model, plan: &SearchPlan) -> (Vec<ModelHit>, Vec<(u16, usize)>, usize) {
+    let fusion = Fusion::new(plan.rrf_k, 0);
     let queries: Vec<&[f32]> = plan.vectors.chunks(DIM).collect();
     let passing = |number: &u16| matches(&model[number].1, &plan.filter, plan.now);
     let is_zero = |vector: &[f32]| vector.iter().all(|x| x.abs() < 1e-9);
@@ -342,30 +381,56 @@ fn expected(model: &Model, plan: &SearchPlan) -> (Vec<(u16, f64, [u32; 4])>, usi
         scored.sort_by(|a, b| b.1.total_cmp(&a.1).then(model[&b.0].0.cmp(&model[&a.0].0)));
         for (rank, (number, _)) in (1_u32..).zip(scored.into_iter().take(plan.list_depth)) {
             let entry = fused.entry(number).or_insert((0.0, [0; 4]));
-            entry.0 += weight / (plan.rrf_k + f64::from(rank));
+            entry.0 += fusion.share(weight, rank);
             let best = &mut entry.1[source];
             *best = if *best == 0 { rank } else { rank.min(*best) };
         }
     }
-    let mut hits: Vec<(u16, f64, [u32; 4])> = fused
-        .into_iter()
-        .map(|(number, (score, ranks))| {
-            let is_boosted = (plan.boost_from..plan.boost_to).contains(&model[&number].1.occurred_at);
-            (number, score + if is_boosted { plan.boost / (plan.rrf_k + 1.0) } else { 0.0 }, ranks)
-        })
-        .collect();
-    hits.sort_by(|a, b| {
-        let order = model[&b.0].0.cmp(&model[&a.0].0);
-        if (a.1 - b.1).abs() < 1e-9 { order } else { b.1.total_cmp(&a.1) }
-    });
-    hits.truncate(plan.max_candidates);
-    (hits, model.keys().filter(|number| passing(number)).count())
+    let boosted = |number: u16, score: f64| {
+        let is_boosted = (plan.boost_from..plan.boost_to).contains(&model[&number].1.occurred_at);
+        if is_boosted { score + fusion.share(plan.boost, 1) } else { score }
+    };
+    let mut hits: Vec<ModelHit> =
+        fused.into_iter().map(|(number, (score, ranks))| (number, boosted(number, score), ranks)).collect();
+    sort(model, &mut hits);
+    if plan.link_weight > 0.0 {
+        let mut shares: BTreeMap<u16, f64> = BTreeMap::new();
+        for (giver, score, _) in hits.iter().take(plan.link_depth) {
+            let receivers = linked(model, *giver);
+            for receiver in &receivers {
+                *shares.entry(*receiver).or_default() += score / receivers.len() as f64;
+            }
+        }
+        for (number, share) in shares {
+            if let Some(hit) = hits.iter_mut().find(|hit| hit.0 == number) {
+                hit.1 += plan.link_weight * share;
+            } else if passing(&number) {
+                hits.push((number, boosted(number, 0.0) + plan.link_weight * share, [0; 4]));
+            }
+        }
+        sort(model, &mut hits);
+    }
+    let (mut kept, mut duplicates): (Vec<ModelHit>, Vec<(u16, usize)>) = (Vec::new(), Vec::new());
+    for hit in hits {
+        let is_on = plan.duplicate_similarity > 0.0;
+        let original = kept
+            .iter()
+            .position(|better| is_on && repeats(&model[&better.0].1, &model[&hit.0].1, plan.duplicate_similarity));
+        match original {
+            _ if kept.len() == plan.max_candidates => break,
+            Some(original) => duplicates.push((hit.0, original)),
+            None => kept.push(hit),
+        }
+    }
+    (kept, duplicates, model.keys().filter(|number| passing(number)).count())
 }
 
 fn check(model: &Model, plan: &SearchPlan, found: &SearchResult) -> Result<(), TestCaseError> {
-    let (hits, matched) = expected(model, plan);
+    let (hits, duplicates, matched) = expected(model, plan);
     let ids: Vec<Id> = hits.iter().map(|(number, _, _)| id(*number)).collect();
     prop_assert_eq!(&found.ids, &ids);
+    let duplicates: Vec<(Id, u32)> = duplicates.iter().map(|&(number, hit)| (id(number), hit as u32)).collect();
+    prop_assert_eq!(&found.duplicates, &duplicates);
     prop_assert_eq!(&found.ranks, &hits.iter().flat_map(|(_, _, ranks)| *ranks).collect::<Vec<u32>>());
     prop_assert_eq!((found.matched_count, found.scanned_count, found.is_complete), (matched, model.len(), true));
     for ((number, score, _), (actual, similarity)) in hits.iter().zip(found.scores.iter().zip(&found.similarities)) {
@@ -409,6 +474,7 @@ fn large(specs: &[Spec], count: u16, stride: usize) -> Model {
                 vectors: vectors.vectors,
                 texts: texts.texts,
                 metadata: texts.metadata,
+                links: texts.links.iter().map(|link| (link * 61 + number) % (count + 20)).collect(),
                 tokens: vectors.tokens,
                 is_archived: vectors.is_archived && row / 300 % 2 == 0,
                 ..scalars
@@ -449,8 +515,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn engine_equals_the_model(steps in steps()) {
-        let engine = Engine::new(&EngineOptions { dim: DIM, views: VIEWS, ring: RING, ..EngineOptions::default() }).unwrap();
+    fn engine_equals_the_model(steps in steps(), rescore_vectors in any::<bool>()) {
+        let options = EngineOptions { dim: DIM, views: VIEWS, ring: RING, rescore_vectors, ..EngineOptions::default() };
+        let engine = Engine::new(&options).unwrap();
         let mut model: Option<Model> = None;
         let (mut version, mut next_order) = (0, 0);
         for step in steps {

@@ -1,11 +1,32 @@
 import asyncio
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
+import pytest
 
+from lightmem_server.core import HEAT_HALF_LIFE, SearchPlan
+from lightmem_server.pipeline.access import AccessRecorder
+from lightmem_server.pipeline.clock import Clock
+from lightmem_server.pipeline.residents import Residents, initial_heat
 from lightmem_server.store.protocol import Change, VectorRecord
 from lightmem_server.types import Kind, Memory, Tier, Turn
 from tests.unit.pipeline.conftest import ANA, DIM, Pipeline
+
+
+def word_plan(text: str) -> SearchPlan:
+    return SearchPlan(
+        vectors=np.zeros((0, DIM), np.float32),
+        texts=[text],
+        vector_weights=[],
+        text_weights=[1],
+        dense_weights=[1, 1],
+        lexical_weights=[1, 1],
+        list_depth=10,
+        max_candidates=10,
+        now=Clock().now(),
+    )
 
 
 async def test_an_evicted_partition_is_loaded_again(pipeline: Pipeline) -> None:
@@ -30,6 +51,64 @@ async def test_vectors_of_another_model_stay_out_of_the_dense_lists(pipeline: Pi
     await pipeline.store.commit(Change(ANA, puts=[memory], vectors=[vector]))
     (candidate,) = (await pipeline.trace("old model")).candidates
     assert {source.partition("_")[0] for source in candidate.source_ranks} == {"lexical"}
+
+
+async def test_a_fact_is_linked_to_its_evidence(pipeline: Pipeline) -> None:
+    turn, other = [Memory(uuid.uuid4(), Tier.MTM, Kind.TURN, text, 1, 1) for text in ["over there", "herons"]]
+    fact = Memory(uuid.uuid4(), Tier.LTM, Kind.FACT, "Ana moved", 2, 2, evidence_ids=(turn.id,))
+    # The evidence may come after what rests on it.
+    await pipeline.store.commit(Change(ANA, puts=[fact, other]))
+    await pipeline.residents.refresh(ANA)
+    await pipeline.store.commit(Change(ANA, puts=[turn]))
+    await pipeline.residents.refresh(ANA)
+    result = await pipeline.residents.search(ANA, replace(word_plan("moved"), link_weight=0.5))
+    assert [row.tobytes() for row in result.ids] == [fact.id.bytes, turn.id.bytes]
+
+
+async def test_heat_survives_in_the_store_and_grows_in_the_copy(pipeline: Pipeline) -> None:
+    ack = await pipeline.write(Turn("herons"))
+
+    async def heat() -> float:
+        plan = replace(word_plan("herons"), fusion="score", heat_weight=1.0)
+        await pipeline.residents.refresh(ANA)
+        result = await pipeline.residents.search(ANA, plan)
+        return float(result.parts[0, result.part_names.index("heat")])
+
+    assert await heat() == 0
+    access = AccessRecorder(pipeline.store, pipeline.residents, Clock())
+    access.record(ANA, ack.memory_ids)
+    await access.flush()
+    warm = await heat()
+    assert warm == pytest.approx(1 / 2, abs=1e-3)
+    pipeline.engine.evict(ANA.key)
+    assert await heat() == pytest.approx(warm, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("count", "span", "expected"),
+    [(0, None, 0), (1, 0, 1), (4, 0, 4), (2, HEAT_HALF_LIFE, 1.5), (3, 2 * HEAT_HALF_LIFE, 1.75)],
+)
+def test_initial_heat_spreads_the_accesses(count: int, span: int | None, expected: float) -> None:
+    memory = Memory(
+        uuid.uuid4(),
+        Tier.MTM,
+        Kind.TURN,
+        "x",
+        7,
+        7,
+        access_count=count,
+        last_accessed_at=None if span is None else 7 + span,
+    )
+    assert initial_heat(memory) == pytest.approx(expected)
+
+
+async def test_a_namespace_has_its_language(pipeline: Pipeline) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        languages = {ANA.namespace: "german"}
+        residents = Residents(pipeline.store, pipeline.engine, executor, embedding="hash", languages=languages)
+        await pipeline.store.commit(Change(ANA, puts=[Memory(uuid.uuid4(), Tier.MTM, Kind.TURN, "Häuser", 1, 1)]))
+        await residents.refresh(ANA)
+        assert len((await residents.search(ANA, word_plan("Haus"))).ids) == 1
 
 
 async def test_many_readers_load_a_cold_partition_once(pipeline: Pipeline) -> None:
