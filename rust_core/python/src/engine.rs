@@ -21,6 +21,7 @@ pub struct PyEngine {
 impl PyEngine {
     #[new]
     #[allow(clippy::needless_pass_by_value)] // extracted from Python
+    #[allow(clippy::too_many_arguments)] // keywords alone
     #[pyo3(signature = (*, dim, view_names, budget_bytes, language, stm_turns, stm_tokens, ann_rows))]
     fn new(
         py: Python<'_>,
