@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from lightmem_server.pipeline.graphs import GraphBuilder
+from lightmem_server.pipeline.retrieval import SelectorMode
 from lightmem_server.types import MemoryFilter, Turn
 from tests.unit.pipeline.conftest import ANA, Pipeline
 
@@ -44,7 +45,7 @@ async def test_a_large_partition_is_answered_by_its_graph_and_the_trace_says_so(
     async with running(pipeline.graphs):
         await fill(pipeline)
         await until_built(pipeline)
-        trace = await pipeline.trace("tea number 42")
+        trace = await pipeline.trace("tea number 42", selector_mode=SelectorMode.OFF)
         assert trace.is_approximate
         assert trace.candidates[0].memory is not None
         assert trace.candidates[0].memory.text == "tea number 42 of place 0"
