@@ -181,7 +181,9 @@ class LightMemServer:
         graphs = GraphBuilder(engine)
         resources.callback(graphs.close)
         await resources.enter_async_context(_running(graphs.run()))
-        residents = Residents(store, engine, executor, embedding=embedding, languages=settings.languages, changed=graphs.notice)
+        residents = Residents(
+            store, engine, executor, embedding=embedding, languages=settings.languages, changed=graphs.notice
+        )
         access = AccessRecorder(store, residents, clock)
         resources.push_async_callback(access.flush)
         await resources.enter_async_context(_running(access.run()))
