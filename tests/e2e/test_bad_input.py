@@ -160,7 +160,6 @@ CASES = [
     ("too many hypothetical queries", RETRIEVE, retrieve(hypothetical_queries=5), "OUT_OF_RANGE", "hypothetical_queries"),
     ("explain without a retrieve", EXPLAIN, pb.ExplainRequest(memory_id=UNKNOWN_ID), "REQUIRED", "scope.user_id"),
     ("explain with a bad query", EXPLAIN, pb.ExplainRequest(retrieve=retrieve(""), memory_id=UNKNOWN_ID), "REQUIRED", "query"),
-    ("explain with a bad id", EXPLAIN, pb.ExplainRequest(retrieve=retrieve(), memory_id="nonsense"), "MALFORMED_ID", "memory_id"),
     ("tier unspecified", RETRIEVE, retrieve(filter=where(tiers=[0])), "UNKNOWN_ENUM_VALUE", "filter.tiers"),
     ("tier STM", RETRIEVE, retrieve(filter=where(tiers=[1])), "STM_NOT_SEARCHED", "filter.tiers"),
     ("unknown kind", LIST, pb.ListMemoriesRequest(scope=SCOPE, filter=where(kinds=[9])), "UNKNOWN_ENUM_VALUE", "filter.kinds"),
@@ -203,6 +202,7 @@ def test_bad_input_is_refused_by_name(
         pytest.param(GET, pb.GetMemoryRequest(scope=SCOPE, memory_id=UNKNOWN_ID), id="get"),
         pytest.param(GET, pb.GetMemoryRequest(scope=SCOPE, memory_id="no uuid at all"), id="get-no-uuid"),
         pytest.param(DELETE, pb.DeleteMemoryRequest(scope=SCOPE, memory_id=UNKNOWN_ID), id="delete"),
+        pytest.param(EXPLAIN, pb.ExplainRequest(retrieve=retrieve(), memory_id=UNKNOWN_ID), id="explain"),
         pytest.param(
             UPDATE,
             pb.UpdateMemoryRequest(

@@ -107,9 +107,29 @@ def test_the_budget_bounds_memories_and_tokens(client: Client) -> None:
 def test_the_packed_context_is_chronological_with_dates_and_speakers(client: Client) -> None:
     found = client.retrieve("What happened to Ana and Ben?")
     lines = found.packed_context.splitlines()
-    assert lines == sorted(lines)
-    assert "2023-05-08 13:00 Ana: I finally signed up for the pottery class in Porto." in lines
-    assert len(lines) == len(found.memories)
+    headings = [line for line in lines if line.startswith("[")]
+    assert headings[0] == "[2023-05-08 Monday]"
+    assert headings == sorted(headings)
+    assert lines[1] == "13:00 Ana: I finally signed up for the pottery class in Porto."
+    assert len(lines) - len(headings) == len(found.memories)
+
+
+def test_a_query_that_refers_back_is_completed_by_the_conversation(client: Client) -> None:
+    with_session = client.retrieve("And who teaches it?", session_id="monday", exclude_context=True)
+    assert "pottery" in with_session.trace.plan.judged_query
+    assert "Her name is Rosa, she fires everything in a wood kiln." in [
+        hit.memory.text for hit in with_session.memories[:3]
+    ]
+
+
+def test_explain_says_where_a_memory_was_lost(client: Client) -> None:
+    found = client.retrieve("Which pet does Ana have?", max_memories=1)
+    (first,) = found.memories
+    assert client.explain("Which pet does Ana have?", first.memory.id, max_memories=1).reached_stage == "returned"
+    lost = next(candidate for candidate in found.trace.candidates if candidate.drop_reason)
+    explanation = client.explain("Which pet does Ana have?", lost.memory_id, max_memories=1)
+    assert explanation.reached_stage == "select"
+    assert "max_memories" in explanation.text
 
 
 def test_a_deadline_that_is_too_short_cuts_the_selector_and_says_so(client: Client) -> None:
@@ -120,10 +140,11 @@ def test_a_deadline_that_is_too_short_cuts_the_selector_and_says_so(client: Clie
 
 def test_the_selector_can_be_off_or_fast(client: Client) -> None:
     off = client.retrieve("Who teaches pottery?", selector_mode=SelectorMode.OFF)
-    assert all(hit.relevance is None for hit in off.memories)
+    assert all(candidate.logit is None for candidate in off.trace.candidates)
     assert not off.trace.is_cut_by_deadline
     fast = client.retrieve("Who teaches pottery?", selector_mode=SelectorMode.FAST, deadline_seconds=10)
-    assert any(hit.relevance is not None for hit in fast.memories)
+    assert any(candidate.logit is not None for candidate in fast.trace.candidates)
+    assert all(0 < (hit.relevance or 0) < 1 for hit in (*off.memories, *fast.memories))
 
 
 def test_min_relevance_withholds_what_is_not_relevant(client: Client) -> None:

@@ -7,7 +7,7 @@ from lightmem_server.pipeline.retrieval import Candidate, DropReason
 from lightmem_server.pipeline.tuning import Tuning
 from lightmem_server.types import Kind, Memory, Tier
 
-TUNING = Tuning(logit_weight=0.2)
+TUNING = Tuning(logit_weight=0.2, judged_question_weight=0.0)
 
 
 def candidate(
