@@ -116,7 +116,7 @@ def test_the_packed_context_is_chronological_with_dates_and_speakers(client: Cli
 
 def test_a_query_that_refers_back_is_completed_by_the_conversation(client: Client) -> None:
     with_session = client.retrieve("And who teaches it?", session_id="monday", exclude_context=True)
-    assert "pottery" in with_session.trace.plan.judged_query
+    assert "Rosa" in with_session.trace.plan.judged_query
     assert "Her name is Rosa, she fires everything in a wood kiln." in [
         hit.memory.text for hit in with_session.memories[:3]
     ]
