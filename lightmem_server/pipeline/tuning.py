@@ -41,8 +41,8 @@ class Tuning:
         follow_up_seconds: What must be left until the deadline for a second search.
         time_expression_boost: What a memory gains that speaks of a time, where a time is asked for. -.002 / -.003.
         judged_question_weight: How much of the question view's lists still counts once the Selector has read the turn with that
-            question: they guessed at what it knows. With 1 instead of 0 +.000 / -.014; at 0 a partition of a few memories, where
-            the scale of the window's list is coarse, was put in a wrong order.
+            question: they guessed at what it knows. With 1 instead of 0 +.000 / -.014; at 0 a partition of a few memories,
+            where the scale of the window's list is coarse, was put in a wrong order.
         fast, full: What the Selector reads in each mode. Without any -.000 / -.048; FULL instead of FAST +.011 / +.006.
         logit_weight: Of the Selector's logit beside the coarse score.
         highest_logit: The highest that the Selector gives; above it nothing is certain before it is judged.
