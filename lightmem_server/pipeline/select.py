@@ -38,10 +38,15 @@ async def select(
     deadline = query.arrived_at + query.budget.deadline_seconds - tuning.answer_reserve_seconds
     most = tuning.fast if query.selector_mode is SelectorMode.FAST else tuning.full
     judged = within(most, plan, alive)
-    for start in range(0, len(judged), CHUNK):
-        if start and is_certain(judged[:start], alive[start:], query.budget.max_memories, tuning):
+    top = query.budget.max_memories
+    start = 0
+    while start < len(judged):
+        if start and is_certain(judged[:start], alive[start:], top, tuning):
             return SelectorStop.CERTAIN
-        chunk = judged[start : start + CHUNK]
+        # Nothing is certain before `top` are judged: up to there no look is worth the wait for the last sub-batch.
+        end = start + CHUNK if start else max(CHUNK, -(-top // CHUNK) * CHUNK)
+        chunk = judged[start:end]
+        start = end
         passages = [judged_passage(c.memory, c.preceding) for c in chunk if c.memory is not None]
         logits = await selector.judge(plan.judged, passages, deadline=deadline)
         for candidate, logit in zip(chunk, logits, strict=True):

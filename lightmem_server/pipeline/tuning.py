@@ -19,7 +19,7 @@ class JudgedLimits:
 @dataclass(frozen=True, slots=True)
 class Tuning:
     """The constants of retrieval. What one is worth is what is lost without it: R@10 / MRR of `make bench-ablation` on LoCoMo,
-    1,977 questions, where all parts reached .848 / .726 in mode FAST with judged_question_weight 0.
+    1,977 questions, where all parts reach .848 / .726 in mode FAST.
 
     The weights are equal or round on purpose. The older ones were chosen with a NumPy reference of this formula, without
     the Selector: fitted to nine dialogues and judged on the tenth .845 / .672, the worst of 192 settings around these .817 /
@@ -30,7 +30,7 @@ class Tuning:
             -.033 / -.033, without words -.040 / -.036, without the question view -.009 / -.007, the window view -.025 / -.021.
         session_weight: Of the whole session's words. -.014 / -.010.
         speaker_boost: What a memory gains whose speaker the query names. -.008 / -.010.
-        time_boost: What a memory gains that was said inside the query's time window, or soon after it. -.006 / -.008.
+        time_boost: What a memory gains that was said inside the query's time window, or soon after it. -.006 / -.007.
         time_boost_after: How long after the window something still counts: people tell what happened last week. Of the
             evidence 90 % lies within.
         prior_weight: Of passages.informativeness. -.008 / -.014.
@@ -41,8 +41,7 @@ class Tuning:
         follow_up_seconds: What must be left until the deadline for a second search.
         time_expression_boost: What a memory gains that speaks of a time, where a time is asked for. -.002 / -.003.
         judged_question_weight: How much of the question view's lists still counts once the Selector has read the turn with that
-            question: they guessed at what it knows. With 1 instead of 0 +.000 / -.014; at 0 a partition of a few memories,
-            where the scale of the window's list is coarse, was put in a wrong order.
+            question: they guessed at what it knows. With 1 instead of 0 +.000 / -.014.
         fast, full: What the Selector reads in each mode. Without any -.000 / -.048; FULL instead of FAST +.011 / +.006.
         logit_weight: Of the Selector's logit beside the coarse score.
         highest_logit: The highest that the Selector gives; above it nothing is certain before it is judged.
@@ -65,7 +64,7 @@ class Tuning:
     follow_up_weight: float = 0.2
     follow_up_seconds: float = 0.05
     time_expression_boost: float = 0.5
-    judged_question_weight: float = 0.5
+    judged_question_weight: float = 0.0
     highest_logit: float = 11.0
     fast: JudgedLimits = JudgedLimits(tokens=512, candidates=12, at_least=4)
     full: JudgedLimits = JudgedLimits(tokens=1280, candidates=24, at_least=8)

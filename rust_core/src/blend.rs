@@ -1,6 +1,7 @@
 //! Score fusion: every list's scores brought to one scale and added, with what is known of a row besides.
 //!
-//! A dense list's scale runs from the mean cosine of all rows considered (0) to its best (1), a lexical list's from no
+//! A dense list's scale runs from the mean cosine of all rows considered (0) to its best (1, or less where hardly any row
+//! stands out), a lexical list's from no
 //! shared term (0) to its best (1). Unlike ranks, scores keep how far ahead the best is, and a row that a list
 //! was too short to hold still gets that list's exact score. In a `NumPy`
 //! reference, on LoCoMo (turns, all questions), this found R@10 .771 and MRR .562 where reciprocal rank fusion of the same
@@ -15,9 +16,10 @@ use crate::vector::kernel::Kernel;
 use crate::vector::quantize::Query;
 use crate::vector::store::VectorStore;
 
-/// A dense list whose best is hardly above its mean tells rows apart by the error of quantization alone, and adds nothing:
-/// a partition of one memory, or of near-copies.
-const FLAT: f64 = 0.01;
+/// The scale of a dense list is never finer than this. Where the best cosine is hardly above the mean, as among a handful of
+/// memories or near-copies, the list knows little: small differences, in the end those of quantization, must not
+/// become as large as real ones. Lists over a long conversation spread wider, and are left as they are.
+const LEAST_SPREAD: f64 = 0.1;
 
 /// One dense list: a query vector against a passage view.
 pub(crate) struct DenseList<'a> {
@@ -92,10 +94,10 @@ impl Blend<'_> {
         parts.fill(0.0);
         let Some(values) = columns.get(row) else { return };
         let Some((lists, besides)) = parts.split_at_mut_checked(2 * self.views) else { return };
-        for list in self.dense.iter().filter(|list| list.best - list.mean > FLAT) {
+        for list in &self.dense {
             let cosine = vectors.get(list.view).and_then(|store| store.cosine(self.kernel, list.query, row));
             if let (Some(cosine), Some(part)) = (cosine, lists.get_mut(list.view)) {
-                *part += list.weight * (f64::from(cosine) - list.mean) / (list.best - list.mean);
+                *part += list.weight * (f64::from(cosine) - list.mean) / (list.best - list.mean).max(LEAST_SPREAD);
             }
         }
         for list in &self.lexical {

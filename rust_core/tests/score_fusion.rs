@@ -15,8 +15,8 @@ const VIEWS: usize = 2;
 const WORDS: [&str; 6] = ["paris", "rent", "guitar", "tea", "moon", "kiln"];
 const K1: f64 = 0.9;
 const B: f64 = 0.4;
-/// Dense lists flatter than this add nothing.
-const FLAT: f64 = 0.01;
+/// The scale of a dense list is never finer than this.
+const LEAST_SPREAD: f64 = 0.1;
 /// The mean of a dense list is of cosines in 8 bits.
 const NOW: i64 = 100;
 const HALF_LIFE: i64 = 50;
@@ -144,9 +144,7 @@ fn model(specs: &[Spec], plan: &SearchPlan, queries: &[QueryView]) -> Vec<Option
             for (row, cosine) in cosines.into_iter().enumerate() {
                 if let Some(cosine) = cosine {
                     is_held[row] = true;
-                    if best - mean > FLAT {
-                        parts[row][view] += weight * (cosine - mean) / (best - mean);
-                    }
+                    parts[row][view] += weight * (cosine - mean) / (best - mean).max(LEAST_SPREAD);
                 }
                 is_held[row] |= lexical[row] > 0.0;
                 parts[row][VIEWS + view] += weight * lexical[row];

@@ -84,7 +84,6 @@ VARIANTS: Mapping[str, tuple[Tuning, SelectorMode]] = {
     "without informativeness": (replace(DEFAULT, prior_weight=0.0), SelectorMode.FAST),
     "without the second pass": (replace(DEFAULT, follow_up_hits=0), SelectorMode.FAST),
     "judged ones keep the question view": (replace(DEFAULT, judged_question_weight=1.0), SelectorMode.FAST),
-    "judged ones lose the question view": (replace(DEFAULT, judged_question_weight=0.0), SelectorMode.FAST),
 }
 """Name to constants and mode; the first is what the others are compared with."""
 

@@ -69,6 +69,24 @@ async def test_it_goes_on_while_another_could_still_enter() -> None:
     )
 
 
+class CountingSelector(OverlapSelector):
+    """How many passages each call judged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[int] = []
+
+    async def judge(self, query: str, passages: Sequence[str], *, deadline: float | None = None) -> list[float | None]:
+        self.calls.append(len(passages))
+        return await super().judge(query, passages, deadline=deadline)
+
+
+async def test_it_looks_only_where_something_can_be_certain() -> None:
+    selector = CountingSelector()
+    await select(query(SelectorMode.FULL, max_memories=10), PLAN, candidates([9.0] * 24), selector, TUNING)
+    assert selector.calls == [16, 8]
+
+
 async def test_a_deadline_that_came_is_said() -> None:
     found = candidates([1.0] * 4)
     asked = query(SelectorMode.FAST, deadline_seconds=0.0)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from lightmem_server.errors import OverloadedError, UnavailableError
-from lightmem_server.slm.judging import JudgeLimits, JudgeQueue
+from lightmem_server.slm.judging import JudgeLimits, JudgeQueue, cut
 from lightmem_server.slm.pace import Pace
 
 
@@ -74,6 +74,28 @@ async def test_best_come_first_with_like_lengths_together_inside_a_chunk() -> No
     model = Model(Clock())
     await make(model).judge(["dddd", "a", "ccc", "bb", "hh", "gggggg", "f", "eeeee"])
     assert model.batches == [["a", "bb"], ["ccc", "dddd"], ["f", "hh"], ["eeeee", "gggggg"]]
+
+
+async def test_sub_batches_in_flight_together_end_together() -> None:
+    # Four and one would keep one of two replicas waiting; what a sub-batch costs is its longest item times their number.
+    model = Model(Clock())
+    await make(model, sub_batch=4, chunk=8, concurrency=2).judge(["aaaa", "bbbb", "cccc", "dddd", "eeee"])
+    assert sorted(len(batch) for batch in model.batches) == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("costs", "parts", "sizes"),
+    [
+        ([1, 1, 1, 1], 2, [2, 2]),
+        ([1, 1, 1, 1, 1, 6], 2, [5, 1]),
+        ([4, 5, 6, 6, 7, 8, 9, 10], 2, [5, 3]),
+        ([3], 2, [1]),
+        ([2, 2, 2], 3, [1, 1, 1]),
+        ([], 2, []),
+    ],
+)
+def test_a_chunk_is_cut_where_its_dearest_part_is_cheapest(costs: list[int], parts: int, sizes: list[int]) -> None:
+    assert cut(costs, parts) == sizes
 
 
 async def test_what_does_not_end_by_the_deadline_is_not_begun() -> None:
