@@ -80,8 +80,10 @@ def cut(costs: Sequence[int], parts: int) -> list[int]:
     cheapest: list[list[tuple[int, int]]] = [[(0, 0)] + [(sum(costs) * count, 0)] * count]
     for _ in range(min(parts, count)):
         row = [(0, 0)]
-        for end in range(1, count + 1):
-            row.append(min((max(cheapest[-1][at][0], (end - at) * costs[end - 1]), -at) for at in range(end)))
+        row += [
+            min((max(cheapest[-1][at][0], (end - at) * costs[end - 1]), -at) for at in range(end))
+            for end in range(1, count + 1)
+        ]
         cheapest.append([(worst, -at) for worst, at in row])
     sizes: list[int] = []
     end = count
