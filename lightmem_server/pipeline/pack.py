@@ -74,12 +74,10 @@ def pack(
         taken.append(candidate)
         token_count += cost
     # Tokenizers may join across lines in ways that add tokens: the count of the whole decides.
-    while (token_count := counter.count(text := _join(turns, taken, zone))) > max_tokens:
-        if taken:
-            taken.pop().drop_reason = DropReason.MAX_TOKENS
-        else:
-            turns = turns[1:]
-    return Packed(taken, text, token_count if text else 0)
+    while taken and counter.count(_join(turns, taken, zone)) > max_tokens:
+        taken.pop().drop_reason = DropReason.MAX_TOKENS
+    text = _join(turns, taken, zone)
+    return Packed(taken, text, counter.count(text) if text else 0)
 
 
 def line(memory: Memory, zone: tzinfo) -> str:

@@ -17,6 +17,7 @@ from lightmem_client import (
     RetrievalTrace,
     Role,
     SelectorMode,
+    SelectorStop,
     Tier,
     Turn,
 )
@@ -130,6 +131,10 @@ def test_explain_says_where_a_memory_was_lost(client: Client) -> None:
     explanation = client.explain("Which pet does Ana have?", lost.memory_id, max_memories=1)
     assert explanation.reached_stage == "select"
     assert "max_memories" in explanation.text
+    assert explanation.margin > 0
+    assert explanation.trace.selector_stop is SelectorStop.DONE
+    best = explanation.trace.candidates[0]
+    assert best.score_parts["lexical_window"] > 0
 
 
 def test_a_deadline_that_is_too_short_cuts_the_selector_and_says_so(client: Client) -> None:

@@ -27,8 +27,8 @@ async def test_a_time_in_which_nothing_was_said_is_a_preference(pipeline: Pipeli
 async def test_a_need_for_several_memories_follows_the_words_of_the_first_hits(pipeline: Pipeline) -> None:
     await pipeline.write(
         Turn("my hobbies are origami and fencing", speaker="Ana"),
-        Turn("fencing with a foil", speaker="Ana"),
         *(Turn(f"filler number {i}", speaker="Ben") for i in range(20)),
+        Turn("fencing with a foil", speaker="Ana"),  # far from what the query's own word is in
     )
     trace = await pipeline.trace("which hobbies", selector_mode=SelectorMode.OFF)
     assert trace.plan.is_multi_hop

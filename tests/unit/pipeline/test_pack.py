@@ -76,6 +76,21 @@ def test_what_does_not_fit_is_dropped_and_a_shorter_one_behind_it_is_kept() -> N
     assert best_first[1].drop_reason is DropReason.MAX_TOKENS
 
 
+class Joined(Words):
+    """Lines together cost more than apart."""
+
+    def count(self, text: str) -> int:
+        return super().count(text) + 5 * text.strip().count("\n")
+
+
+def test_the_count_of_the_whole_decides_where_lines_join_dearly() -> None:
+    candidates = [candidate(f"text {i}", 1) for i in range(8)]
+    packed = pack(candidates, Joined(), max_tokens=40, zone=UTC)
+    assert 0 < len(packed.candidates) < 8
+    assert Joined().count(packed.text) == packed.token_count <= 40
+    assert candidates[7].drop_reason is DropReason.MAX_TOKENS
+
+
 def test_nothing_fits() -> None:
     assert pack([candidate("one", 1)], Words(), max_tokens=1, zone=UTC) == Packed([], "", 0)
 

@@ -72,6 +72,7 @@ def test_a_long_query_has_a_bounded_number_of_names() -> None:
     [
         ("When did Ana move to Lisbon?", {"asks_when"}),
         ("In what year was she born?", {"asks_when"}),
+        ("When did all of the guests leave?", {"asks_when"}),
         ("How long have they been married?", {"asks_when"}),
         ("Do you remember when I started climbing?", {"asks_when"}),
         ("Which instruments does Ben play?", {"is_list", "is_multi_hop"}),
