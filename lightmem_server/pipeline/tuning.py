@@ -33,7 +33,7 @@ class Tuning:
         time_boost: What a memory gains that was said inside the query's time window, or soon after it. -.006 / -.007.
         time_boost_after: How long after the window something still counts: people tell what happened last week. Of the
             evidence 90 % lies within.
-        prior_weight: Of passages.informativeness. -.008 / -.014.
+        prior_weight: Of passages.informativeness. -.008 / -.015.
         list_depth: Entries of each list that are fused.
         follow_up_hits: How many of the first hits lend their words to a second search, where several memories have to be
             joined. -.002 / +.000.
@@ -42,7 +42,7 @@ class Tuning:
         time_expression_boost: What a memory gains that speaks of a time, where a time is asked for. -.002 / -.003.
         judged_question_weight: How much of the question view's lists still counts once the Selector has read the turn with that
             question: they guessed at what it knows. With 1 instead of 0 +.000 / -.014.
-        fast, full: What the Selector reads in each mode. Without any -.000 / -.048; FULL instead of FAST +.011 / +.006.
+        fast, full: What the Selector reads in each mode. Without any +.000 / -.048; FULL instead of FAST +.011 / +.006.
         logit_weight: Of the Selector's logit beside the coarse score.
         highest_logit: The highest that the Selector gives; above it nothing is certain before it is judged.
         answer_reserve_seconds: Kept free before the deadline for ranking, packing and sending.
