@@ -34,7 +34,7 @@ fn vector(seed: u64) -> Vec<f32> {
 }
 
 fn store(rows: usize) -> VectorStore {
-    let mut store = VectorStore::new(DIM);
+    let mut store = VectorStore::new(DIM, true);
     store.reserve_exact(rows);
     for row in 0..rows {
         store.push(&vector(row as u64 + 1));

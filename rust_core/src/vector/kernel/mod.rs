@@ -4,9 +4,10 @@
 //! other one must equal bit by bit (integer sums have no rounding; the float sum has a fixed order of 64 lanes).
 //!
 //! Written by hand, not taken from `numkong` (7.8), the maintained crate for it: over 1,000 rows of 384 dimensions, in
-//! cache, the AVX-512 VNNI kernel here takes 4.4 µs where a `numkong` call per row takes 9.0, and AVX2 12.2 (AMD EPYC, 2
-//! shared cores; `cargo bench -p lightmem-core --bench kernel`). Multiplying four rows side by side shares the loads of
-//! the query and the sums across lanes. Over 100,000 rows, out of cache, memory bounds all of them alike.
+//! cache, the AVX-512 VNNI kernel here takes 5.1 µs where a `numkong` call per row takes 11.2, and AVX2 10.0; over 100,000
+//! rows, out of cache, 1.50, 1.80 and 1.35 ms, all of them bound by memory. A second query in the same pass costs 2.2 µs in
+//! cache and nothing out of it, with AVX-512; in turn over blocks it costs 5.3 µs and .7 ms. (AMD EPYC, 2 shared
+//! cores; `cargo bench -p lightmem-core --bench kernel --features rivals`.)
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
