@@ -77,6 +77,13 @@ test: test-models ## All tests: Rust, Python, end to end with the real models
 	cargo test --workspace --quiet
 	$(BIN)/pytest
 
+FUZZ_SECONDS ?= 600
+.PHONY: fuzz
+fuzz: ## Arbitrary bytes to the snapshot reader; keeps what is new of the corpus (nightly, cargo-fuzz; FUZZ_SECONDS=600)
+	cd rust_core && cargo test --quiet --test snapshot_corpus -- --ignored
+	cd rust_core && cargo +nightly fuzz run snapshot -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -malloc_limit_mb=256
+	cd rust_core && cargo +nightly fuzz cmin snapshot
+
 .PHONY: bench-quality
 bench-quality: models ## LoCoMo through a real server: recall, MRR, latency per stage (DATA=path, ARGS=...)
 	$(BIN)/python -m tests.bench.quality $(ARGS)

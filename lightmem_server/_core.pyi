@@ -12,10 +12,13 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CoreError", "Engine", "cpu_features"]
+__all__ = ["CoreError", "Engine", "SnapshotError", "TierBook", "cpu_features"]
 
 class CoreError(Exception):
-    """The core refused its input, or found a snapshot damaged. `args[0]` says what."""
+    """The core refused its input. `args[0]` says what."""
+
+class SnapshotError(CoreError):
+    """A snapshot is damaged, cut short or foreign. `args[0]` says what."""
 
 def cpu_features() -> list[str]:
     """The instruction sets that the kernels use on this machine, best first, such as ["avx512vnni"]."""
@@ -76,16 +79,56 @@ class Engine:
     def sizes(self, partition: str) -> dict[str, int] | None:
         """Bytes of a partition: `vectors_scan`, `vectors_rescore`, `postings`, `columns`, `links`, `metadata`; None when it
         is not resident."""
+    def active_counts(self, partition: str) -> list[int] | None:
+        """Rows in search by tier number, 0 to 3; None when the partition is not resident."""
     def evict(self, partition: str) -> bool:
         """Drop a partition from memory; False when it was not resident."""
     def export(self, partition: str) -> bytes | None:
         """A partition as bytes, versioned and checksummed; None when it is not resident."""
     def import_(self, partition: str, snapshot: bytes, language: str | None = None) -> int:
-        """Make a partition resident from bytes that `export` gave, replacing what was there; returns its version. One in
-        another language than wanted is refused."""
+        """Make a partition resident from bytes that `export` gave, replacing what was there; returns its version.
+
+        Raises:
+            SnapshotError: The bytes are damaged, cut short, of another format, of other dimensions, or in another language
+                than wanted.
+        """
     def ann_due(self, partition: str) -> bool:
         """Whether a partition is worth calls of `build_ann`."""
     def build_ann(self, partition: str, rows: int) -> bool:
         """Work on a partition's graphs for about `rows` rows; True when more is to do."""
     def stats(self) -> dict[str, int]:
         """`partitions`, `rows`, `size_bytes`, `budget_bytes`, `evictions`, `loads`, `searches`."""
+
+@final
+class TierBook:
+    """What is known of one user's memories, by replaying what happened to them. Safe to call from many threads at once."""
+
+    def __new__(
+        cls,
+        *,
+        half_life: int,
+        capacity: list[int],
+        promote_heat: float,
+        summarise_turns: int,
+        stm_turns: int,
+        stm_tokens: int,
+    ) -> TierBook:
+        """An empty book.
+
+        Args:
+            half_life: Microseconds in which heat and recency halve; 0: never.
+            capacity: Most memories in search, by tier number, 0 to 3.
+            promote_heat: Heat at which a memory is due for promotion.
+            summarise_turns: Turns of a session, out of its ring and not consolidated, at which it is due for a summary.
+            stm_turns, stm_tokens: Bounds of a session's STM ring.
+        """
+    def replay(self, events: Any) -> None:
+        """Note a `core.TierEvents`, all or nothing."""
+    def session_ring(self, session_id: str) -> list[bytes]:
+        """The 16-byte ids in a session's STM ring, oldest first."""
+    def heats(self, ids: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """(n,) heat of each of (n, 16) ids as of the last event's time; nan for ids that are not held."""
+    def counts(self) -> list[tuple[int, int, int]]:
+        """(tier, in search, archived), for each tier that holds memories."""
+    def decide(self) -> dict[str, Any]:
+        """`summarise`: sessions; `promote`, `archive`: 16-byte ids, hottest and least useful first."""

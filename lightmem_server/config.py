@@ -82,6 +82,12 @@ class Settings(BaseModel):
     # Memory hierarchy
     stm_turns: int = Field(24, ge=1, le=1000, description="Most turns in the running conversation of one session.")
     stm_tokens: int = Field(1024, ge=16, le=100_000, description="Most tokens in it; the newest turn always stays.")
+    mtm_capacity: int = Field(
+        10_000,
+        ge=100,
+        le=10_000_000,
+        description="Turns and summaries in search per user; beyond it the least useful are archived, pinned ones never.",
+    )
     resident_bytes: int = Field(
         1 << 30, ge=1 << 20, description="Memory for users' partitions; beyond it the least recently used leave."
     )

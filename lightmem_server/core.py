@@ -6,7 +6,8 @@ Only this module changes when the binding changes. Everything that crosses is a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from enum import IntEnum
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 from lightmem_server import _core
 from lightmem_server._core import CoreError as NativeCoreError
 from lightmem_server._core import Engine as NativeEngine
-from lightmem_server.errors import CoreError
+from lightmem_server._core import SnapshotError as NativeSnapshotError
+from lightmem_server._core import TierBook as NativeTierBook
+from lightmem_server.errors import CoreError, SnapshotError
 from lightmem_server.types import MetadataExpression, Scalar
 
 Vectors: TypeAlias = NDArray[np.float32]
@@ -33,6 +36,9 @@ PARTS_BESIDE_LISTS = ("session", "prior", "speaker", "time", "heat", "link")
 
 NEVER = np.iinfo(np.int64).max
 ALWAYS = np.iinfo(np.int64).min
+
+UNBOUNDED = 2**62
+"""A capacity that no tier reaches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +328,10 @@ class Engine:
         sizes = self._native.sizes(partition)
         return None if sizes is None else PartitionSizes(**sizes)
 
+    def active_counts(self, partition: str) -> list[int] | None:
+        """Rows in search by tier number, 0 to 3; None when the partition is not resident."""
+        return self._native.active_counts(partition)
+
     def evict(self, partition: str) -> bool:
         """Drop a partition from memory; False when it was not resident."""
         return self._native.evict(partition)
@@ -334,10 +344,15 @@ class Engine:
             raise CoreError(str(error)) from error
 
     def import_(self, partition: str, snapshot: bytes, language: str | None = None) -> int:
-        """Make a partition resident from bytes that `export` gave, replacing what was there; returns its version. A
-        damaged or foreign snapshot, or one in another language, is a CoreError: load from the store instead."""
+        """Make a partition resident from bytes that `export` gave, replacing what was there; returns its version.
+
+        Raises:
+            SnapshotError: It is damaged or foreign, or in another language than wanted: load from the store instead.
+        """
         try:
             return self._native.import_(partition, snapshot, language)
+        except NativeSnapshotError as error:
+            raise SnapshotError(str(error)) from error
         except NativeCoreError as error:
             raise CoreError(str(error)) from error
 
@@ -362,6 +377,123 @@ class Engine:
     def stats(self) -> EngineStats:
         """Figures of the resident set."""
         return EngineStats(**self._native.stats())
+
+
+class TierEvent(IntEnum):
+    """What happened to a memory, and the columns of `TierEvents` that say it."""
+
+    ADDED = 1
+    """times: when it was made; counts: its tokens; and all columns that follow."""
+    ACCESSED = 2
+    """times: the last time; counts: how often."""
+    PINNED = 3
+    UNPINNED = 4
+    SUPPORTED = 5
+    """counts: how many memories rest on it now."""
+    CONSOLIDATED = 6
+    ARCHIVED = 7
+    RESTORED = 8
+    REMOVED = 9
+    PASSED = 10
+    """times: how late it is at least; of no memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class TierEvents:
+    """n events as columns, in the order in which they happened. One that names a memory that is not held changes nothing.
+
+    Attributes:
+        kinds: (n,) uint8, numbers of TierEvent.
+        ids: (n, 16) uint8, whose.
+        times: (n,) int64 microseconds.
+        counts: (n,) uint32.
+        sessions: n strings, "" for none.
+        orders: (n,) uint64: commit order.
+        tiers: (n,) uint8, numbers of types.Tier.
+        occurred_at: (n,) int64 microseconds.
+        confidences: (n,) float32, 0 to 1.
+        is_turn: (n,) bool: whether it is part of its session's STM ring.
+    """
+
+    kinds: NDArray[np.uint8]
+    ids: Ids
+    times: NDArray[np.int64]
+    counts: NDArray[np.uint32]
+    sessions: Sequence[str]
+    orders: NDArray[np.uint64]
+    tiers: NDArray[np.uint8]
+    occurred_at: NDArray[np.int64]
+    confidences: Vectors
+    is_turn: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class TierPolicy:
+    """How tiers are decided.
+
+    Attributes:
+        half_life: Microseconds in which heat and recency halve; 0: never.
+        capacity: Most memories in search, by tier number, 0 to 3.
+        promote_heat: Heat at which a memory is due for promotion.
+        summarise_turns: Turns of a session, out of its ring and not consolidated, at which it is due for a summary.
+        stm_turns, stm_tokens: Bounds of a session's STM ring.
+    """
+
+    half_life: int
+    capacity: list[int]
+    promote_heat: float
+    summarise_turns: int
+    stm_turns: int
+    stm_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TierDecisions:
+    """What should happen: sessions due for a summary; ids due for promotion, hottest first; ids to archive, least useful
+    first."""
+
+    summarise: list[str]
+    promote: list[bytes]
+    archive: list[bytes]
+
+
+class TierBook:
+    """What is known of one user's memories, by replaying what happened to them: the same history gives the same decisions.
+
+    Thread-safe, and releases the GIL. Raises (every method) CoreError: the input was refused, nothing was changed.
+    """
+
+    def __init__(self, policy: TierPolicy) -> None:
+        try:
+            self._native = NativeTierBook(**asdict(policy))
+        except NativeCoreError as error:
+            raise CoreError(str(error)) from error
+
+    def replay(self, events: TierEvents) -> None:
+        """Note what happened, all or nothing."""
+        try:
+            self._native.replay(events)
+        except NativeCoreError as error:
+            raise CoreError(str(error)) from error
+
+    def session_ring(self, session_id: str) -> list[bytes]:
+        """The 16-byte ids in a session's STM ring, oldest first."""
+        return self._native.session_ring(session_id)
+
+    def heats(self, ids: Ids) -> NDArray[np.float64]:
+        """(n,) heat as of the last event's time; nan for ids that are not held."""
+        try:
+            return self._native.heats(ids)
+        except NativeCoreError as error:
+            raise CoreError(str(error)) from error
+
+    def counts(self) -> dict[int, tuple[int, int]]:
+        """By tier number, how many memories are in search and how many archived."""
+        return {tier: (active, archived) for tier, active, archived in self._native.counts()}
+
+    def decide(self) -> TierDecisions:
+        """What should happen as of the last event's time."""
+        return TierDecisions(**self._native.decide())
 
 
 def cpu_features() -> list[str]:

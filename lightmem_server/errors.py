@@ -14,6 +14,7 @@
     │   └── StoreError           the disk refused: full, read-only, damaged
     │       └── StoreVersionError    the database is newer than this program, or its SQLite too old
     ├── CoreError                the Rust core refused its input: a defect of ours
+    │   └── SnapshotError        a partition's snapshot is damaged or foreign: the store still has everything
     ├── ModelError               a model is missing, damaged, or was changed
     │   ├── ModelNotFoundError   not pulled yet
     │   ├── ModelChecksumError   the bytes are not those in the manifest
@@ -124,6 +125,10 @@ class CoreError(LightMemError):
     """The Rust core refused its input. Input is checked before, so this is a defect of ours."""
 
     reason = "INTERNAL"
+
+
+class SnapshotError(CoreError):
+    """A snapshot of a partition is damaged, or another program's, model's or language's. It is rebuilt from the store."""
 
 
 class ModelError(LightMemError):

@@ -23,7 +23,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from lightmem_server.config import Settings
-from lightmem_server.core import Engine
+from lightmem_server.core import HEAT_HALF_LIFE, UNBOUNDED, Engine, TierPolicy
 from lightmem_server.errors import ConfigError, UnavailableError
 from lightmem_server.pb import (
     admin_service_pb2,
@@ -32,12 +32,15 @@ from lightmem_server.pb import (
     memory_service_pb2_grpc,
 )
 from lightmem_server.pipeline.access import AccessRecorder
+from lightmem_server.pipeline.archive import Archiving
 from lightmem_server.pipeline.clock import Clock
 from lightmem_server.pipeline.edit import Editing
 from lightmem_server.pipeline.graphs import GraphBuilder
 from lightmem_server.pipeline.passages import FORMAT, VIEW_NAMES
-from lightmem_server.pipeline.residents import Residents
+from lightmem_server.pipeline.residents import ROW_FORMAT, Residents
 from lightmem_server.pipeline.retrieve import Retrieving
+from lightmem_server.pipeline.snapshots import Snapshots
+from lightmem_server.pipeline.upkeep import Upkeep
 from lightmem_server.pipeline.write import Writing
 from lightmem_server.service.admin import AdminServicer
 from lightmem_server.service.auth import Authenticator, ensure_admin_key
@@ -181,9 +184,14 @@ class LightMemServer:
         graphs = GraphBuilder(engine)
         resources.callback(graphs.close)
         await resources.enter_async_context(_running(graphs.run()))
+        identity = f"{embedding}/rows-{ROW_FORMAT}"
+        snapshots = Snapshots(store, engine, executor, identity=identity)
         residents = Residents(
-            store, engine, executor, embedding=embedding, languages=settings.languages, changed=graphs.notice
+            store, engine, executor, embedding=embedding, languages=settings.languages, snapshots=snapshots
         )
+        upkeep = Upkeep(Archiving(store, residents, _tier_policy(settings), clock), snapshots, clock)
+        await resources.enter_async_context(_running(upkeep.run()))
+        residents.listeners += [graphs.notice, upkeep.note]
         access = AccessRecorder(store, residents, clock)
         resources.push_async_callback(access.flush)
         await resources.enter_async_context(_running(access.run()))
@@ -275,6 +283,18 @@ async def _check_embedding(store: Store, embedding: str) -> None:
 def _load_tokenizers(settings: Settings, builtin: TokenCounter) -> dict[str, TokenCounter]:
     named = {name: load_token_counter(path) for name, path in settings.tokenizers.items()}
     return {**named, "": builtin, "builtin": builtin}
+
+
+def _tier_policy(settings: Settings) -> TierPolicy:
+    """Only turns and summaries are bounded so far; nothing is promoted or summarised by it yet."""
+    return TierPolicy(
+        half_life=HEAT_HALF_LIFE,
+        capacity=[UNBOUNDED, UNBOUNDED, settings.mtm_capacity, UNBOUNDED],
+        promote_heat=0.0,
+        summarise_turns=1,
+        stm_turns=settings.stm_turns,
+        stm_tokens=settings.stm_tokens,
+    )
 
 
 @contextlib.asynccontextmanager

@@ -16,6 +16,7 @@ import structlog
 
 from lightmem_server.core import Engine
 from lightmem_server.errors import CoreError
+from lightmem_server.types import Partition
 
 STEP_ROWS = 64
 """Rows of one step, some 50 ms: what a drain may have to wait for."""
@@ -37,9 +38,9 @@ class GraphBuilder:
         self.idle = asyncio.Event()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="graphs", initializer=_lower_priority)
 
-    def notice(self, partition: str) -> None:
-        """Note that a partition was loaded or changed; never blocks, never fails."""
-        self._changed[partition] = None
+    def notice(self, partition: Partition, row_count: int, *, is_full: bool) -> None:
+        """See `residents.Listener`: whatever was changed, the engine knows what lacks a graph."""
+        self._changed[partition.key] = None
         self.idle.clear()
         self._wake.set()
 

@@ -13,21 +13,32 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
 from lightmem_server.core import ALWAYS, HEAT_HALF_LIFE, NEVER, Engine, Ids, Rows, SearchPlan, SearchResult
 from lightmem_server.errors import CoreError
 from lightmem_server.pipeline.passages import PRECEDING_TURNS, informativeness, lexical_views, session_passage
+from lightmem_server.pipeline.snapshots import Snapshots
 from lightmem_server.store.protocol import MAX_GET, Store, StoredRow
 from lightmem_server.types import Kind, Memory, Partition, State
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+ROW_FORMAT = 1
+"""Raise when `_to_rows` makes something else of a record (its texts, prior, session text): older snapshots then don't fit."""
+
 ATTEMPTS = 8
 """How often a read is tried again when the partition is evicted between refresh and read; each try loads it anew."""
+
+
+class Listener(Protocol):
+    """Told of each partition that was loaded or changed; must not block or fail."""
+
+    def __call__(self, partition: Partition, row_count: int, *, is_full: bool) -> None:
+        """So many rows were changed; `is_full`: all of them were loaded from the store's records."""
 
 
 class Residents:
@@ -40,22 +51,23 @@ class Residents:
         executor: Executor,
         *,
         embedding: str,
-        changed: Callable[[str], None] | None = None,
         languages: Mapping[str, str] | None = None,
+        snapshots: Snapshots | None = None,
     ) -> None:
         """
         Args:
             executor: Threads for the engine's calls, which release the GIL.
             embedding: Identity under which vectors must be stored to be searched; others stay out of the dense lists.
-            changed: Told the key of each partition that was loaded or changed.
             languages: Language of the texts by namespace; the engine's for one that isn't named.
+            snapshots: Where a cold partition comes from, if they have it; None: always from the store's records.
         """
         self._languages = languages or {}
         self.engine = engine
+        self.listeners: list[Listener] = []
+        self._snapshots = snapshots
         self._store = store
         self._executor = executor
         self._embedding = embedding
-        self._changed = changed or (lambda _: None)
         self._locks: weakref.WeakValueDictionary[Partition, asyncio.Lock] = weakref.WeakValueDictionary()
         self._writers: weakref.WeakValueDictionary[Partition, asyncio.Lock] = weakref.WeakValueDictionary()
 
@@ -68,6 +80,11 @@ class Residents:
         lock = self._locks.setdefault(partition, asyncio.Lock())
         async with lock:
             resident = self.engine.version(partition.key)
+            if resident is None and self._snapshots is not None:
+                await self._snapshots.restore(partition, self._languages.get(partition.namespace))
+                resident = self.engine.version(partition.key)
+                if resident is not None:
+                    self._tell(partition, 0, is_full=False)
             changes = await self._store.changes_since(partition, resident)
             if resident is not None and not changes.is_full:
                 if changes.version == resident:
@@ -75,13 +92,17 @@ class Residents:
                 rows = await self._to_rows(partition, changes.rows)
                 removed = _to_ids([id_.bytes for id_ in changes.removed_ids])
                 if await self._run(self.engine.apply, partition.key, resident, changes.version, rows, removed):
-                    self._changed(partition.key)
+                    self._tell(partition, len(changes.rows) + len(changes.removed_ids), is_full=False)
                     return
                 changes = await self._store.changes_since(partition, None)
             rows = await self._to_rows(partition, changes.rows)
             language = self._languages.get(partition.namespace)
             await self._run(self.engine.load, partition.key, changes.version, rows, language)
-            self._changed(partition.key)
+            self._tell(partition, len(changes.rows), is_full=True)
+
+    def _tell(self, partition: Partition, row_count: int, *, is_full: bool) -> None:
+        for listener in self.listeners:
+            listener(partition, row_count, is_full=is_full)
 
     async def touch(self, partition: Partition, ids: Sequence[uuid.UUID], at: int) -> None:
         """Note in the resident copy, if there is one, that memories were returned; the store counts for later copies."""

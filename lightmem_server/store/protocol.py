@@ -123,6 +123,21 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotRecord:
+    """A partition as a replica exported it.
+
+    Attributes:
+        version: The partition's version that it shows.
+        identity: Names what else its content depends on; of use only to a replica that has the same.
+        data: The replica's own format.
+    """
+
+    version: int
+    identity: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """Part of a listing; `next_order` is None on the last."""
 
@@ -232,6 +247,16 @@ class Store(Protocol):
 
     async def changes_since(self, partition: Partition, version: int | None) -> Changes:
         """What a replica at `version` must apply; None: everything. An unknown partition has version 0 and no rows."""
+
+    async def save_snapshot(self, partition: Partition, snapshot: SnapshotRecord) -> bool:
+        """Keep a snapshot instead of the one before. Not a change: no version moves. False, with nothing kept: it is of a
+        version before the last deletion or rewriting, whose words it may hold, or of none the partition ever had.
+
+        A commit that deletes a record, or changes what it says, drops the snapshot with it.
+        """
+
+    async def load_snapshot(self, partition: Partition) -> SnapshotRecord | None:
+        """The snapshot kept; None: there is none, or one that was not written to its end."""
 
     async def purge_tombstones(self, partition: Partition, up_to_version: int) -> int:
         """Forget the deletions up to a version (at most the present one); replicas older than it reload whole. Returns how

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
@@ -23,9 +24,18 @@ import apsw
 from filelock import FileLock, Timeout
 
 from lightmem_server.errors import OverloadedError, StoreError
-from lightmem_server.store import jobs, sqlite_read, sqlite_write
+from lightmem_server.store import jobs, snapshots, sqlite_read, sqlite_write
 from lightmem_server.store.connection import check_library, open_connection, store_errors, to_reader, to_writer
-from lightmem_server.store.protocol import Change, Changes, ClaimedJob, CommitResult, KeyRecord, Page, Stats
+from lightmem_server.store.protocol import (
+    Change,
+    Changes,
+    ClaimedJob,
+    CommitResult,
+    KeyRecord,
+    Page,
+    SnapshotRecord,
+    Stats,
+)
 from lightmem_server.store.schema import check_version, migrate, read_migrations
 from lightmem_server.store.writer import GroupWriter
 from lightmem_server.types import Memory, MemoryFilter, Partition
@@ -127,6 +137,17 @@ class SqliteStore:
     async def changes_since(self, partition: Partition, version: int | None) -> Changes:
         """See `Store.changes_since`."""
         return await self._read(lambda connection: sqlite_read.changes_since(connection, partition, version))
+
+    async def save_snapshot(self, partition: Partition, snapshot: SnapshotRecord) -> bool:
+        """See `Store.save_snapshot`."""
+        for part in range(snapshots.count_parts(snapshot)):
+            if not await self._write(partial(snapshots.put_part, partition=partition, snapshot=snapshot, part=part)):
+                return False
+        return True
+
+    async def load_snapshot(self, partition: Partition) -> SnapshotRecord | None:
+        """See `Store.load_snapshot`."""
+        return await self._read(lambda connection: snapshots.load(connection, partition))
 
     async def purge_tombstones(self, partition: Partition, up_to_version: int) -> int:
         """See `Store.purge_tombstones`."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import apsw
 
 from lightmem_server.errors import InvalidInputError, NotFoundError, RequestReusedError, VersionMismatchError
-from lightmem_server.store import jobs
+from lightmem_server.store import jobs, snapshots
 from lightmem_server.store.protocol import Change, CommitResult, KeyRecord, VectorRecord
 from lightmem_server.store.rows import ORDER_FACTOR, key_columns, memory_columns, vector_columns
 from lightmem_server.types import Memory, Partition
@@ -49,6 +49,8 @@ def apply_change(connection: apsw.Connection, change: Change, *, now: int) -> Co
         _put_vector(connection, target, vector)
     for id_ in change.deletes:
         _delete(connection, target, id_)
+    if change.deletes:
+        snapshots.forget(connection, target.partition_id, target.version)
     for job in change.jobs:
         jobs.enqueue(connection, target.partition_id, job)
     if change.request_id:
@@ -157,19 +159,22 @@ def _put(connection: apsw.Connection, target: _Target, memory: Memory, order_no:
 
 def _change(connection: apsw.Connection, target: _Target, memory: Memory) -> None:
     row = connection.execute(
-        "SELECT memory_no, record_version FROM memory WHERE partition_id = ? AND id = ?",
+        "SELECT memory_no, record_version, session_id, agent_id, body FROM memory WHERE partition_id = ? AND id = ?",
         (target.partition_id, memory.id.bytes),
     ).fetchone()
     if row is None:
         raise NotFoundError(f"no memory {memory.id}")
-    memory_no, record_version = row
+    memory_no, record_version, *said = row
     if memory.version != record_version + 1:
         raise VersionMismatchError(f"memory {memory.id} is at version {record_version}")
+    *_, session_id, agent_id, _, _, _, _, body = columns = memory_columns(memory)
+    if said != [session_id, agent_id, body]:
+        snapshots.forget(connection, target.partition_id, target.version)
     connection.execute(
         """UPDATE memory SET changed_version = ?, record_version = ?, tier = ?, kind = ?, state = ?, session_id = ?,
             agent_id = ?, occurred_at = ?, valid_from = ?, valid_to = ?, previous_id = ?, body = ?
         WHERE memory_no = ?""",
-        (target.version, *memory_columns(memory), memory_no),
+        (target.version, *columns, memory_no),
     )
 
 

@@ -248,6 +248,14 @@ impl Engine {
         self.read(key, |partition| Ok(partition.sizes()))
     }
 
+    /// See [`Partition::active_counts`]; `None` when the partition is not resident.
+    ///
+    /// # Errors
+    /// [`CoreError::LockPoisoned`].
+    pub fn active_counts(&self, key: &str) -> Result<Option<[usize; 4]>, CoreError> {
+        self.read(key, |partition| Ok(partition.active_counts()))
+    }
+
     /// Drop a partition; false when it was not resident.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use crate::lexical::postings::{AnalysedRow, LexicalIndex};
 use crate::links::Links;
 use crate::metadata::{MetadataTable, Scalar};
 use crate::rows::{Id, Rows};
-use crate::tiers::{RingLimits, newest_within};
+use crate::tiers::{RingLimits, SessionTurns};
 use crate::vector::store::VectorStore;
 
 /// Most rows of a partition: far beyond one user's memories, and safe for 32-bit row numbers.
@@ -102,8 +102,8 @@ pub struct Partition {
     pub(crate) ann: Ann,
     pub(crate) links: Links,
     names: HashMap<Box<str>, u32>,
-    /// Per session number, its ring rows as (order, position), by ascending order.
-    rings: Vec<Vec<(u64, u32)>>,
+    /// Per session number, the positions of its ring rows.
+    rings: Vec<SessionTurns<u32>>,
     /// Per session number, the terms of its document.
     session_lengths: Vec<u64>,
 }
@@ -213,7 +213,7 @@ impl Partition {
     /// Bytes of heap, by what for.
     #[must_use]
     pub fn sizes(&self) -> PartitionSizes {
-        let rings: usize = self.rings.iter().map(|ring| ring.capacity() * size_of::<(u64, u32)>()).sum();
+        let rings: usize = self.rings.iter().map(SessionTurns::size_bytes).sum();
         let names: usize = self.names.keys().map(|name| name.len()).sum();
         let mut sizes = PartitionSizes {
             postings: self.lexical.size_bytes(),
@@ -222,7 +222,7 @@ impl Partition {
             metadata: self.metadata.size_bytes()
                 + rings
                 + names
-                + self.rings.capacity() * size_of::<Vec<(u64, u32)>>()
+                + self.rings.capacity() * size_of::<SessionTurns<u32>>()
                 + self.session_lengths.capacity() * size_of::<u64>()
                 + self.names.allocation_size(),
             ..PartitionSizes::default()
@@ -253,11 +253,21 @@ impl Partition {
         let Some(ring) = self.names.get(session).and_then(|&number| self.rings.get(number as usize)) else {
             return Vec::new();
         };
-        let tokens =
-            |&(_, position): &(u64, u32)| self.columns.token_count.get(position as usize).copied().unwrap_or_default();
-        let kept = newest_within(self.schema.ring, ring.iter().rev().map(tokens));
-        let newest = ring.iter().skip(ring.len() - kept);
-        newest.filter_map(|&(_, position)| self.columns.id.get(position as usize).copied()).collect()
+        let tokens = |position: u32| self.columns.token_count.get(position as usize).copied().unwrap_or_default();
+        let newest = ring.ring(self.schema.ring, tokens);
+        newest.filter_map(|position| self.columns.id.get(position as usize).copied()).collect()
+    }
+
+    /// Rows in search, by the number of their tier, 0 to 3.
+    #[must_use]
+    pub fn active_counts(&self) -> [usize; 4] {
+        let mut counts = [0; 4];
+        for (&tier, &flags) in self.columns.tier.iter().zip(&self.columns.flags) {
+            if let Some(count) = counts.get_mut(tier as usize).filter(|_| flags & ARCHIVED == 0) {
+                *count += 1;
+            }
+        }
+        counts
     }
 
     /// The position of a row.
@@ -279,7 +289,7 @@ impl Partition {
         }
         let number = self.names.len() as u32;
         self.names.insert(name.into(), number);
-        self.rings.push(Vec::new());
+        self.rings.push(SessionTurns::default());
         self.session_lengths.push(0);
         number
     }
@@ -311,15 +321,20 @@ impl Partition {
             }
             self.join_ring(position);
         } else {
-            self.append(&row, analysed, |view, store| store.push(vector(view)));
+            self.append(&row, |lexical| lexical.push(analysed), |view, store| store.push(vector(view)));
         }
     }
 
-    /// Add a row with an id that is not held; `push` appends its vector of each view.
-    pub(crate) fn append(&mut self, row: &Row, analysed: &AnalysedRow, push: impl Fn(usize, &mut VectorStore)) {
+    /// Add a row with an id that is not held; the closures append its terms, and its vector of each view.
+    pub(crate) fn append(
+        &mut self,
+        row: &Row,
+        push_terms: impl FnOnce(&mut LexicalIndex),
+        push: impl Fn(usize, &mut VectorStore),
+    ) {
         let position = self.len();
         self.columns.push(row);
-        self.lexical.push(analysed);
+        push_terms(&mut self.lexical);
         self.join_session(position);
         for (view, store) in self.vectors.iter_mut().enumerate() {
             push(view, store);
@@ -412,19 +427,15 @@ impl Partition {
 
     fn join_ring(&mut self, position: usize) {
         let Some(row) = self.columns.get(position).filter(|row| row.flags & IN_RING != 0) else { return };
-        let entry = (row.order, position as u32);
         if let Some(ring) = self.rings.get_mut(row.session as usize) {
-            let at = ring.partition_point(|held| *held < entry);
-            ring.insert(at, entry);
+            ring.insert(row.order, position as u32);
         }
     }
 
     fn leave_ring(&mut self, position: usize) {
         let Some(row) = self.columns.get(position) else { return };
-        if let Some(ring) = self.rings.get_mut(row.session as usize)
-            && let Ok(at) = ring.binary_search(&(row.order, position as u32))
-        {
-            ring.remove(at);
+        if let Some(ring) = self.rings.get_mut(row.session as usize) {
+            ring.remove(row.order, position as u32);
         }
     }
 

@@ -19,16 +19,19 @@
 
 use std::collections::BTreeMap;
 
-use crate::columns::Row;
+use crate::columns::{ARCHIVED, IN_RING, PINNED, PRIOR_UNIT, Row};
 use crate::error::CoreError;
-use crate::lexical::postings::AnalysedRow;
+use crate::lexical::postings::LexicalIndex;
 use crate::metadata::{Scalar, check_scalar};
 use crate::partition::{MAX_ROWS, Partition, Schema};
-use crate::vector::{LINE, Line, lines_for};
+use crate::rows::MAX_PRIOR;
+use crate::vector::{LINE, lines_for};
 
 const MAGIC: [u8; 4] = *b"LMPS";
 const FORMAT: u32 = 2;
 const HEADER_BYTES: usize = 20;
+/// Bytes of a row before its terms and vectors, without links.
+const SCALAR_BYTES: usize = 99;
 
 /// Write a partition.
 #[must_use]
@@ -42,8 +45,9 @@ pub fn export(partition: &Partition) -> Vec<u8> {
     let mut names = partition.names();
     names.sort_unstable_by_key(|(_, number)| *number);
     out.u32(names.len() as u32);
-    for (name, _) in names {
-        out.text(name);
+    let used = used_names(partition, names.len());
+    for ((name, _), is_used) in names.into_iter().zip(used) {
+        out.text(if is_used { name } else { "" });
     }
     out.u32(partition.metadata.len() as u32);
     for number in 0..partition.metadata.len() as u32 {
@@ -67,7 +71,9 @@ pub fn export(partition: &Partition) -> Vec<u8> {
             out.u32(links.len() as u32);
             out.bytes(links.as_flattened());
         }
-        for terms in partition.lexical.row_terms(position as u32) {
+        for mut terms in partition.lexical.row_terms(position as u32) {
+            // As the reader will number them, so that the same rows give the same bytes.
+            terms.sort_unstable();
             out.u32(terms.len() as u32);
             for (term, frequency) in terms {
                 out.u32(term);
@@ -98,6 +104,18 @@ pub fn export(partition: &Partition) -> Vec<u8> {
         *byte = value;
     }
     bytes
+}
+
+/// Which names a row has: a partition remembers those of rows that were removed, and they must not outlive them on disk.
+fn used_names(partition: &Partition, count: usize) -> Vec<bool> {
+    let mut used = vec![false; count];
+    let columns = &partition.columns;
+    for &number in columns.session.iter().chain(&columns.agent).chain(&columns.speaker) {
+        if let Some(is_used) = used.get_mut(number as usize) {
+            *is_used = true;
+        }
+    }
+    used
 }
 
 /// Read a partition.
@@ -133,10 +151,14 @@ pub fn import(schema: Schema, bytes: &[u8]) -> Result<Partition, CoreError> {
     let mut partition = Partition::empty(schema, reader.u64()?);
     let names = (0..reader.u32()?).map(|_| reader.text()).collect::<Result<Vec<_>, _>>()?;
     let metadata = (0..reader.u32()?).map(|_| reader.metadata()).collect::<Result<Vec<_>, _>>()?;
-    let terms = (0..reader.u32()?).map(|_| reader.text()).collect::<Result<Vec<_>, _>>()?;
+    let mut terms = (0..reader.u32()?).map(|_| Ok((reader.text()?, None))).collect::<Result<Terms, _>>()?;
     let count = reader.u32()? as usize;
     // A checksum is no proof of honesty: a count must not make us allocate what the bytes can't hold.
-    if count > MAX_ROWS || count > payload.len() {
+    let plane = lines_for(schema.dim) * LINE;
+    let low_plane = if schema.rescore_vectors { plane } else { 0 };
+    let vectors = schema.views * (size_of::<f32>() + plane + low_plane);
+    let least = SCALAR_BYTES + (schema.views + 1) * size_of::<u32>() + vectors;
+    if count > MAX_ROWS.min(reader.0.len() / least) {
         return Err(CoreError::InvalidSnapshot("too many rows"));
     }
     partition.reserve_exact(count);
@@ -146,21 +168,30 @@ pub fn import(schema: Schema, bytes: &[u8]) -> Result<Partition, CoreError> {
         let links = (0..reader.u32()?).map(|_| reader.array()).collect::<Result<Vec<_>, _>>()?;
         let names = [name(row.session)?, name(row.agent)?, name(row.speaker)?].map(String::as_str);
         let set = metadata.get(row.metadata as usize).ok_or(CoreError::InvalidSnapshot("unknown metadata"))?;
-        if row.tier > 31 || row.kind > 31 || partition.position(&row.id).is_some() {
+        let is_known = row.flags & !(ARCHIVED | PINNED | IN_RING) == 0;
+        let is_prior = row.prior.abs_diff(0) as f32 <= MAX_PRIOR * PRIOR_UNIT;
+        if row.tier > 31 || row.kind > 31 || !is_known || !is_prior || partition.position(&row.id).is_some() {
             return Err(CoreError::InvalidSnapshot("impossible row"));
         }
-        let analysed = reader.analysed(schema.views + 1, &terms)?;
-        let vectors = (0..schema.views).map(|_| reader.vector(&schema)).collect::<Result<Vec<_>, _>>()?;
+        let analysed = reader.analysed(schema.views + 1, &mut terms, &mut partition.lexical)?;
+        let vectors = (0..schema.views).map(|_| reader.vector(plane, low_plane)).collect::<Result<Vec<_>, _>>()?;
         partition.intern(&mut row, names, set);
         partition.links.set(row.id, &links);
-        partition.append(&row, &analysed, |view, store| {
-            if let Some((scale, high, low)) = vectors.get(view) {
-                store.push_raw(*scale, high, low);
-            }
-        });
+        partition.append(
+            &row,
+            |lexical| lexical.push_numbered(&analysed),
+            |view, store| {
+                if let Some((scale, high, low)) = vectors.get(view) {
+                    store.push_raw(*scale, high, low);
+                }
+            },
+        );
     }
     if reader.0.is_empty() { Ok(partition) } else { Err(CoreError::InvalidSnapshot("bytes left over")) }
 }
+
+/// A snapshot's terms by its own numbers, each with the partition's number once a row has used it.
+type Terms = Vec<(String, Option<u32>)>;
 
 struct Writer(Vec<u8>);
 
@@ -240,7 +271,8 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self) -> Result<String, CoreError> {
         let length = self.u32()? as usize;
-        String::from_utf8(self.take(length)?.to_vec()).map_err(|_| CoreError::InvalidSnapshot("text is not UTF-8"))
+        let text = std::str::from_utf8(self.take(length)?);
+        text.map(str::to_owned).map_err(|_| CoreError::InvalidSnapshot("text is not UTF-8"))
     }
 
     fn metadata(&mut self) -> Result<BTreeMap<String, Scalar>, CoreError> {
@@ -254,7 +286,7 @@ impl<'a> Reader<'a> {
                 [4] => Scalar::Bool(self.array::<1>()? != [0]),
                 _ => return Err(CoreError::InvalidSnapshot("unknown metadata type")),
             };
-            check_scalar(&value, 0)?;
+            check_scalar(&value, 0).map_err(|_| CoreError::InvalidSnapshot("impossible metadata"))?;
             map.insert(key, value);
         }
         Ok(map)
@@ -288,17 +320,25 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn analysed(&mut self, views: usize, terms: &[String]) -> Result<AnalysedRow, CoreError> {
+    /// Per view, the terms of a row by the partition's numbers.
+    fn analysed(
+        &mut self,
+        views: usize,
+        terms: &mut Terms,
+        lexical: &mut LexicalIndex,
+    ) -> Result<Vec<Vec<(u32, u32)>>, CoreError> {
         let mut counted = Vec::with_capacity(views);
         for _ in 0..views {
-            let mut view: Vec<(Box<str>, u32)> = Vec::new();
+            let mut view: Vec<(u32, u32)> = Vec::new();
             for _ in 0..self.u32()? {
-                let term = terms.get(self.u32()? as usize).ok_or(CoreError::InvalidSnapshot("unknown term"))?;
+                let (text, known) =
+                    terms.get_mut(self.u32()? as usize).ok_or(CoreError::InvalidSnapshot("unknown term"))?;
                 let frequency = u16::from_le_bytes(self.array()?);
                 if frequency == 0 {
                     return Err(CoreError::InvalidSnapshot("a term that does not occur"));
                 }
-                view.push((term.as_str().into(), u32::from(frequency)));
+                let number = *known.get_or_insert_with(|| lexical.number_or_insert(text));
+                view.push((number, u32::from(frequency)));
             }
             view.sort_unstable();
             if view.windows(2).any(|pair| matches!(pair, [(a, _), (b, _)] if a == b)) {
@@ -306,19 +346,63 @@ impl<'a> Reader<'a> {
             }
             counted.push(view);
         }
-        Ok(AnalysedRow::from_counts(counted))
+        Ok(counted)
     }
 
-    #[allow(clippy::type_complexity)] // one vector's parts
-    fn vector(&mut self, schema: &Schema) -> Result<(f32, Vec<Line<u8>>, Vec<Line<i8>>), CoreError> {
+    /// Scale and both planes, of so many bytes each.
+    fn vector(&mut self, high: usize, low: usize) -> Result<(f32, &'a [u8], &'a [u8]), CoreError> {
         let scale = f32::from_le_bytes(self.array()?);
         if !scale.is_finite() || scale < 0.0 {
             return Err(CoreError::InvalidSnapshot("impossible scale"));
         }
-        let lines = lines_for(schema.dim);
-        let mut plane = |lines: usize| (0..lines).map(|_| self.array::<LINE>()).collect::<Result<Vec<_>, _>>();
-        let (high, low) = (plane(lines)?, plane(if schema.rescore_vectors { lines } else { 0 })?);
-        let signed = |line: [u8; LINE]| Line(line.map(u8::cast_signed));
-        Ok((scale, high.into_iter().map(Line).collect(), low.into_iter().map(signed).collect()))
+        Ok((scale, self.take(high)?, self.take(low)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Engine, EngineOptions};
+    use crate::partition::PreparedRows;
+    use crate::rows::Rows;
+
+    fn schema() -> Schema {
+        *Engine::new(&EngineOptions { dim: 4, views: 1, ..EngineOptions::default() }).unwrap().schema()
+    }
+
+    /// Bytes with a good header around a payload.
+    fn sealed(payload: &[u8]) -> Vec<u8> {
+        let crc = crc32fast::hash(payload).to_le_bytes();
+        [&MAGIC[..], &FORMAT.to_le_bytes(), &crc, &(payload.len() as u64).to_le_bytes(), payload].concat()
+    }
+
+    #[test]
+    fn a_count_of_rows_that_the_bytes_cannot_hold_is_refused() {
+        let mut payload = Writer(Vec::new());
+        [1, 4, 1].map(|number| payload.u32(number)); // views, dim, low planes
+        payload.text("english");
+        [0, 0, 0, 0, 0, 2_000].map(|number| payload.u32(number)); // version (two words), no names, sets or terms, rows
+        payload.bytes(&[0; 4_000]);
+        let refused = import(schema(), &sealed(&payload.0)).unwrap_err();
+        assert_eq!(refused, CoreError::InvalidSnapshot("too many rows"));
+    }
+
+    #[test]
+    fn nothing_of_a_removed_row_is_written() {
+        let mut rows = Rows::default();
+        rows.push_turn([1; 16], &[1.0, 0.0, 0.0, 0.0], &["kept"], "open", 1);
+        rows.push_turn([2; 16], &[0.0, 1.0, 0.0, 0.0], &["zanzibar"], "clandestine", 2);
+        rows.speakers = vec!["Ana".to_owned(), "Bartholomew".to_owned()];
+        rows.metadata[1].insert("passphrase".to_owned(), Scalar::Text("xylophone".to_owned()));
+        let prepared = PreparedRows::new(&schema(), &rows).unwrap();
+        let mut partition = Partition::new(schema(), 1, &prepared).unwrap();
+        let holds = |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        let words = ["zanzibar", "clandestine", "Bartholomew", "passphrase", "xylophone"];
+        let before = export(&partition);
+        assert!(words.iter().all(|word| holds(&before, word)));
+        partition.apply(2, &PreparedRows::new(&schema(), &Rows::default()).unwrap(), &[[2; 16]]).unwrap();
+        let after = export(&partition);
+        assert!(holds(&after, "kept") && !words.iter().any(|word| holds(&after, word)));
+        assert_eq!(import(schema(), &after).unwrap().session_ring("open"), [[1; 16]]);
     }
 }

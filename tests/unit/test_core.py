@@ -21,7 +21,7 @@ from lightmem_server.core import (
     SearchPlan,
     cpu_features,
 )
-from lightmem_server.errors import CoreError
+from lightmem_server.errors import CoreError, SnapshotError
 from lightmem_server.types import AllOf, AnyOf, Condition, Kind, MetadataExpression, Not, Operator, Tier
 
 DIM = 4
@@ -520,7 +520,7 @@ def test_a_damaged_snapshot_is_refused(engine: Engine, position: int) -> None:
     engine.load("p", 7, make_rows(5))
     snapshot = bytearray(engine.export("p") or b"")
     snapshot[position] ^= 1
-    with pytest.raises(CoreError, match="snapshot"):
+    with pytest.raises(SnapshotError, match="snapshot"):
         engine.import_("q", bytes(snapshot))
     assert engine.version("q") is None
 

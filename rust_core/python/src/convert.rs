@@ -10,7 +10,7 @@ use lightmem_core::filter::SearchFilter;
 use lightmem_core::metadata::{Expression, MAX_DEPTH, Operator, Scalar};
 use lightmem_core::rows::{Id, Rows};
 use lightmem_core::search::{FusionMethod, SearchPlan, SearchResult, default_rescore};
-use lightmem_core::tiers::Heat;
+use lightmem_core::tiers::{Event, Heat, Tracked};
 use numpy::ndarray::ArrayView2;
 use numpy::{Element, PyArray1, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods, ToPyArray};
 use pyo3::intern;
@@ -132,6 +132,67 @@ fn links(value: &Bound<'_, PyAny>) -> PyResult<Vec<Vec<Id>>> {
         rows.push(ids.to_vec());
     }
     Ok(rows)
+}
+
+/// A `core.TierEvents`.
+pub fn events(value: &Bound<'_, PyAny>) -> PyResult<Vec<Event>> {
+    let kinds: Vec<u8> = column(value, "kinds", "(n,) uint8")?;
+    let ids = ids(&value.getattr("ids")?, "ids")?;
+    let times: Vec<i64> = column(value, "times", "(n,) int64")?;
+    let counts: Vec<u32> = column(value, "counts", "(n,) uint32")?;
+    let sessions: Vec<String> = field(value, "sessions", "n strings")?;
+    let orders: Vec<u64> = column(value, "orders", "(n,) uint64")?;
+    let tiers: Vec<u8> = column(value, "tiers", "(n,) uint8")?;
+    let occurred_at: Vec<i64> = column(value, "occurred_at", "(n,) int64")?;
+    let confidences: Vec<f32> = column(value, "confidences", "(n,) float32")?;
+    let is_turn: Vec<bool> = column(value, "is_turn", "(n,) bool")?;
+    let lengths = [
+        ids.len(),
+        times.len(),
+        counts.len(),
+        sessions.len(),
+        orders.len(),
+        tiers.len(),
+        occurred_at.len(),
+        confidences.len(),
+        is_turn.len(),
+    ];
+    if lengths.iter().any(|&length| length != kinds.len()) {
+        return Err(refused("events", "columns of one length"));
+    }
+    let said =
+        kinds.iter().zip(ids).zip(times.iter().zip(counts)).map(|((&kind, id), (&at, count))| (kind, id, at, count));
+    let added =
+        sessions.into_iter().zip(orders).zip(tiers.iter().zip(occurred_at)).zip(confidences.iter().zip(is_turn));
+    said.zip(added)
+        .map(|((kind, id, at, count), (((session, order), (&tier, occurred_at)), (&confidence, is_turn)))| match kind {
+            1 => Ok(Event::Added(Tracked {
+                id,
+                session,
+                order,
+                token_count: count,
+                is_turn,
+                tier,
+                occurred_at,
+                heat: Heat { value: 0.0, since: at },
+                confidence: f64::from(confidence),
+                support: 0,
+                is_pinned: false,
+                is_archived: false,
+                is_consolidated: false,
+            })),
+            2 => Ok(Event::Accessed { id, at, count }),
+            3 => Ok(Event::Pinned(id)),
+            4 => Ok(Event::Unpinned(id)),
+            5 => Ok(Event::Supported { id, count }),
+            6 => Ok(Event::Consolidated(id)),
+            7 => Ok(Event::Archived(id)),
+            8 => Ok(Event::Restored(id)),
+            9 => Ok(Event::Removed(id)),
+            10 => Ok(Event::Passed(at)),
+            _ => Err(refused("kinds", "numbers of core.TierEvent")),
+        })
+        .collect()
 }
 
 fn metadata(value: &Bound<'_, PyAny>) -> PyResult<Vec<BTreeMap<String, Scalar>>> {

@@ -131,6 +131,10 @@ impl PyEngine {
         Ok(Some(fields))
     }
 
+    fn active_counts(&self, py: Python<'_>, partition: &str) -> PyResult<Option<[usize; 4]>> {
+        py.detach(|| self.engine.active_counts(partition)).map_err(to_python)
+    }
+
     fn evict(&self, py: Python<'_>, partition: &str) -> PyResult<bool> {
         py.detach(|| self.engine.evict(partition)).map_err(to_python)
     }

@@ -8,12 +8,19 @@ pyo3::create_exception!(
     lightmem_server._core,
     CoreError,
     PyException,
-    "The core refused its input, or found a snapshot damaged. `args[0]` says what."
+    "The core refused its input. `args[0]` says what."
+);
+
+pyo3::create_exception!(
+    lightmem_server._core,
+    SnapshotError,
+    CoreError,
+    "A snapshot is damaged, cut short or foreign. `args[0]` says what."
 );
 
 /// The exception for an error of the core.
 ///
-/// One class so far; a match without `_` arm makes whoever adds a variant decide whether callers must tell it apart.
+/// A match without `_` arm makes whoever adds a variant decide whether callers must tell it apart.
 #[allow(clippy::needless_pass_by_value)] // its shape is that of `map_err`
 pub fn to_python(error: Core) -> PyErr {
     match error {
@@ -28,9 +35,9 @@ pub fn to_python(error: Core) -> PyErr {
         | Core::TooManyRows { .. }
         | Core::InvalidCondition { .. }
         | Core::FilterTooDeep { .. }
-        | Core::InvalidSnapshot(_)
         | Core::GraphRefused(_)
         | Core::LockPoisoned => CoreError::new_err(error.to_string()),
+        Core::InvalidSnapshot(_) => SnapshotError::new_err(error.to_string()),
     }
 }
 

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 mod convert;
 mod engine;
 mod error;
+mod tiers;
 
 /// The native module of LightMem.
 #[pymodule]
@@ -12,12 +13,14 @@ mod _core {
     #[pymodule_export]
     use crate::engine::{PyEngine, cpu_features};
     #[pymodule_export]
-    use crate::error::CoreError;
+    use crate::error::{CoreError, SnapshotError};
+    #[pymodule_export]
+    use crate::tiers::PyTierBook;
 
     use pyo3::prelude::*;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("__all__", ["CoreError", "Engine", "cpu_features"])
+        module.add("__all__", ["CoreError", "Engine", "SnapshotError", "TierBook", "cpu_features"])
     }
 }

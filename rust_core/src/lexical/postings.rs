@@ -103,12 +103,6 @@ impl AnalysedRow {
         let views = texts.into_iter().map(|text| count_terms(analyser, text)).collect();
         Self { views }
     }
-
-    /// Terms that were counted before: per view sorted, each once.
-    #[must_use]
-    pub fn from_counts(views: Vec<Vec<(Box<str>, u32)>>) -> Self {
-        Self { views }
-    }
 }
 
 /// The distinct terms of a text, sorted, with their frequencies.
@@ -166,6 +160,12 @@ impl LexicalIndex {
     pub fn push(&mut self, analysed: &AnalysedRow) {
         self.rows.push(Forward::default());
         self.fill((self.rows.len() - 1) as u32, analysed);
+    }
+
+    /// Append a row whose terms have numbers already, each at most once per view, with their frequencies.
+    pub fn push_numbered(&mut self, views: &[Vec<(u32, u32)>]) {
+        self.rows.push(Forward::default());
+        self.fill_numbered((self.rows.len() - 1) as u32, views);
     }
 
     /// Replace a row's texts.
@@ -263,7 +263,8 @@ impl LexicalIndex {
         self.terms.get_mut(number as usize)?.views.get_mut(view)
     }
 
-    fn number_or_insert(&mut self, term: &str) -> u32 {
+    /// The number of a term, which is given one if it is new. Forget it again if no row turns out to hold it.
+    pub(crate) fn number_or_insert(&mut self, term: &str) -> u32 {
         if let Some(number) = self.number(term) {
             return number;
         }
@@ -287,18 +288,25 @@ impl LexicalIndex {
     }
 
     fn fill(&mut self, row: u32, analysed: &AnalysedRow) {
-        let mut forward = Vec::with_capacity(analysed.views.iter().map(Vec::len).sum());
+        let mut numbered = Vec::with_capacity(analysed.views.len());
+        for terms in &analysed.views {
+            numbered.push(terms.iter().map(|(term, count)| (self.number_or_insert(term), *count)).collect());
+        }
+        self.fill_numbered(row, &numbered);
+    }
+
+    fn fill_numbered(&mut self, row: u32, views: &[Vec<(u32, u32)>]) {
+        let mut forward = Vec::with_capacity(views.iter().map(Vec::len).sum());
         let mut ends = Vec::with_capacity(self.views);
-        for (view, terms) in analysed.views.iter().enumerate() {
+        for (view, terms) in views.iter().enumerate() {
             let length = terms.iter().map(|(_, count)| u64::from(*count)).sum::<u64>();
             if let Some(statistics) = self.statistics.get_mut(view).filter(|_| length > 0) {
                 statistics.documents += 1;
                 statistics.total_length += saturate(length);
             }
-            for (term, count) in terms {
-                let number = self.number_or_insert(term);
+            for &(number, count) in terms {
                 let posting =
-                    Posting { row, frequency: saturate(u64::from(*count)) as u16, length: saturate(length) as u16 };
+                    Posting { row, frequency: saturate(u64::from(count)) as u16, length: saturate(length) as u16 };
                 if let Some(list) = self.list_mut(number, view) {
                     let before = list.postings.capacity();
                     list.insert(posting);

@@ -42,14 +42,19 @@ impl VectorStore {
         self.append(|high, low| write_both(vector, high, low));
     }
 
-    /// Append a row as [`Self::raw`] gave it; of another length it is not taken over.
-    pub fn push_raw(&mut self, scale: f32, high: &[Line<u8>], low: &[Line<i8>]) {
+    /// Append a row as [`Self::raw`] gave it, its planes as bytes; of another length it is not taken over.
+    pub fn push_raw(&mut self, scale: f32, high: &[u8], low: &[u8]) {
+        let (high, low) = (high.as_chunks().0, low.as_chunks().0);
         self.append(|high_row, low_row| {
             if high_row.len() != high.len() || (!low_row.is_empty() && low_row.len() != low.len()) {
                 return 0.0;
             }
-            high_row.copy_from_slice(high);
-            low_row.iter_mut().zip(low).for_each(|(held, new)| *held = *new);
+            for (line, bytes) in high_row.iter_mut().zip(high) {
+                *line = Line(*bytes);
+            }
+            for (line, bytes) in low_row.iter_mut().zip(low) {
+                *line = Line(bytes.map(u8::cast_signed));
+            }
             scale
         });
     }

@@ -82,7 +82,8 @@ async def pipeline(tmp_path: Path, ann_rows: int) -> AsyncIterator[Pipeline]:
     )
     with ThreadPoolExecutor(2) as executor:
         graphs = GraphBuilder(engine)
-        residents = Residents(store, engine, executor, embedding="hash", changed=graphs.notice)
+        residents = Residents(store, engine, executor, embedding="hash")
+        residents.listeners.append(graphs.notice)
         yield Pipeline(
             store,
             engine,

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from lightmem_server.pipeline.graphs import GraphBuilder
 from lightmem_server.pipeline.retrieval import SelectorMode
-from lightmem_server.types import MemoryFilter, Turn
+from lightmem_server.types import MemoryFilter, Partition, Turn
 from tests.unit.pipeline.conftest import ANA, Pipeline
 
 ANN_ROWS = 40
@@ -84,7 +84,7 @@ async def test_one_that_fails_does_not_end_the_others(pipeline: Pipeline) -> Non
     with capture_logs() as logs:
         async with running(pipeline.graphs):
             # No such partition: left out without a word.
-            pipeline.graphs.notice("nobody")
+            pipeline.graphs.notice(Partition("default", "nobody"), 0, is_full=False)
             await until_built(pipeline)
     assert [entry["event"] for entry in logs if entry["event"].startswith("graph")] == ["graph_built"]
 

@@ -1,41 +1,18 @@
 //! Decisions between the tiers: pure functions of what is known. Nothing is changed here; the server makes decisions
 //! durable.
+//!
+//! [`TierBook`] keeps what is known of one user's memories by replaying what happened to them; [`decide`] decides from
+//! the states of some memories, wherever they come from.
+
+mod book;
+mod ring;
 
 use std::collections::BTreeMap;
 
+pub use book::{Event, TierBook, TierCount, Tracked};
+pub use ring::{RingLimits, SessionTurns, newest_within};
+
 use crate::rows::Id;
-
-/// Bounds of a session's STM ring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RingLimits {
-    /// Most turns, at least 1.
-    pub turns: usize,
-    /// Most tokens; the newest turn stays even if it has more.
-    pub tokens: u64,
-}
-
-/// How many of a session's turns the ring holds, given their tokens from the newest to the oldest.
-///
-/// ```
-/// use lightmem_core::tiers::{RingLimits, newest_within};
-///
-/// let limits = RingLimits { turns: 3, tokens: 10 };
-/// assert_eq!(newest_within(limits, [4, 4, 4, 4]), 2);
-/// assert_eq!(newest_within(limits, [1, 1, 1, 1]), 3);
-/// assert_eq!(newest_within(limits, [50, 1]), 1);
-/// ```
-pub fn newest_within(limits: RingLimits, tokens: impl IntoIterator<Item = u32>) -> usize {
-    let mut sum = 0_u64;
-    let mut kept = 0;
-    for count in tokens.into_iter().take(limits.turns.max(1)) {
-        sum += u64::from(count);
-        if kept > 0 && sum > limits.tokens {
-            break;
-        }
-        kept += 1;
-    }
-    kept
-}
 
 /// Heat of a memory: 1 per access, halved every `half_life` since.
 ///
@@ -67,7 +44,30 @@ impl Heat {
     /// After an access.
     #[must_use]
     pub fn accessed(&self, now: i64, half_life: i64) -> Self {
-        Self { value: self.at(now, half_life) + 1.0, since: now.max(self.since) }
+        self.accessed_often(1, now, half_life)
+    }
+
+    /// After `count` accesses of which only the last one's time is known: the others are taken to be spread evenly since
+    /// the heat was true. So a hundred accesses a year ago and one today don't weigh like a hundred today.
+    ///
+    /// ```
+    /// use lightmem_core::tiers::Heat;
+    ///
+    /// let spread = Heat::default().accessed_often(2, 20, 10);
+    /// assert!((spread.value - Heat::default().accessed(10, 10).accessed(20, 10).value).abs() < 1e-9);
+    /// ```
+    #[must_use]
+    pub fn accessed_often(&self, count: u32, now: i64, half_life: i64) -> Self {
+        let elapsed = now.saturating_sub(self.since).max(0);
+        let count_f64 = f64::from(count);
+        let gained = if half_life <= 0 || elapsed == 0 || count <= 1 {
+            count_f64
+        } else {
+            // A geometric series over steps of elapsed / count; `exp_m1` keeps its digits where a step is next to nothing.
+            let whole = elapsed as f64 / half_life as f64 * std::f64::consts::LN_2;
+            (-whole).exp_m1() / (-whole / count_f64).exp_m1()
+        };
+        Self { value: self.at(now, half_life) + gained, since: now.max(self.since) }
     }
 }
 
@@ -93,6 +93,8 @@ pub struct MemoryState {
     pub is_archived: bool,
     /// Whether a derived memory stands for it already, so that it has nothing left to give to a promotion.
     pub is_consolidated: bool,
+    /// Whether it is a turn, which summaries are made of.
+    pub is_turn: bool,
     /// Number of its session within the batch, for summaries.
     pub session: u32,
     /// Whether its session's ring still holds it.
@@ -114,9 +116,9 @@ pub struct TierPolicy {
 
 /// What should happen; the caller makes it durable, or not.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct TierDecisions {
-    /// Sessions due for a summary, by number.
-    pub summarise: Vec<u32>,
+pub struct TierDecisions<S = u32> {
+    /// Sessions due for a summary, ascending; by number, or as a [`TierBook`] tells them by name.
+    pub summarise: Vec<S>,
     /// Memories due for consolidation into LTM, hottest first.
     pub promote: Vec<Id>,
     /// Memories to archive, least useful first.
@@ -131,7 +133,8 @@ const MTM: u8 = 2;
 pub fn decide(policy: &TierPolicy, now: i64, memories: &[MemoryState]) -> TierDecisions {
     let active = || memories.iter().filter(|memory| !memory.is_archived);
     let mut waiting: BTreeMap<u32, usize> = BTreeMap::new();
-    for memory in active().filter(|memory| memory.tier == MTM && !memory.in_ring && !memory.is_consolidated) {
+    let is_waiting = |m: &&MemoryState| m.tier == MTM && m.is_turn && !m.in_ring && !m.is_consolidated;
+    for memory in active().filter(is_waiting) {
         *waiting.entry(memory.session).or_default() += 1;
     }
     let is_due = |&(_, count): &(u32, usize)| count >= policy.summarise_turns.max(1);
@@ -175,12 +178,12 @@ mod tests {
     prop_compose! {
         fn states()(
             tier in 1_u8..4, value in 0.0_f64..9.0, since in 0_i64..100, occurred_at in 0_i64..100, support in 0_u32..5,
-            flags in any::<[bool; 4]>(), session in 0_u32..4,
+            flags in any::<[bool; 5]>(), session in 0_u32..4,
         ) -> MemoryState {
-            let [is_pinned, is_archived, is_consolidated, in_ring] = flags;
+            let [is_pinned, is_archived, is_consolidated, in_ring, is_turn] = flags;
             MemoryState {
                 id: [0; 16], tier, heat: Heat { value, since }, occurred_at, confidence: 1.0, support, is_pinned,
-                is_archived, is_consolidated, session, in_ring,
+                is_archived, is_consolidated, is_turn, session, in_ring,
             }
         }
     }
@@ -213,18 +216,15 @@ mod tests {
                     prop_assert!(utility(&policy, 100, kept) >= most);
                 }
             }
+            for session in 0..4 {
+                let is_waiting = |s: &&MemoryState| {
+                    s.session == session && s.tier == 2 && s.is_turn && !s.is_archived && !s.in_ring && !s.is_consolidated
+                };
+                prop_assert_eq!(decided.summarise.contains(&session), states.iter().filter(is_waiting).count() >= 3);
+            }
             for id in &decided.promote {
                 prop_assert!(state(id).tier == 2 && state(id).heat.at(100, 20) >= 2.0 && !state(id).is_consolidated);
             }
-        }
-
-        #[test]
-        fn the_ring_is_the_longest_that_fits(tokens in prop::collection::vec(0_u32..9, 0..30), turns in 1_usize..9, most in 0_u64..30) {
-            let kept = newest_within(RingLimits { turns, tokens: most }, tokens.iter().copied());
-            let sum = |count: usize| tokens.iter().take(count).map(|&t| u64::from(t)).sum::<u64>();
-            prop_assert!(kept <= turns && (kept >= 1 || tokens.is_empty()));
-            prop_assert!(kept <= 1 || sum(kept) <= most);
-            prop_assert!(kept == turns || kept == tokens.len() || sum(kept + 1) > most);
         }
     }
 }
