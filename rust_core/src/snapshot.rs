@@ -379,9 +379,13 @@ mod tests {
     #[test]
     fn a_count_of_rows_that_the_bytes_cannot_hold_is_refused() {
         let mut payload = Writer(Vec::new());
-        [1, 4, 1].map(|number| payload.u32(number)); // views, dim, low planes
+        for number in [1, 4, 1] {
+            payload.u32(number); // views, dim, low planes
+        }
         payload.text("english");
-        [0, 0, 0, 0, 0, 2_000].map(|number| payload.u32(number)); // version (two words), no names, sets or terms, rows
+        for number in [0, 0, 0, 0, 0, 2_000] {
+            payload.u32(number); // version (two words), no names, sets or terms, rows
+        }
         payload.bytes(&[0; 4_000]);
         let refused = import(schema(), &sealed(&payload.0)).unwrap_err();
         assert_eq!(refused, CoreError::InvalidSnapshot("too many rows"));
