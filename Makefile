@@ -72,6 +72,10 @@ lint: build ## Everything that can be checked without running it
 	$(BIN)/buf format --diff --exit-code proto
 	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python proto/generate.py --check
 
+.PHONY: lint-rivals
+lint-rivals: ## The bench beside other crates, whose C code takes minutes to build once
+	cargo clippy --package lightmem-core --bench kernel --features rivals --quiet -- -D warnings
+
 .PHONY: test
 test: test-models ## All tests: Rust, Python, end to end with the real models
 	cargo test --workspace --quiet
@@ -83,6 +87,17 @@ fuzz: ## Arbitrary bytes to the snapshot reader; keeps what is new of the corpus
 	cd rust_core && cargo test --quiet --test snapshot_corpus -- --ignored
 	cd rust_core && cargo +nightly fuzz run snapshot -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -malloc_limit_mb=256
 	cd rust_core && cargo +nightly fuzz cmin snapshot
+
+.PHONY: miri
+miri: ## The core's unit tests under Miri, without the graphs, which are C++ (nightly with miri)
+	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=8 \
+		cargo +nightly miri test --package lightmem-core --lib -- --skip ann
+
+.PHONY: test-aarch64
+test-aarch64: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER = aarch64-linux-gnu-gcc
+test-aarch64: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER = qemu-aarch64 -L /usr/aarch64-linux-gnu
+test-aarch64: ## The core's tests with the NEON kernels, emulated where need be (a cross compiler, qemu-user)
+	cargo test --package lightmem-core --target aarch64-unknown-linux-gnu --quiet
 
 .PHONY: bench-quality
 bench-quality: models ## LoCoMo through a real server: recall, MRR, latency per stage (DATA=path, ARGS=...)

@@ -123,10 +123,11 @@ mod tests {
 
     #[test]
     fn rows_survive_growth_into_huge_pages() {
-        let plane = filled(6, CHUNK_ROWS + 100, 0);
+        let width = if cfg!(miri) { 1 } else { 6 };
+        let plane = filled(width, CHUNK_ROWS + 100, 0);
         for row in 0..CHUNK_ROWS + 100 {
             let lines = plane.rows(row, 1);
-            assert_eq!(lines.len(), 6);
+            assert_eq!(lines.len(), width);
             assert!(lines.iter().all(|line| line.0 == [row as u8; 64]), "row {row}");
         }
     }

@@ -2,7 +2,9 @@
 //!
 //! A plain loop that the compiler vectorises: a graph jumps about in memory, and the misses, not the sums, set its pace.
 
-use super::{Isa, Kernel};
+#[cfg(target_arch = "x86_64")]
+use super::Isa;
+use super::Kernel;
 
 impl Kernel {
     /// Sum of the products; of other lengths only what is common to both counts.
