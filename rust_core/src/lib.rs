@@ -54,6 +54,7 @@ pub mod metadata;
 pub mod partition;
 mod plan;
 pub mod ranking;
+mod residents;
 pub mod rows;
 pub mod search;
 pub mod snapshot;
