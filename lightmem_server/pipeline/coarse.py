@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,14 +37,15 @@ class CoarseHits:
 
     def candidates(self) -> list[Candidate]:
         """The hits as candidates, best first."""
-        result, names = self.result, self.result.part_names
+        result = self.result
+        sources, names = result.sources, result.part_names
         return [
             Candidate(
                 memory_id=uuid.UUID(bytes=row.tobytes()),
                 coarse_rank=i + 1,
                 coarse_score=float(result.scores[i]),
                 similarity=float(result.similarities[i]),
-                source_ranks={name: int(r) for name, r in zip(result.sources, result.ranks[i], strict=True) if r},
+                source_ranks={name: int(r) for name, r in zip(sources, result.ranks[i], strict=True) if r},
                 parts=dict(zip(names, result.parts[i].tolist(), strict=True)),
             )
             for i, row in enumerate(result.ids)
@@ -73,7 +74,7 @@ async def search_coarse(
     search = to_search_plan(query, plan, vectors, tuning=tuning, now=now, left_seconds=left_seconds)
     is_window_filter = False
     if plan.is_window_explicit:
-        within = replace(search, filter=_within_window(search, plan), boost=0.0)
+        within = search.replace(filter=_within_window(search, plan), boost=0.0)
         result = await residents.search(query.partition, within)
         if is_window_filter := result.matched_count > 0:
             search = within
@@ -84,8 +85,7 @@ async def search_coarse(
         followed = [uuid.UUID(bytes=row.tobytes()) for row in result.ids[: tuning.follow_up_hits]]
         texts = [memory.text for memory in await store.get(query.partition, followed) if memory is not None]
         if texts:
-            search = replace(
-                search,
+            search = search.replace(
                 texts=[*search.texts, " ".join(texts)],
                 text_weights=[*search.text_weights, tuning.follow_up_weight],
             )
@@ -138,8 +138,7 @@ def to_search_filter(record_filter: MemoryFilter) -> SearchFilter:
 
 def _within_window(search: SearchPlan, plan: Plan) -> SearchFilter:
     assert plan.window is not None, "an explicit window is one"
-    return replace(
-        search.filter,
+    return search.filter.replace(
         occurred_from=max(search.filter.occurred_from, plan.window.start),
         occurred_to=min(search.filter.occurred_to, plan.window.end),
     )

@@ -96,7 +96,7 @@ async def _of_stranger(
         return "refresh", "It is archived: kept, but out of search.", 0.0
     if memory.expires_at is not None and memory.expires_at <= trace.search.now:
         return "refresh", "It has expired.", 0.0
-    every = replace(trace.search, max_candidates=MAX_RANKED, list_depth=MAX_RANKED, rescore=0, deadline_micros=0)
+    every = trace.search.replace(max_candidates=MAX_RANKED, list_depth=MAX_RANKED, rescore=0, deadline_micros=0)
     result = await residents.search(query.partition, every)
     position = _position(result, memory)
     if position is not None:
@@ -130,7 +130,7 @@ async def _failed_clauses(
         values = {name: getattr(query.filter, name) for name in names}
         if all(value == getattr(nothing, name) for name, value in values.items()):
             continue
-        alone = replace(every, filter=to_search_filter(replace(nothing, **values)))
+        alone = every.replace(filter=to_search_filter(replace(nothing, **values)))
         if _position(await residents.search(query.partition, alone), memory) is None:
             failed.append(clause)
     return failed

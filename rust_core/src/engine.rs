@@ -1,18 +1,13 @@
-//! The resident partitions of a process, under a budget of bytes.
-//!
-//! One short lock guards the table of partitions, one lock guards each partition: many searches or one change. The
-//! table is never locked while a partition is built, searched or changed. A search keeps its partition alive even if
-//! it is evicted meanwhile; a partition in use is not evicted.
+//! The resident partitions of a process: what they are asked and told, by their names. How they are held and evicted stands
+//! in `residents.rs`.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use hashbrown::HashMap;
-
-use crate::ann::build::{Builder, Limits, step};
+use crate::ann::build::{Limits, step};
 use crate::error::CoreError;
 use crate::lexical::analyser::Analyser;
 use crate::partition::{Partition, PartitionSizes, PreparedRows, Schema};
+use crate::residents::Residents;
 use crate::rows::{Id, Rows};
 use crate::search::{SearchPlan, SearchResult};
 use crate::snapshot;
@@ -75,28 +70,12 @@ pub struct EngineStats {
     pub searches: u64,
 }
 
-#[derive(Debug)]
-struct Resident {
-    partition: RwLock<Partition>,
-    last_used: AtomicU64,
-    size_bytes: AtomicUsize,
-    rows: AtomicUsize,
-    /// Graphs in the making; locked for one step of it.
-    builder: Mutex<Option<Builder>>,
-}
-
 /// The resident partitions of a process; shared by its threads.
 #[derive(Debug)]
 pub struct Engine {
     schema: Schema,
-    budget_bytes: usize,
     ann_rows: usize,
-    table: RwLock<HashMap<Box<str>, Arc<Resident>>>,
-    /// Bytes of all partitions in the table; changed only under the table's lock.
-    size_bytes: AtomicUsize,
-    clock: AtomicU64,
-    evictions: AtomicU64,
-    loads: AtomicU64,
+    residents: Residents,
     searches: AtomicU64,
 }
 
@@ -126,13 +105,8 @@ impl Engine {
         };
         Ok(Self {
             schema,
-            budget_bytes: options.budget_bytes,
             ann_rows: options.ann_rows,
-            table: RwLock::new(HashMap::new()),
-            size_bytes: AtomicUsize::new(0),
-            clock: AtomicU64::new(0),
-            evictions: AtomicU64::new(0),
-            loads: AtomicU64::new(0),
+            residents: Residents::new(options.budget_bytes),
             searches: AtomicU64::new(0),
         })
     }
@@ -166,7 +140,7 @@ impl Engine {
     pub fn load_in(&self, key: &str, version: u64, rows: &Rows, language: Option<&str>) -> Result<(), CoreError> {
         let schema = self.schema_in(language)?;
         let partition = Partition::new(schema, version, &PreparedRows::new(&schema, rows)?)?;
-        self.insert(key, partition)
+        self.residents.insert(key, partition)
     }
 
     fn schema_in(&self, language: Option<&str>) -> Result<Schema, CoreError> {
@@ -190,7 +164,7 @@ impl Engine {
         if version < base_version {
             return Err(CoreError::VersionGoesBack { base_version, version });
         }
-        let Some(resident) = self.find(key)? else {
+        let Some(resident) = self.residents.find(key)? else {
             // Checked even when not resident: a wrong call is refused every time, not by chance.
             rows.check(self.schema.views, self.schema.dim)?;
             return Ok(false);
@@ -204,9 +178,9 @@ impl Engine {
                 return Ok(false);
             }
             partition.apply(version, &prepared, removed)?;
-            self.measure(key, &resident, &partition)?;
+            self.residents.measure(key, &resident, &partition)?;
         }
-        self.keep_budget(key)?;
+        self.residents.keep_budget(key)?;
         Ok(true)
     }
 
@@ -235,7 +209,7 @@ impl Engine {
     /// # Errors
     /// [`CoreError::LockPoisoned`].
     pub fn touch(&self, key: &str, ids: &[Id], now: i64) -> Result<bool, CoreError> {
-        let Some(resident) = self.find(key)? else { return Ok(false) };
+        let Some(resident) = self.residents.find(key)? else { return Ok(false) };
         resident.partition.write().map_err(|_| CoreError::LockPoisoned)?.touch(ids, now);
         Ok(true)
     }
@@ -261,16 +235,7 @@ impl Engine {
     /// # Errors
     /// [`CoreError::LockPoisoned`].
     pub fn evict(&self, key: &str) -> Result<bool, CoreError> {
-        let dropped = {
-            let mut table = self.table.write().map_err(|_| CoreError::LockPoisoned)?;
-            let dropped = table.remove(key);
-            if let Some(resident) = &dropped {
-                self.size_bytes.fetch_sub(resident.charged_bytes(key), Ordering::Relaxed);
-            }
-            dropped
-        };
-        // Freed here, after the table is unlocked.
-        Ok(dropped.is_some())
+        self.residents.remove(key)
     }
 
     /// A partition as bytes, see [`crate::snapshot`]; `None` when it is not resident.
@@ -296,7 +261,7 @@ impl Engine {
     pub fn import_in(&self, key: &str, bytes: &[u8], language: Option<&str>) -> Result<u64, CoreError> {
         let partition = snapshot::import(self.schema_in(language)?, bytes)?;
         let version = partition.version();
-        self.insert(key, partition)?;
+        self.residents.insert(key, partition)?;
         Ok(version)
     }
 
@@ -305,7 +270,7 @@ impl Engine {
     /// # Errors
     /// [`CoreError::LockPoisoned`].
     pub fn ann_due(&self, key: &str) -> Result<bool, CoreError> {
-        let Some(resident) = self.peek(key)? else { return Ok(false) };
+        let Some(resident) = self.residents.peek(key)? else { return Ok(false) };
         let partition = resident.partition.read().map_err(|_| CoreError::LockPoisoned)?;
         Ok(partition.is_ann_due(self.ann_limits()))
     }
@@ -318,21 +283,21 @@ impl Engine {
     /// # Errors
     /// [`CoreError::GraphRefused`]: the build is given up, and the partition searched exactly.
     pub fn build_ann(&self, key: &str, rows: usize) -> Result<bool, CoreError> {
-        let Some(resident) = self.peek(key)? else { return Ok(false) };
+        let Some(resident) = self.residents.peek(key)? else { return Ok(false) };
         let is_more = {
             let mut builder = resident.builder.lock().map_err(|_| CoreError::LockPoisoned)?;
             let stepped = step(&resident.partition, &mut builder, self.ann_limits(), rows);
             let partition = resident.partition.read().map_err(|_| CoreError::LockPoisoned)?;
-            self.measure(key, &resident, &partition)?;
+            self.residents.measure(key, &resident, &partition)?;
             stepped?
         };
         drop(resident);
-        self.keep_budget(key)?;
+        self.residents.keep_budget(key)?;
         Ok(is_more)
     }
 
     fn ann_limits(&self) -> Limits {
-        Limits { ann_rows: self.ann_rows, budget_bytes: self.budget_bytes }
+        Limits { ann_rows: self.ann_rows, budget_bytes: self.residents.budget_bytes }
     }
 
     /// Figures of the engine.
@@ -340,30 +305,7 @@ impl Engine {
     /// # Errors
     /// [`CoreError::LockPoisoned`].
     pub fn stats(&self) -> Result<EngineStats, CoreError> {
-        let table = self.table.read().map_err(|_| CoreError::LockPoisoned)?;
-        Ok(EngineStats {
-            partitions: table.len(),
-            rows: table.values().map(|resident| resident.rows.load(Ordering::Relaxed)).sum(),
-            size_bytes: self.size_bytes.load(Ordering::Relaxed),
-            budget_bytes: self.budget_bytes,
-            evictions: self.evictions.load(Ordering::Relaxed),
-            loads: self.loads.load(Ordering::Relaxed),
-            searches: self.searches.load(Ordering::Relaxed),
-        })
-    }
-
-    /// A partition without a mark that it was used: to be worked on must not keep it resident.
-    fn peek(&self, key: &str) -> Result<Option<Arc<Resident>>, CoreError> {
-        Ok(self.table.read().map_err(|_| CoreError::LockPoisoned)?.get(key).cloned())
-    }
-
-    fn find(&self, key: &str) -> Result<Option<Arc<Resident>>, CoreError> {
-        let table = self.table.read().map_err(|_| CoreError::LockPoisoned)?;
-        let found = table.get(key).cloned();
-        if let Some(resident) = &found {
-            resident.last_used.store(self.tick(), Ordering::Relaxed);
-        }
-        Ok(found)
+        Ok(EngineStats { searches: self.searches.load(Ordering::Relaxed), ..self.residents.stats()? })
     }
 
     fn read<T>(
@@ -371,84 +313,8 @@ impl Engine {
         key: &str,
         work: impl FnOnce(&Partition) -> Result<T, CoreError>,
     ) -> Result<Option<T>, CoreError> {
-        let Some(resident) = self.find(key)? else { return Ok(None) };
+        let Some(resident) = self.residents.find(key)? else { return Ok(None) };
         let partition = resident.partition.read().map_err(|_| CoreError::LockPoisoned)?;
         work(&partition).map(Some)
-    }
-
-    fn insert(&self, key: &str, partition: Partition) -> Result<(), CoreError> {
-        let resident = Arc::new(Resident {
-            last_used: AtomicU64::new(self.tick()),
-            size_bytes: AtomicUsize::new(partition.size_bytes()),
-            rows: AtomicUsize::new(partition.len()),
-            builder: Mutex::new(None),
-            partition: RwLock::new(partition),
-        });
-        let replaced = {
-            let mut table = self.table.write().map_err(|_| CoreError::LockPoisoned)?;
-            self.size_bytes.fetch_add(resident.charged_bytes(key), Ordering::Relaxed);
-            let replaced = table.insert(key.into(), resident);
-            if let Some(resident) = &replaced {
-                self.size_bytes.fetch_sub(resident.charged_bytes(key), Ordering::Relaxed);
-            }
-            replaced
-        };
-        // Freed after the table is unlocked.
-        drop(replaced);
-        self.loads.fetch_add(1, Ordering::Relaxed);
-        self.keep_budget(key)
-    }
-
-    /// Evict the least recently used partitions until the rest fit, except `kept` and those in use.
-    fn keep_budget(&self, kept: &str) -> Result<(), CoreError> {
-        if self.size_bytes.load(Ordering::Relaxed) <= self.budget_bytes {
-            return Ok(());
-        }
-        let mut dropped = Vec::new();
-        {
-            let mut table = self.table.write().map_err(|_| CoreError::LockPoisoned)?;
-            let mut by_age: Vec<(u64, Box<str>)> = table
-                .iter()
-                .filter(|(key, resident)| &***key != kept && Arc::strong_count(resident) == 1)
-                .map(|(key, resident)| (resident.last_used.load(Ordering::Relaxed), key.clone()))
-                .collect();
-            by_age.sort_unstable();
-            for (_, key) in by_age {
-                if self.size_bytes.load(Ordering::Relaxed) <= self.budget_bytes {
-                    break;
-                }
-                if let Some(resident) = table.remove(&key) {
-                    self.size_bytes.fetch_sub(resident.charged_bytes(&key), Ordering::Relaxed);
-                    dropped.push(resident);
-                }
-            }
-        }
-        self.evictions.fetch_add(dropped.len() as u64, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Note a partition's new size. One that was evicted or replaced meanwhile is no longer part of the total.
-    fn measure(&self, key: &str, resident: &Arc<Resident>, partition: &Partition) -> Result<(), CoreError> {
-        let table = self.table.read().map_err(|_| CoreError::LockPoisoned)?;
-        let after = partition.size_bytes();
-        resident.rows.store(partition.len(), Ordering::Relaxed);
-        // Changes of one partition exclude each other by its own lock, and removals by the table's.
-        let before = resident.size_bytes.swap(after, Ordering::Relaxed);
-        if table.get(key).is_some_and(|held| Arc::ptr_eq(held, resident)) {
-            self.size_bytes.fetch_add(after, Ordering::Relaxed);
-            self.size_bytes.fetch_sub(before, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    fn tick(&self) -> u64 {
-        self.clock.fetch_add(1, Ordering::Relaxed)
-    }
-}
-
-impl Resident {
-    /// What a partition costs, with its place in the table.
-    fn charged_bytes(&self, key: &str) -> usize {
-        self.size_bytes.load(Ordering::Relaxed) + size_of::<Self>() + key.len() + 64
     }
 }

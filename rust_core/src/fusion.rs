@@ -45,7 +45,12 @@ impl Fusion {
 
     /// Add one list of a source, best first, each row at most once.
     pub fn add(&mut self, source: usize, weight: f64, ranking: impl IntoIterator<Item = u32>) {
-        for (row, rank) in ranking.into_iter().zip(1_u32..) {
+        let ranking = ranking.into_iter();
+        let more = ranking.size_hint().0;
+        self.rows.reserve(more);
+        self.scores.reserve(more);
+        self.ranks.reserve(more * self.sources);
+        for (row, rank) in ranking.zip(1_u32..) {
             let share = self.share(weight, rank);
             let index = *self.rows.entry(row).or_insert_with(|| {
                 self.scores.push((row, 0.0));
@@ -59,6 +64,18 @@ impl Fusion {
                 *best = if *best == 0 { rank } else { rank.min(*best) };
             }
         }
+    }
+
+    /// How many rows some list holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.scores.len()
+    }
+
+    /// Whether no list holds any row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.scores.is_empty()
     }
 
     /// All rows that some list holds, in no particular order.

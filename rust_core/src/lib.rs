@@ -42,6 +42,7 @@
 mod ann;
 mod blend;
 mod columns;
+mod dense;
 mod duplicates;
 pub mod engine;
 pub mod error;
@@ -51,7 +52,9 @@ pub mod lexical;
 mod links;
 pub mod metadata;
 pub mod partition;
+mod plan;
 pub mod ranking;
+mod residents;
 pub mod rows;
 pub mod search;
 pub mod snapshot;

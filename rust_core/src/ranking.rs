@@ -33,7 +33,11 @@ use crate::partition::Partition;
 use crate::search::{SearchPlan, SearchResult};
 use crate::vector::kernel::Kernel;
 use crate::vector::quantize::Query;
+use crate::vector::store::VectorStore;
 use crate::vector::topk::Candidate;
+
+/// Names of the parts besides the lists, in the order in which they follow the lists' parts.
+pub const PARTS_BESIDE_LISTS: [&str; 6] = ["session", "prior", "speaker", "time", "heat", "link"];
 
 /// No list holds the row: ranks of as many lists as there may be.
 const NO_RANKS: [u32; 8] = [0; 8];
@@ -97,6 +101,39 @@ impl<'a> Scorer<'a> {
     }
 }
 
+/// Cosines of the first query vector with view 0.
+pub(crate) struct Similarities<'a> {
+    kernel: Kernel,
+    query: Option<&'a Query>,
+    store: Option<&'a VectorStore>,
+    /// The list that says them of its rows, if there is one.
+    known: Vec<Candidate>,
+}
+
+impl<'a> Similarities<'a> {
+    /// Nothing known yet.
+    pub(crate) fn new(kernel: Kernel, query: Option<&'a Query>, store: Option<&'a VectorStore>) -> Self {
+        Self { kernel, query, store, known: Vec::new() }
+    }
+
+    /// Take over what a list of rescored candidates says.
+    pub(crate) fn learn(&mut self, query: &Query, view: usize, ranking: &[Candidate]) {
+        if view == 0 && self.query.is_some_and(|first| std::ptr::eq(first, query)) {
+            self.known = ranking.to_vec();
+        }
+    }
+
+    /// Of a row, at full precision; NaN where there is none.
+    fn of(&self, row: u32) -> f32 {
+        if let Some(known) = self.known.iter().find(|candidate| candidate.row == row) {
+            return known.score as f32;
+        }
+        let cosine =
+            self.store.zip(self.query).and_then(|(store, query)| store.cosine(self.kernel, query, row as usize));
+        cosine.unwrap_or(f32::NAN)
+    }
+}
+
 impl Partition {
     /// Score what the lists hold, by `blend` or else by ranks, and report the best.
     #[allow(clippy::too_many_arguments)] // what one search knows
@@ -106,12 +143,11 @@ impl Partition {
         fusion: &Fusion,
         blend: Option<&Blend<'_>>,
         filter: &mut RowFilter<'_>,
-        query: Option<&Query>,
-        kernel: Kernel,
+        similarities: &Similarities<'_>,
         result: &mut SearchResult,
     ) {
         let mut scorer = Scorer::new(self, plan, blend, fusion);
-        let mut hits: Vec<Hit<'_>> = Vec::new();
+        let mut hits: Vec<Hit<'_>> = Vec::with_capacity(fusion.len());
         for fused in fusion.fused() {
             hits.extend(scorer.hit(fused.row, fused.score, fused.ranks));
         }
@@ -120,8 +156,10 @@ impl Partition {
             self.pass_on(plan, &mut scorer, filter, &mut hits);
         }
         result.part_count = scorer.weights.len();
+        result.reserve(hits.len().min(plan.max_candidates), 2 * self.schema().views);
         let is_deduplicated = plan.duplicate_similarity > 0.0;
-        let mut kept = Kept::new(kernel, &self.columns, &self.vectors, self.schema().dim, plan.duplicate_similarity);
+        let mut kept =
+            Kept::new(similarities.kernel, &self.columns, &self.vectors, self.schema().dim, plan.duplicate_similarity);
         for hit in hits {
             if result.ids.len() == plan.max_candidates {
                 break;
@@ -136,8 +174,7 @@ impl Partition {
             result.scores.push(hit.candidate.score as f32);
             result.ranks.extend_from_slice(hit.ranks);
             result.parts.extend(scorer.parts(&hit).iter().map(|&part| part as f32));
-            let cosine = query.and_then(|query| self.vectors.first()?.cosine(kernel, query, row));
-            result.similarities.push(cosine.unwrap_or(f32::NAN));
+            result.similarities.push(similarities.of(hit.candidate.row));
         }
     }
 

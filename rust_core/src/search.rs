@@ -4,187 +4,24 @@
 //! and lexical lists, so every list covers exactly the rows counted as scanned, and what a deadline cuts off is
 //! the oldest.
 
-use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::ann::search::Seen;
 use crate::blend::{Blend, DenseList, LexicalList, Mean};
+use crate::dense::{DenseScan, scan_block};
 use crate::error::CoreError;
-use crate::filter::{RowFilter, SearchFilter, WORDS};
+use crate::filter::RowFilter;
 use crate::fusion::Fusion;
 use crate::lexical::postings::count_terms;
 use crate::lexical::scan::{BLOCK, LexicalScan};
 use crate::lexical::sessions::session_scores;
 use crate::partition::Partition;
-use crate::rows::{ALWAYS, Id};
-use crate::vector::kernel::{BLOCK_ROWS, Kernel};
+pub use crate::plan::{FusionMethod, MAX_WEIGHT, SearchPlan, default_rescore};
+use crate::ranking::Similarities;
+use crate::rows::Id;
+use crate::vector::kernel::Kernel;
 use crate::vector::quantize::Query;
-use crate::vector::store::VectorStore;
 use crate::vector::topk::{Candidate, TopK};
-
-/// Largest weight, boost and fusion constant.
-pub const MAX_WEIGHT: u32 = 1_000_000;
-/// Groups of 64 rows with fewer matches are multiplied row by row.
-const SPARSE: u32 = 12;
-
-/// How lists become one order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FusionMethod {
-    /// Weighted reciprocal ranks, see [`crate::fusion`].
-    ReciprocalRank,
-    /// Scores on one scale, added; then the session, prior and speaker parts of the plan.
-    Score,
-}
-
-/// What to search for, where, and at what cost. `q` query vectors, `t` query texts, `v` passage views.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SearchPlan {
-    /// (q, dim); brought to unit length. An all-zero one finds nothing.
-    pub vectors: Vec<f32>,
-    /// Lexical query views.
-    pub texts: Vec<String>,
-    /// (q,) weight of each query vector.
-    pub vector_weights: Vec<f64>,
-    /// (t,) weight of each query text.
-    pub text_weights: Vec<f64>,
-    /// (v,) weight of each view's dense lists; 0 leaves them out.
-    pub dense_weights: Vec<f64>,
-    /// (v,) weight of each view's lexical lists; 0 leaves them out.
-    pub lexical_weights: Vec<f64>,
-    /// Entries taken from each list before fusion, at least 1.
-    pub list_depth: usize,
-    /// Candidates of each dense list that are rescored at full precision; at least `list_depth` are.
-    pub rescore: usize,
-    /// Most hits returned, at least 1.
-    pub max_candidates: usize,
-    /// Microseconds; decides about expiry and, without `filter.as_of`, validity.
-    pub now: i64,
-    /// Damping constant of the fusion.
-    pub rrf_k: f64,
-    /// Which rows are considered.
-    pub filter: SearchFilter,
-    /// How the lists are fused.
-    pub fusion: FusionMethod,
-    /// Added to rows with `boost_from <= occurred_at < boost_to`; with reciprocal ranks divided by `rrf_k + 1`.
-    pub boost: f64,
-    /// Start of the boosted time.
-    pub boost_from: i64,
-    /// End of the boosted time.
-    pub boost_to: i64,
-    /// Scan no further once this much time has passed.
-    pub deadline: Option<Duration>,
-    /// Whom the query names. Score fusion alone, as are the next three.
-    pub speakers: Vec<String>,
-    /// Added to rows of these speakers.
-    pub speaker_boost: f64,
-    /// Weight of the rows' priors.
-    pub prior_weight: f64,
-    /// Weight of the rows' sessions: BM25 of each query text over whole sessions, the best session's 1.
-    pub session_weight: f64,
-    /// Weight of the rows' access heat. Score fusion alone.
-    pub heat_weight: f64,
-    /// Weight of what the best hits pass on to what is linked to them, see [`crate::ranking`]; 0: nothing.
-    pub link_weight: f64,
-    /// How many of the best hits pass on.
-    pub link_depth: usize,
-    /// Cosine from which on a hit repeats a better one and isn't returned, see [`SearchResult::duplicates`]; 0: none does.
-    pub duplicate_similarity: f64,
-}
-
-impl SearchPlan {
-    /// A plan with nothing to search for yet, for one query vector and one text of weight 1 over `views` equal views.
-    #[must_use]
-    pub fn new(views: usize) -> Self {
-        Self {
-            vectors: Vec::new(),
-            texts: Vec::new(),
-            vector_weights: vec![1.0],
-            text_weights: vec![1.0],
-            dense_weights: vec![1.0; views],
-            lexical_weights: vec![1.0; views],
-            list_depth: 10,
-            rescore: default_rescore(10),
-            max_candidates: 10,
-            now: 0,
-            rrf_k: 60.0,
-            filter: SearchFilter::default(),
-            fusion: FusionMethod::ReciprocalRank,
-            boost: 0.0,
-            boost_from: ALWAYS,
-            boost_to: ALWAYS,
-            deadline: None,
-            speakers: Vec::new(),
-            speaker_boost: 0.0,
-            prior_weight: 0.0,
-            session_weight: 0.0,
-            heat_weight: 0.0,
-            link_weight: 0.0,
-            link_depth: 8,
-            duplicate_similarity: 0.0,
-        }
-    }
-
-    fn check(&self, views: usize, dim: usize) -> Result<(), CoreError> {
-        let queries = self.vectors.len() / dim;
-        let lengths = [
-            ("vectors", self.vectors.len(), queries * dim),
-            ("vector_weights", self.vector_weights.len(), queries),
-            ("text_weights", self.text_weights.len(), self.texts.len()),
-            ("dense_weights", self.dense_weights.len(), views),
-            ("lexical_weights", self.lexical_weights.len(), views),
-        ];
-        // Weights of a method that is not used may be left at their defaults.
-        let is_used = |field| match field {
-            "vector_weights" | "dense_weights" => queries > 0,
-            "text_weights" | "lexical_weights" => !self.texts.is_empty(),
-            _ => true,
-        };
-        for (field, actual, expected) in lengths {
-            if actual != expected && is_used(field) {
-                return Err(CoreError::LengthMismatch { field, expected, actual });
-            }
-        }
-        if let Some(position) = self.vectors.iter().position(|x| !x.is_finite()) {
-            return Err(CoreError::NotFinite { field: "vectors", position: position / dim });
-        }
-        let weights = [
-            ("vector_weights", self.vector_weights.as_slice()),
-            ("text_weights", &self.text_weights),
-            ("dense_weights", &self.dense_weights),
-            ("lexical_weights", &self.lexical_weights),
-            ("rrf_k", &[self.rrf_k]),
-            ("boost", &[self.boost]),
-            ("speaker_boost", &[self.speaker_boost]),
-            ("prior_weight", &[self.prior_weight]),
-            ("session_weight", &[self.session_weight]),
-            ("heat_weight", &[self.heat_weight]),
-            ("link_weight", &[self.link_weight]),
-        ];
-        for (field, values) in weights {
-            if !values.iter().all(|value| (0.0..=f64::from(MAX_WEIGHT)).contains(value)) {
-                return Err(CoreError::WeightOutOfRange { field, limit: MAX_WEIGHT });
-            }
-        }
-        if !(0.0..=1.0).contains(&self.duplicate_similarity) {
-            return Err(CoreError::WeightOutOfRange { field: "duplicate_similarity", limit: 1 });
-        }
-        for (name, value) in [("list_depth", self.list_depth), ("max_candidates", self.max_candidates)] {
-            if value == 0 {
-                return Err(CoreError::OptionOutOfRange { name, value, range: "at least 1" });
-            }
-        }
-        Ok(())
-    }
-}
-
-/// How many candidates to rescore for a list of `list_depth`, unless the caller knows better.
-///
-/// Measured on 100,000 made embeddings: with 16 more than the depth, recall of the list against float32 is 1.000 at
-/// depth 10 and .9998 at 64; with none more, .98.
-#[must_use]
-pub fn default_rescore(list_depth: usize) -> usize {
-    list_depth.saturating_add(list_depth / 8).saturating_add(16)
-}
 
 /// m hits, best first; s lists' sources: the dense ones of each view, then the lexical ones.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -213,15 +50,15 @@ pub struct SearchResult {
     pub is_exact: bool,
 }
 
-/// One dense list in the making.
-pub(crate) struct DenseScan<'a> {
-    pub(crate) query: &'a Query,
-    pub(crate) view: usize,
-    query_weight: f64,
-    weight: f64,
-    pub(crate) top: TopK,
-    /// Of the cosines, where the fusion needs it.
-    pub(crate) mean: Option<Mean>,
+impl SearchResult {
+    /// Expect so many hits from so many sources.
+    pub(crate) fn reserve(&mut self, hits: usize, sources: usize) {
+        self.ids.reserve(hits);
+        self.scores.reserve(hits);
+        self.ranks.reserve(hits * sources);
+        self.parts.reserve(hits * self.part_count);
+        self.similarities.reserve(hits);
+    }
 }
 
 /// One lexical list in the making.
@@ -289,10 +126,12 @@ impl Partition {
         }
 
         let mut fusion = Fusion::new(plan.rrf_k, 2 * views);
+        let mut similarities = Similarities::new(kernel, queries.first(), self.vectors.first());
         let mut blend = Blend::new(kernel, views, self.schema().heat_half_life);
         for scan in dense {
             let DenseScan { query, view, query_weight, weight, top, mean } = scan;
             let ranking = self.rescored(kernel, plan.list_depth, &top.into_unordered(), query, view);
+            similarities.learn(query, view, &ranking);
             fusion.add(view, weight, ranking.iter().map(|candidate| candidate.row));
             if let (Some(mean), Some(first)) = (mean, ranking.first()) {
                 blend.dense.push(DenseList {
@@ -313,11 +152,11 @@ impl Partition {
         }
         match plan.fusion {
             FusionMethod::ReciprocalRank => {
-                self.collect(plan, &fusion, None, &mut filter, queries.first(), kernel, &mut result);
+                self.collect(plan, &fusion, None, &mut filter, &similarities, &mut result);
             }
             FusionMethod::Score => {
                 self.add_priors(plan, &mut blend);
-                self.collect(plan, &fusion, Some(&blend), &mut filter, queries.first(), kernel, &mut result);
+                self.collect(plan, &fusion, Some(&blend), &mut filter, &similarities, &mut result);
             }
         }
         Ok(result)
@@ -392,60 +231,4 @@ impl Partition {
         }
         top.into_sorted()
     }
-}
-
-/// Offer the masked rows of one block to `Q` dense lists of one view, which is read once for all of them.
-pub(crate) fn scan_block<const Q: usize>(
-    kernel: Kernel,
-    store: &VectorStore,
-    scans: &mut [DenseScan<'_>; Q],
-    rows: Range<usize>,
-    mask: &[u64; WORDS],
-    orders: &[u64],
-) {
-    let mut dots = [[0_i32; BLOCK_ROWS]; Q];
-    let queries = scans.each_ref().map(|scan| scan.query);
-    for (group, &word) in rows.clone().step_by(BLOCK_ROWS).zip(mask) {
-        if word == 0 {
-            continue;
-        }
-        let count = BLOCK_ROWS.min(rows.end - group);
-        if word.count_ones() >= SPARSE {
-            kernel.dot_rows(queries, store.high(group, count), &mut dots);
-        } else {
-            let mut single = [[0_i32; BLOCK_ROWS]; Q];
-            for bit in bits(word) {
-                kernel.dot_rows(queries, store.high(group + bit, 1), &mut single);
-                for (dots, [dot, ..]) in dots.iter_mut().zip(&single) {
-                    dots.get_mut(bit).into_iter().for_each(|place| *place = *dot);
-                }
-            }
-        }
-        let scales = store.scales().get(group..group + count).unwrap_or_default();
-        for (scan, dots) in scans.iter_mut().zip(&dots) {
-            if let Some(mean) = &mut scan.mean {
-                mean.add(word, dots, scales);
-            }
-            // The threshold is one of these scores, or minus infinity, so nothing is lost by its rounding.
-            let reached = kernel.reaching(dots, scales, scan.top.threshold() as f32);
-            for bit in bits(reached & word) {
-                let (Some(&dot), Some(&scale)) = (dots.get(bit), scales.get(bit)) else { continue };
-                // A scale of zero marks a row without a vector.
-                if scale > 0.0 {
-                    let row = group + bit;
-                    let order = orders.get(row).copied().unwrap_or_default();
-                    scan.top.push(Candidate { score: f64::from(dot as f32 * scale), order, row: row as u32 });
-                }
-            }
-        }
-    }
-}
-
-/// Positions of the bits that are set.
-fn bits(mut word: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let bit = word.trailing_zeros() as usize;
-        word &= word.wrapping_sub(1);
-        (bit < 64).then_some(bit)
-    })
 }

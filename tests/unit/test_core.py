@@ -4,6 +4,7 @@ tests and of tests/property/test_core.py."""
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -80,7 +81,7 @@ def make_plan(**fields: Any) -> SearchPlan:
         max_candidates=10,
         now=1000,
     )
-    return dataclasses.replace(plan, **fields)
+    return plan.replace(**fields)
 
 
 @pytest.fixture
@@ -335,6 +336,8 @@ def test_malformed_rows_are_refused(engine: Engine, columns: dict[str, Any]) -> 
         pytest.param({"link_depth": -1}, id="link depth"),
         pytest.param({"duplicate_similarity": 1.1}, id="similarity"),
         pytest.param({"duplicate_similarity": float("nan")}, id="nan similarity"),
+        pytest.param({"fusion": "max"}, id="fusion"),
+        pytest.param({"filter": None}, id="no filter"),
         pytest.param({"filter": SearchFilter(tiers=[300])}, id="tier"),
         pytest.param({"filter": SearchFilter(metadata=Condition("k", Operator.LT, (True,)))}, id="ordered bool"),
         pytest.param({"filter": SearchFilter(metadata=Condition("k", Operator.EQ, (1, 2)))}, id="two values"),
@@ -345,6 +348,56 @@ def test_malformed_plans_are_refused(engine: Engine, fields: dict[str, Any]) -> 
     engine.load("p", 1, make_rows(2))
     with pytest.raises(CoreError):
         engine.search("p", make_plan(**fields))
+
+
+@pytest.mark.parametrize("class_", [SearchPlan, SearchFilter])
+def test_fields_left_out_have_the_documented_defaults(class_: Any) -> None:
+    parameters = inspect.signature(class_).parameters.values()
+    required = {
+        "vectors": unit(1)[None],
+        "texts": ["x"],
+        **dict.fromkeys(["vector_weights", "text_weights", "dense_weights", "lexical_weights"], (1.0,)),
+        **dict.fromkeys(["list_depth", "max_candidates", "now"], 1),
+    }
+    given = {p.name: required[p.name] for p in parameters if p.default is p.empty}
+    defaults = {p.name: p.default for p in parameters if p.default not in (p.empty, ...)}
+    assert class_(**given) == class_(**given, **defaults)
+    assert defaults
+    for name in given:
+        with pytest.raises(TypeError, match=name):
+            class_(**{key: value for key, value in given.items() if key != name})
+    with pytest.raises(TypeError, match="colour"):
+        class_(**given, colour=1)
+
+
+def test_a_changed_plan_is_another_one() -> None:
+    plan = make_plan(texts=["x"], filter=SearchFilter(occurred_from=3), list_depth=10)
+    assert plan.replace() == plan
+    assert plan.replace(texts=["x", "y"], text_weights=[1.0, 0.5]) != plan
+    assert (plan.texts, plan.text_weights, plan.now) == (["x"], [1.0], 1000)
+    assert plan.filter == SearchFilter(occurred_from=3)
+    assert plan.filter.replace(occurred_to=9) == SearchFilter(occurred_from=3, occurred_to=9)
+    # What is rescored follows the depth until it is said.
+    assert plan.replace(list_depth=20) == make_plan(texts=["x"], filter=SearchFilter(occurred_from=3), list_depth=20)
+    assert plan.replace(rescore=7, list_depth=20).replace(rescore=0) == plan.replace(list_depth=20)
+
+
+def test_a_plan_takes_its_vectors_over(engine: Engine) -> None:
+    engine.load("p", 1, make_rows(4))
+    vectors = unit(0, 1)[None].copy()
+    plan = make_plan(vectors=vectors)
+    vectors[:] = unit(0, 0, 1)
+    result = engine.search("p", plan)
+    assert result is not None
+    assert numbers(result.ids)[0] == 1
+
+
+def test_arrays_of_a_result_are_made_once(engine: Engine) -> None:
+    engine.load("p", 1, make_rows(4))
+    result = engine.search("p", make_plan(vectors=unit(1)[None]))
+    assert result is not None
+    for name in ["ids", "scores", "ranks", "parts", "similarities", "duplicate_ids", "duplicate_of"]:
+        assert getattr(result, name) is getattr(result, name)
 
 
 def test_deeply_nested_filters_are_refused_not_fatal(engine: Engine) -> None:

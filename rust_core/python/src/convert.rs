@@ -1,45 +1,33 @@
-//! From the dataclasses of `lightmem_server/core.py` to the core's types, and back.
+//! From the dataclasses of `lightmem_server/core.py` to the core's types.
 //!
 //! Whatever is wrong with an argument becomes a `CoreError` that names it. Everything is copied out, so that the work
 //! itself runs without the GIL on memory that no Python thread can change.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use lightmem_core::filter::SearchFilter;
-use lightmem_core::metadata::{Expression, MAX_DEPTH, Operator, Scalar};
+use lightmem_core::metadata::Scalar;
 use lightmem_core::rows::{Id, Rows};
-use lightmem_core::search::{FusionMethod, SearchPlan, SearchResult, default_rescore};
 use lightmem_core::tiers::{Event, Heat, Tracked};
-use numpy::ndarray::ArrayView2;
-use numpy::{Element, PyArray1, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods, ToPyArray};
-use pyo3::intern;
+use numpy::{Element, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PySequence, PyString};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PySequence, PyString};
 
 use crate::error::refused;
 
-fn field<'py, T>(object: &Bound<'py, PyAny>, name: &str, expected: &str) -> PyResult<T>
+/// The value of the argument `name`.
+pub fn extract<'py, T>(value: &Bound<'py, PyAny>, name: &str, expected: &str) -> PyResult<T>
 where
     T: for<'a> FromPyObject<'a, 'py>,
 {
-    object.getattr(name)?.extract().map_err(|_| refused(name, expected))
+    value.extract().map_err(|_| refused(name, expected))
 }
 
-/// [`field`] by an interned name: a search reads thirty of them, and making each string anew would take it microseconds.
-macro_rules! field {
-    ($object:expr, $name:literal, $expected:expr) => {{
-        let object = $object;
-        object.getattr(intern!(object.py(), $name))?.extract().map_err(|_| refused($name, $expected))
-    }};
-}
-
-/// An attribute by an interned name.
-macro_rules! attribute {
-    ($object:expr, $name:literal) => {{
-        let object = $object;
-        object.getattr(intern!(object.py(), $name))
-    }};
+/// The value of an attribute.
+pub fn field<'py, T>(object: &Bound<'py, PyAny>, name: &str, expected: &str) -> PyResult<T>
+where
+    T: for<'a> FromPyObject<'a, 'py>,
+{
+    extract(&object.getattr(name)?, name, expected)
 }
 
 /// A C-contiguous array of the wanted dtype; `None` in `shape` stands for any length.
@@ -211,7 +199,8 @@ fn metadata(value: &Bound<'_, PyAny>) -> PyResult<Vec<BTreeMap<String, Scalar>>>
     Ok(rows)
 }
 
-fn scalar(value: &Bound<'_, PyAny>) -> PyResult<Scalar> {
+/// A value of a row's metadata, or of a condition on it.
+pub fn scalar(value: &Bound<'_, PyAny>) -> PyResult<Scalar> {
     // bool first: in Python it is an int.
     if let Ok(truth) = value.cast::<PyBool>() {
         Ok(Scalar::Bool(truth.is_true()))
@@ -224,150 +213,4 @@ fn scalar(value: &Bound<'_, PyAny>) -> PyResult<Scalar> {
     } else {
         Err(refused("metadata", "strings, integers, floats and truth values"))
     }
-}
-
-/// A `core.SearchPlan`.
-pub fn plan(value: &Bound<'_, PyAny>, dim: usize) -> PyResult<SearchPlan> {
-    let number = "a whole number, not negative";
-    let numbers = "a sequence of numbers";
-    let list_depth = field!(value, "list_depth", number)?;
-    let rescore: usize = field!(value, "rescore", number)?;
-    let deadline: u64 = field!(value, "deadline_micros", number)?;
-    Ok(SearchPlan {
-        vectors: array(
-            &attribute!(value, "vectors")?,
-            "vectors",
-            &[None, Some(dim)],
-            format_args!("(q, {dim}) float32, C-contiguous"),
-        )?,
-        texts: field!(value, "texts", "a sequence of strings")?,
-        vector_weights: field!(value, "vector_weights", numbers)?,
-        text_weights: field!(value, "text_weights", numbers)?,
-        dense_weights: field!(value, "dense_weights", numbers)?,
-        lexical_weights: field!(value, "lexical_weights", numbers)?,
-        list_depth,
-        rescore: if rescore == 0 { default_rescore(list_depth) } else { rescore },
-        max_candidates: field!(value, "max_candidates", number)?,
-        now: field!(value, "now", "int64 microseconds")?,
-        rrf_k: field!(value, "rrf_k", "a number")?,
-        filter: filter(&attribute!(value, "filter")?)?,
-        fusion: fusion(&attribute!(value, "fusion")?)?,
-        boost: field!(value, "boost", "a number")?,
-        boost_from: field!(value, "boost_from", "int64 microseconds")?,
-        boost_to: field!(value, "boost_to", "int64 microseconds")?,
-        deadline: (deadline > 0).then(|| Duration::from_micros(deadline)),
-        speakers: field!(value, "speakers", "strings")?,
-        speaker_boost: field!(value, "speaker_boost", "a number")?,
-        prior_weight: field!(value, "prior_weight", "a number")?,
-        session_weight: field!(value, "session_weight", "a number")?,
-        heat_weight: field!(value, "heat_weight", "a number")?,
-        link_weight: field!(value, "link_weight", "a number")?,
-        link_depth: field!(value, "link_depth", number)?,
-        duplicate_similarity: field!(value, "duplicate_similarity", "a number")?,
-    })
-}
-
-fn fusion(value: &Bound<'_, PyAny>) -> PyResult<FusionMethod> {
-    match value.extract::<&str>() {
-        Ok("rrf") => Ok(FusionMethod::ReciprocalRank),
-        Ok("score") => Ok(FusionMethod::Score),
-        _ => Err(refused("fusion", "\"score\" or \"rrf\"")),
-    }
-}
-
-fn filter(value: &Bound<'_, PyAny>) -> PyResult<SearchFilter> {
-    let expression = attribute!(value, "metadata")?;
-    Ok(SearchFilter {
-        tiers: codes(&attribute!(value, "tiers")?, "tiers")?,
-        kinds: codes(&attribute!(value, "kinds")?, "kinds")?,
-        sessions: field!(value, "sessions", "strings")?,
-        agents: field!(value, "agents", "strings")?,
-        occurred_from: field!(value, "occurred_from", "int64 microseconds")?,
-        occurred_to: field!(value, "occurred_to", "int64 microseconds")?,
-        as_of: field!(value, "as_of", "int64 microseconds or None")?,
-        metadata: if expression.is_none() { None } else { Some(metadata_expression(&expression, 1)?) },
-    })
-}
-
-/// Numbers of tiers or kinds.
-fn codes(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Vec<u8>> {
-    let codes: Vec<u16> = value.extract().map_err(|_| refused(name, "small numbers"))?;
-    Ok(codes.into_iter().map(saturate).collect())
-}
-
-/// Too large codes stay too large, so that the core refuses them by name. (`Vec<u8>` would take `bytes`.)
-fn saturate(code: u16) -> u8 {
-    u8::try_from(code).unwrap_or(u8::MAX)
-}
-
-/// A `types.MetadataExpression`, told apart by its fields: the binding imports no Python module.
-fn metadata_expression(value: &Bound<'_, PyAny>, level: usize) -> PyResult<Expression> {
-    if level > MAX_DEPTH {
-        return Err(refused("filter.metadata", &format!("at most {MAX_DEPTH} levels")));
-    }
-    let name = value.get_type().name()?;
-    let list = || -> PyResult<Vec<Expression>> {
-        value.getattr("filters")?.try_iter()?.map(|inner| metadata_expression(&inner?, level + 1)).collect()
-    };
-    match name.to_str()? {
-        "AllOf" => Ok(Expression::All(list()?)),
-        "AnyOf" => Ok(Expression::Any(list()?)),
-        "Not" => Ok(Expression::Not(Box::new(metadata_expression(&value.getattr("filter")?, level + 1)?))),
-        "Condition" => {
-            let mut values = Vec::new();
-            for inner in value.getattr("values")?.try_iter()? {
-                values.push(scalar(&inner?)?);
-            }
-            let operator = match field(value, "operator", "a types.Operator")? {
-                1 => Operator::Eq,
-                2 => Operator::Ne,
-                3 => Operator::Gt,
-                4 => Operator::Gte,
-                5 => Operator::Lt,
-                6 => Operator::Lte,
-                7 => Operator::In,
-                8 => Operator::Contains,
-                _ => return Err(refused("operator", "a types.Operator")),
-            };
-            Ok(Expression::Condition { key: field(value, "key", "a string")?, operator, values })
-        }
-        _ => Err(refused("filter.metadata", "Condition, AllOf, AnyOf or Not")),
-    }
-}
-
-/// The fields of a `core.SearchResult`.
-///
-/// Copied into arrays of `NumPy`'s own: for some dozens of hits that costs less than an owner for each of our vectors.
-pub fn result<'py>(py: Python<'py>, found: &SearchResult, sources: &[Py<PyString>]) -> PyResult<Bound<'py, PyDict>> {
-    let m = found.ids.len();
-    let shaped = |error: numpy::ndarray::ShapeError| refused("result", &error.to_string());
-    let ids = ArrayView2::from_shape((m, 16), found.ids.as_flattened()).map_err(shaped)?;
-    let ranks = ArrayView2::from_shape((m, sources.len()), &found.ranks).map_err(shaped)?;
-    let parts = ArrayView2::from_shape((m, found.part_count), &found.parts).map_err(shaped)?;
-    let fields = PyDict::new(py);
-    fields.set_item(intern!(py, "ids"), ids.to_pyarray(py))?;
-    fields.set_item(intern!(py, "scores"), PyArray1::from_slice(py, &found.scores))?;
-    fields.set_item(intern!(py, "sources"), PyList::new(py, sources)?)?;
-    fields.set_item(intern!(py, "ranks"), ranks.to_pyarray(py))?;
-    fields.set_item(intern!(py, "parts"), parts.to_pyarray(py))?;
-    fields.set_item(intern!(py, "similarities"), PyArray1::from_slice(py, &found.similarities))?;
-    if !found.duplicates.is_empty() {
-        let (ids, hits): (Vec<Id>, Vec<u32>) = found.duplicates.iter().copied().unzip();
-        let ids = ArrayView2::from_shape((hits.len(), 16), ids.as_flattened()).map_err(shaped)?.to_pyarray(py);
-        fields.set_item(intern!(py, "duplicate_ids"), ids)?;
-        fields.set_item(intern!(py, "duplicate_of"), PyArray1::from_slice(py, &hits))?;
-    }
-    fields.set_item(intern!(py, "matched_count"), found.matched_count)?;
-    fields.set_item(intern!(py, "scanned_count"), found.scanned_count)?;
-    fields.set_item(intern!(py, "is_complete"), found.is_complete)?;
-    fields.set_item(intern!(py, "is_exact"), found.is_exact)?;
-    Ok(fields)
-}
-
-/// Names of the lists' sources, in the order of the ranks.
-pub fn sources(py: Python<'_>, view_names: &[String]) -> Vec<Py<PyString>> {
-    let named = |method: &'static str| {
-        view_names.iter().map(move |name| PyString::new(py, &format!("{method}_{name}")).unbind())
-    };
-    named("dense").chain(named("lexical")).collect()
 }

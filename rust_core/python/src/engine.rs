@@ -1,5 +1,7 @@
 //! The engine, as Python sees it.
 
+use std::sync::Arc;
+
 use lightmem_core::engine::{Engine, EngineOptions};
 use lightmem_core::lexical::analyser::Analyser;
 use lightmem_core::tiers::RingLimits;
@@ -9,13 +11,15 @@ use pyo3::types::{PyBytes, PyDict, PyString};
 
 use crate::convert;
 use crate::error::to_python;
+use crate::plan::PySearchPlan;
+use crate::result::{PySearchResult, sources};
 
 /// The resident partitions of one process. Safe to call from many threads at once.
 #[pyclass(name = "Engine", module = "lightmem_server._core", frozen)]
 pub struct PyEngine {
     engine: Engine,
     /// Names of the lists, in the order of a result's ranks.
-    sources: Vec<Py<PyString>>,
+    sources: Arc<[Py<PyString>]>,
 }
 
 #[pymethods]
@@ -39,7 +43,7 @@ impl PyEngine {
         rescore_vectors: bool,
     ) -> PyResult<Self> {
         let ring = RingLimits { turns: stm_turns, tokens: stm_tokens };
-        let sources = convert::sources(py, &view_names);
+        let sources = sources(py, &view_names);
         let options = EngineOptions {
             dim,
             views: view_names.len(),
@@ -87,16 +91,15 @@ impl PyEngine {
         py.detach(|| self.engine.apply(partition, base_version, version, &rows, &removed)).map_err(to_python)
     }
 
-    fn search<'py>(
+    fn search(
         &self,
-        py: Python<'py>,
+        py: Python<'_>,
         partition: &str,
-        plan: &Bound<'py, PyAny>,
-    ) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let schema = self.engine.schema();
-        let plan = convert::plan(plan, schema.dim)?;
-        let found = py.detach(|| self.engine.search(partition, &plan)).map_err(to_python)?;
-        found.map(|found| convert::result(py, &found, &self.sources)).transpose()
+        plan: &Bound<'_, PySearchPlan>,
+    ) -> PyResult<Option<PySearchResult>> {
+        let plan = plan.get().checked(self.engine.schema().dim)?;
+        let found = py.detach(|| self.engine.search(partition, plan)).map_err(to_python)?;
+        Ok(found.map(|found| PySearchResult::new(found, Arc::clone(&self.sources))))
     }
 
     fn session_ring<'py>(

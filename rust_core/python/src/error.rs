@@ -1,22 +1,10 @@
-//! `lightmem_core`'s errors as Python exceptions.
+//! `lightmem_core`'s errors as the exceptions of `lightmem_server/errors.py`, which is a leaf.
 
 use lightmem_core::error::CoreError as Core;
 use pyo3::PyErr;
-use pyo3::exceptions::PyException;
 
-pyo3::create_exception!(
-    lightmem_server._core,
-    CoreError,
-    PyException,
-    "The core refused its input. `args[0]` says what."
-);
-
-pyo3::create_exception!(
-    lightmem_server._core,
-    SnapshotError,
-    CoreError,
-    "A snapshot is damaged, cut short or foreign. `args[0]` says what."
-);
+pyo3::import_exception!(lightmem_server.errors, CoreError);
+pyo3::import_exception!(lightmem_server.errors, SnapshotError);
 
 /// The exception for an error of the core.
 ///

@@ -5,6 +5,8 @@ use pyo3::prelude::*;
 mod convert;
 mod engine;
 mod error;
+mod plan;
+mod result;
 mod tiers;
 
 /// The native module of LightMem.
@@ -13,7 +15,9 @@ mod _core {
     #[pymodule_export]
     use crate::engine::{PyEngine, cpu_features};
     #[pymodule_export]
-    use crate::error::{CoreError, SnapshotError};
+    use crate::plan::{PySearchFilter, PySearchPlan};
+    #[pymodule_export]
+    use crate::result::PySearchResult;
     #[pymodule_export]
     use crate::tiers::PyTierBook;
 
@@ -21,6 +25,6 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("__all__", ["CoreError", "Engine", "SnapshotError", "TierBook", "cpu_features"])
+        module.add("__all__", ["Engine", "SearchFilter", "SearchPlan", "SearchResult", "TierBook", "cpu_features"])
     }
 }

@@ -3,10 +3,10 @@
 use super::Ready;
 use super::graph::EXPANSION_SEARCH;
 use crate::blend::Mean;
+use crate::dense::{DenseScan, scan_block};
 use crate::filter::WORDS;
 use crate::lexical::scan::BLOCK;
 use crate::partition::Partition;
-use crate::search::{DenseScan, scan_block};
 use crate::vector::kernel::{BLOCK_ROWS, Kernel};
 use crate::vector::store::VectorStore;
 use crate::vector::topk::Candidate;

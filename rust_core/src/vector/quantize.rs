@@ -11,6 +11,7 @@
 //! The high plane alone is the usual int8 quantisation with a scale per vector, stored with the offset that the
 //! unsigned-by-signed dot instructions (`vpdpbusd`) want.
 
+use super::kernel::Kernel;
 use super::{LINE, Line, lines_for};
 
 /// Largest fixed-point magnitude: the high byte stays within ±127 and the low byte within -128 to 127.
@@ -55,6 +56,8 @@ pub fn push_fixed(vector: &[f32], high: &mut Vec<Line<u8>>, low: &mut Vec<Line<i
 
 /// In f64, so that no finite input overflows and unit vectors stay as they are; in several sums, since one alone would
 /// wait for each addition.
+#[inline(always)]
+#[allow(clippy::inline_always)] // as part of `Query::prepare`
 fn length(vector: &[f32]) -> f64 {
     let mut sums = [0.0_f64; 16];
     for chunk in vector.chunks(sums.len()) {
@@ -66,6 +69,8 @@ fn length(vector: &[f32]) -> f64 {
 }
 
 /// The largest absolute value.
+#[inline(always)]
+#[allow(clippy::inline_always)] // as part of `Query::prepare`
 fn magnitude(vector: &[f32]) -> f32 {
     let mut largest = [0.0_f32; 16];
     for chunk in vector.chunks(largest.len()) {
@@ -77,6 +82,8 @@ fn magnitude(vector: &[f32]) -> f32 {
 }
 
 /// The nearest whole number. `round` would be a call per element where the baseline lacks a rounding instruction.
+#[inline(always)]
+#[allow(clippy::inline_always)] // as part of `Query::prepare`
 fn nearest(x: f64) -> i32 {
     (x + 0.5_f64.copysign(x)) as i32
 }
@@ -125,6 +132,13 @@ impl Query {
     /// Prepare a finite query vector.
     #[must_use]
     pub fn new(vector: &[f32]) -> Self {
+        Kernel::best().prepare(vector)
+    }
+
+    /// What [`Kernel::prepare`] runs, compiled for each instruction set. No operation here depends on the set.
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // target features reach the loops only by inlining
+    pub(super) fn prepare(vector: &[f32]) -> Self {
         let (length, magnitude) = (length(vector), magnitude(vector));
         let is_zero = magnitude <= 0.0;
         let to_byte = if is_zero { 0.0 } else { 127.0 / f64::from(magnitude) };
@@ -134,15 +148,14 @@ impl Query {
         let (bytes, exact) = (Vec::with_capacity(lines), Vec::with_capacity(lines));
         let mut query = Self { bytes, offset_sum: 0, exact, scan_unit, is_zero };
         for chunk in vector.chunks(LINE) {
-            let (mut bytes, mut exact) = (ZERO_LOW, Line([0.0; LINE]));
-            for ((&x, b), e) in chunk.iter().zip(&mut bytes.0).zip(&mut exact.0) {
-                *b = nearest(f64::from(x) * to_byte) as i8;
-                *e = (f64::from(x) * to_unit) as f32;
-                query.offset_sum += i32::from(OFFSET) * i32::from(*b);
-            }
-            query.bytes.push(bytes);
-            query.exact.push(exact);
+            // A whole line, also of the last elements: loops of a fixed length become vector instructions.
+            let mut line = [0.0_f32; LINE];
+            line.iter_mut().zip(chunk).for_each(|(place, &x)| *place = x);
+            query.bytes.push(Line(line.map(|x| nearest(f64::from(x) * to_byte) as i8)));
+            query.exact.push(Line(line.map(|x| (f64::from(x) * to_unit) as f32)));
         }
+        let sum: i32 = query.bytes.iter().flat_map(|line| line.0).map(i32::from).sum();
+        query.offset_sum = i32::from(OFFSET) * sum;
         query
     }
 }

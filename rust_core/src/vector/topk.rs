@@ -6,6 +6,10 @@
 
 use std::cmp::Ordering;
 
+/// Largest limit of a selection that [`TopK::raise`] is for: half of the 64 scores that its caller takes the threshold from.
+/// A larger share of them would let too much through.
+const MOST_RAISED: usize = 32;
+
 /// A row with its score. Better: higher score, then newer (higher order), then lower row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate {
@@ -49,6 +53,23 @@ impl TopK {
     #[must_use]
     pub fn threshold(&self) -> f64 {
         self.threshold
+    }
+
+    /// The best how many.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Whether nothing is known yet of what is good enough, and so few are wanted that [`Self::raise`] helps.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        (1..=MOST_RAISED).contains(&self.limit) && self.threshold == f64::NEG_INFINITY
+    }
+
+    /// Refuse scores below this from now on: at least `limit` candidates that are offered later reach it.
+    pub fn raise(&mut self, threshold: f64) {
+        self.threshold = self.threshold.max(threshold);
     }
 
     /// Offer a candidate.
@@ -108,7 +129,16 @@ mod tests {
             let mut expected = all;
             expected.sort_by(Candidate::compare);
             expected.truncate(limit);
-            prop_assert_eq!(top.into_sorted(), expected);
+            prop_assert_eq!(top.into_sorted(), &*expected);
+            // The same from any threshold that enough candidates reach.
+            if let Some(last) = expected.last().filter(|_| expected.len() == limit) {
+                let mut top = TopK::new(limit, scores.len());
+                top.raise(last.score - f64::from(scores.len() as u8 % 3));
+                for (i, &s) in scores.iter().enumerate() {
+                    top.push(Candidate { score: f64::from(s), order: (i as u64 * 7) % 11, row: i as u32 });
+                }
+                prop_assert_eq!(top.into_sorted(), expected);
+            }
         }
     }
 }

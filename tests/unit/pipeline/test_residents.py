@@ -1,7 +1,6 @@
 import asyncio
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,7 +60,7 @@ async def test_a_fact_is_linked_to_its_evidence(pipeline: Pipeline) -> None:
     await pipeline.residents.refresh(ANA)
     await pipeline.store.commit(Change(ANA, puts=[turn]))
     await pipeline.residents.refresh(ANA)
-    result = await pipeline.residents.search(ANA, replace(word_plan("moved"), link_weight=0.5))
+    result = await pipeline.residents.search(ANA, word_plan("moved").replace(link_weight=0.5))
     assert [row.tobytes() for row in result.ids] == [fact.id.bytes, turn.id.bytes]
 
 
@@ -69,7 +68,7 @@ async def test_heat_survives_in_the_store_and_grows_in_the_copy(pipeline: Pipeli
     ack = await pipeline.write(Turn("herons"))
 
     async def heat() -> float:
-        plan = replace(word_plan("herons"), fusion="score", heat_weight=1.0)
+        plan = word_plan("herons").replace(fusion="score", heat_weight=1.0)
         await pipeline.residents.refresh(ANA)
         result = await pipeline.residents.search(ANA, plan)
         return float(result.parts[0, result.part_names.index("heat")])
