@@ -28,8 +28,8 @@ def rank(candidates: Sequence[Candidate], tuning: Tuning) -> list[Candidate]:
     """Order candidates, best first, and set each one's `score` and `relevance`.
 
     The best coarse candidates, as far as all of them were judged, are ordered by `final_score`; behind them the others
-    keep their coarse order. A judgement beyond the first gap doesn't count: the Selector takes
-    short passages of a chunk first, and those that a deadline left out must not fall behind them for being long.
+    keep their coarse order. A judgement beyond the first gap doesn't count. Other ways to merge the judged with those that a
+    deadline left out, such as assuming a logit for these, were measured worse for every number judged.
 
     Args:
         candidates: By coarse rank.

@@ -39,6 +39,7 @@ from lightmem_server.pipeline.select import select
 from lightmem_server.pipeline.tuning import Tuning
 from lightmem_server.slm.controller import make_plan
 from lightmem_server.slm.hypothetical import HypotheticalQueries, with_guesses
+from lightmem_server.slm.pace import Pace
 from lightmem_server.slm.protocols import Embedder, Selector, TokenCounter
 from lightmem_server.store.protocol import Store
 from lightmem_server.types import Memory, Partition
@@ -72,6 +73,7 @@ class Retrieving:
         self._clock = clock
         self._hypothetical = hypothetical
         self._tuning = tuning or Tuning()
+        self._answering = Pace(self._tuning.answer_reserve_seconds)
 
     async def retrieve(self, query: RetrieveQuery) -> AsyncGenerator[Part, None]:
         """Answer a query part by part: the context, the coarse hits when asked for, the memories, the trace.
@@ -133,8 +135,10 @@ class Retrieving:
         if query.include_coarse:
             yield Coarse([candidate for candidate in candidates if candidate.drop_reason is None])
         with times.stage("select") as stage:
-            stop = await select(query, plan, candidates, self._selector, self._tuning)
+            reserve_seconds = self._answering.estimate(1)
+            stop = await select(query, plan, candidates, self._selector, self._tuning, reserve_seconds=reserve_seconds)
             stage.item_count = sum(candidate.logit is not None for candidate in candidates)
+        selected_at = self._clock.monotonic()
         with times.stage("pack") as stage:
             ranked = rank(candidates, self._tuning)
             selected = _choose(query, ranked, counter, [] if query.exclude_context else conversation)
@@ -154,6 +158,8 @@ class Retrieving:
             selector_stop=stop,
             is_approximate=not hits.result.is_exact,
         )
+        answered_in = self._clock.monotonic() - selected_at
+        self._answering.observe(1, min(answered_in, self._tuning.max_answer_reserve_seconds))
 
     async def explain(self, query: RetrieveQuery, memory_id: uuid.UUID) -> Explanation:
         """Retrieve, and say why one memory was, or was not, among the results.

@@ -25,17 +25,24 @@ CHUNK = 8
 
 
 async def select(
-    query: RetrieveQuery, plan: Plan, candidates: Sequence[Candidate], selector: Selector, tuning: Tuning
+    query: RetrieveQuery,
+    plan: Plan,
+    candidates: Sequence[Candidate],
+    selector: Selector,
+    tuning: Tuning,
+    *,
+    reserve_seconds: float = 0.0,
 ) -> SelectorStop:
     """Judge, and set the logits. Returns why it ended.
 
     Args:
         candidates: By coarse rank; dropped ones are passed over.
+        reserve_seconds: What must be left of the deadline for what follows.
     """
     alive = [candidate for candidate in candidates if candidate.drop_reason is None]
     if query.selector_mode is SelectorMode.OFF or not alive:
         return SelectorStop.OFF
-    deadline = query.arrived_at + query.budget.deadline_seconds - tuning.answer_reserve_seconds
+    deadline = query.arrived_at + query.budget.deadline_seconds - reserve_seconds
     most = tuning.fast if query.selector_mode is SelectorMode.FAST else tuning.full
     judged = within(most, plan, alive)
     top = query.budget.max_memories

@@ -45,7 +45,10 @@ class Tuning:
         fast, full: What the Selector reads in each mode. Without any +.000 / -.048; FULL instead of FAST +.011 / +.006.
         logit_weight: Of the Selector's logit beside the coarse score.
         highest_logit: The highest that the Selector gives; above it nothing is certain before it is judged.
-        answer_reserve_seconds: Kept free before the deadline for ranking, packing and sending.
+        answer_reserve_seconds: Kept free before the deadline for ranking, packing and sending, until some answers told what
+            they take.
+        max_answer_reserve_seconds: How much of what an answer took after the Selector is learned from: a client that reads
+            slowly must not cost others their Selector.
         guess_reserve_seconds: Kept free before the deadline, when hypothetical queries are written, for all that follows:
             about what a retrieval without them takes.
         coarse_floor_seconds: What the coarse search gets even when the deadline has all but passed: an answer that is a
@@ -70,5 +73,6 @@ class Tuning:
     full: JudgedLimits = JudgedLimits(tokens=1280, candidates=24, at_least=8)
     logit_weight: float = 0.2
     answer_reserve_seconds: float = 0.004
+    max_answer_reserve_seconds: float = 0.02
     guess_reserve_seconds: float = 0.1
     coarse_floor_seconds: float = 0.005

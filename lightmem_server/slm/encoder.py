@@ -8,7 +8,10 @@ layer. CT2_USE_MKL is never set: 5-8 times slower on AMD.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
+import sys
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -94,17 +97,39 @@ def prefer_avx512() -> None:
         os.environ.setdefault("CT2_FORCE_CPU_ISA", "AVX512")
 
 
-def load_encoder(folder: Path, *, replicas: int, compute_type: str = "int8") -> Encoder:
+def load_encoder(
+    folder: Path, *, replicas: int, ahead: int = 0, niceness: int = 0, compute_type: str = "int8"
+) -> Encoder:
     """Load a converted model; blocking, about 0.1 s. Each replica computes with one thread; they share the weights.
+
+    Args:
+        ahead: Calls that may wait inside the model beyond those that compute.
+        niceness: How far the model's threads stand aside for the process's others, as nice(1) counts; on Linux alone,
+            where threads have their own.
 
     Raises:
         ModelError: The folder holds no model that can be loaded.
     """
     prefer_avx512()
+    load = functools.partial(
+        ctranslate2.Encoder,
+        str(folder),
+        device="cpu",
+        compute_type=compute_type,
+        inter_threads=replicas,
+        intra_threads=1,
+    )
     try:
-        model = ctranslate2.Encoder(
-            str(folder), device="cpu", compute_type=compute_type, inter_threads=replicas, intra_threads=1
-        )
+        # The model's threads inherit the niceness of the one that loads it, which can't take it back.
+        with ThreadPoolExecutor(1, initializer=_stand_aside, initargs=(niceness,)) as loader:
+            model = loader.submit(load).result()
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"{folder} cannot be loaded: {error}") from error
-    return Encoder(model, ThreadPoolExecutor(replicas, thread_name_prefix=f"model-{folder.name}"))
+    return Encoder(model, ThreadPoolExecutor(replicas + ahead, thread_name_prefix=f"model-{folder.name}"))
+
+
+def _stand_aside(niceness: int) -> None:
+    """Lower the calling thread's priority. Elsewhere than on Linux the priority is the whole process's."""
+    if niceness and sys.platform == "linux":
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + niceness)

@@ -24,6 +24,7 @@ class Pace:
             seconds_per_unit: The first guess, replaced by the first observation.
         """
         self._mean = seconds_per_unit
+        self._best = seconds_per_unit
         self._deviation = 0.0
         self._is_guess = True
 
@@ -36,10 +37,17 @@ class Pace:
         """Learn that `units` (at least 1) took `seconds`."""
         rate = seconds / units
         if self._is_guess:
-            self._mean, self._deviation, self._is_guess = rate, rate / 4, False
+            self._mean, self._best, self._deviation, self._is_guess = rate, rate, rate / 4, False
             return
         self._deviation += DEVIATION_GAIN * (abs(rate - self._mean) - self._deviation)
         self._mean += GAIN * (rate - self._mean)
+        self._best = min(self._best, self._mean)
+
+    def relax(self) -> None:
+        """Grow bolder, because an estimate kept work from being begun: after one that took very long, nothing might ever be
+        begun again, and so nothing learned. Called often enough, the best pace that there was is assumed."""
+        self._deviation -= DEVIATION_GAIN * self._deviation
+        self._mean += GAIN * (self._best - self._mean)
 
     def estimate(self, units: int) -> float:
         """Seconds that `units` will take, rather too many than too few."""

@@ -41,7 +41,7 @@ from lightmem_server.pipeline.passages import VIEW_NAMES
 from lightmem_server.pipeline.residents import Residents
 from lightmem_server.pipeline.retrieval import Budget, RetrieveQuery, Selected, SelectorMode
 from lightmem_server.pipeline.retrieve import Retrieving
-from lightmem_server.pipeline.tuning import Tuning
+from lightmem_server.pipeline.tuning import JudgedLimits, Tuning
 from lightmem_server.pipeline.write import WriteBatch, Writing
 from lightmem_server.slm.embedder import load_embedder
 from lightmem_server.slm.selector import load_selector
@@ -66,6 +66,8 @@ DEFAULT = Tuning()
 VARIANTS: Mapping[str, tuple[Tuning, SelectorMode]] = {
     "all parts, FAST": (DEFAULT, SelectorMode.FAST),
     "all parts, FULL": (DEFAULT, SelectorMode.FULL),
+    "the Selector reads two": (replace(DEFAULT, fast=JudgedLimits(512, 2, 2)), SelectorMode.FAST),
+    "the Selector reads four": (replace(DEFAULT, fast=JudgedLimits(512, 4, 4)), SelectorMode.FAST),
     "without the Selector (OFF)": (DEFAULT, SelectorMode.OFF),
     "without the question view": (
         replace(DEFAULT, dense_weights=(0.0, 1.0), lexical_weights=(0.0, 1.0)),

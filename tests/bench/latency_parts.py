@@ -13,6 +13,7 @@ from typing import Any
 from lightmem_client import Client, RetrieveResult, SelectorMode
 
 from lightmem_server.pipeline.passages import judged_passage
+from lightmem_server.slm.encoder import available_threads
 from lightmem_server.slm.protocols import Selector
 from lightmem_server.slm.selector import load_selector
 from tests.bench import fill, latency_report, report
@@ -56,15 +57,20 @@ async def _clients(bench: Bench, target: str, key: str) -> dict[str, Any]:
         async with connected(target, key, sizes.busy_clients) as clients:
             await warm_up(clients, pairs)
             call, answered = asking(clients, pairs, **options), advancing(bench, task)
+            before = time.process_time()
             await closed_loop(
                 call, sizes.busy_seconds, clients=sizes.busy_clients, recorder=recorder, answered=answered
             )
+            generator_cores = (time.process_time() - before) / recorder.elapsed_seconds
         bench.progress.update(task, total=recorder.statuses.total(), completed=recorder.statuses.total())
     alone.append(await _selector_alone(bench, work))
+    share = recorder.judged_count / recorder.elapsed_seconds / statistics.mean(alone)
     return {
         "steps": {name: one.figures() for name, one in steps.items()},
         "selector_alone_judged_per_second": [round(rate, 1) for rate in alone],
-        "throughput_of_selector": round(recorder.judged_count / recorder.elapsed_seconds / statistics.mean(alone), 4),
+        "throughput_of_selector": round(share, 4),
+        "generator_cores": round(generator_cores, 3),
+        "throughput_of_selector_on_the_rest": round(share / (1 - generator_cores / available_threads()), 4),
     }
 
 

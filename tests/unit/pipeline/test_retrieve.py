@@ -1,12 +1,24 @@
 import pytest
 
 from lightmem_server.errors import InvalidInputError, PreconditionError
-from lightmem_server.pipeline.retrieval import Budget, Coarse, Context, DropReason, Selected, SelectorMode, Trace
-from lightmem_server.slm.fakes import ScriptedWriter
+from lightmem_server.pipeline.clock import Clock
+from lightmem_server.pipeline.retrieval import (
+    Budget,
+    Coarse,
+    Context,
+    DropReason,
+    RetrieveQuery,
+    Selected,
+    SelectorMode,
+    Trace,
+)
+from lightmem_server.pipeline.retrieve import Retrieving
+from lightmem_server.pipeline.tuning import Tuning
+from lightmem_server.slm.fakes import HashEmbedder, OverlapSelector, ScriptedWriter
 from lightmem_server.slm.hypothetical import HypotheticalQueries
 from lightmem_server.slm.time_window import EPOCH, to_micros
 from lightmem_server.types import MemoryFilter, Turn
-from tests.unit.pipeline.conftest import Pipeline
+from tests.unit.pipeline.conftest import ANA, DIM, Pipeline
 
 STAGES = ["refresh", "context", "plan", "embed", "coarse", "fetch", "select", "pack"]
 
@@ -81,6 +93,41 @@ async def test_a_deadline_already_past_still_answers_in_coarse_order(pipeline: P
     assert trace.is_cut_by_deadline
     assert [c.coarse_rank for c in trace.candidates] == list(range(1, 11))
     assert sum(c.drop_reason is None for c in trace.candidates) == 5
+
+
+@pytest.mark.parametrize(
+    ("answering_seconds", "judged"), [(0.01, 4), (100.0, 1)], ids=["what it took", "no more than the most"]
+)
+async def test_the_selector_leaves_the_time_that_the_answers_before_it_took_to_send(
+    pipeline: Pipeline, answering_seconds: float, judged: int
+) -> None:
+    now = 0.0
+    selector = OverlapSelector(seconds_per_passage=0.002, clock=lambda: now)
+    embedder = HashEmbedder(DIM)
+    retrieving = Retrieving(
+        pipeline.store,
+        pipeline.residents,
+        embedder,
+        selector,
+        tokenizers={"": embedder.tokens},
+        clock=Clock(monotonic=lambda: now),
+        tuning=Tuning(answer_reserve_seconds=0.004, max_answer_reserve_seconds=0.02),
+    )
+    await pipeline.write(*(Turn(f"tea number {i}") for i in range(30)))
+
+    async def count_judged(deadline_seconds: float) -> int:
+        nonlocal now
+        query = RetrieveQuery(ANA, "tea", Budget(10, 12, 1000, deadline_seconds), asked_at=0, arrived_at=now)
+        async for part in retrieving.retrieve(query):
+            if isinstance(part, Selected):
+                now += answering_seconds
+            if isinstance(part, Trace):
+                return_count = sum(candidate.logit is not None for candidate in part.candidates)
+        return return_count
+
+    assert await count_judged(0.0215) == 8
+    # One answer that took 10 ms: 12.5 ms are kept free; one that took 20 or more: 25 ms.
+    assert await count_judged(0.0215 if judged == 4 else 0.0275) == judged
 
 
 async def test_a_named_speaker_is_preferred(pipeline: Pipeline) -> None:

@@ -26,6 +26,7 @@ class Model:
 
     def __init__(self, clock: Clock, *, is_gated: bool = False) -> None:
         self.clock = clock
+        self.seconds_per_character = 1.0
         self.is_gated = is_gated
         self.batches: list[list[str]] = []
         self.gates: list[asyncio.Future[None]] = []
@@ -38,7 +39,7 @@ class Model:
             gate = asyncio.get_running_loop().create_future()
             self.gates.append(gate)
             await gate
-        self.clock.now += sum(len(item) for item in items)
+        self.clock.now += self.seconds_per_character * sum(len(item) for item in items)
         return [float(len(item)) for item in items]
 
     async def started(self, count: int) -> None:
@@ -48,9 +49,9 @@ class Model:
 
 
 def make(
-    model: Model, *, sub_batch: int = 2, chunk: int = 4, queue: int = 100, concurrency: int = 1
+    model: Model, *, sub_batch: int = 2, queue: int = 100, concurrency: int = 1, ahead: int = 0
 ) -> JudgeQueue[str]:
-    limits = JudgeLimits(max_queued_items=queue, sub_batch_items=sub_batch, chunk_items=chunk, concurrency=concurrency)
+    limits = JudgeLimits(max_queued_items=queue, sub_batch_items=sub_batch, concurrency=concurrency, ahead=ahead)
     return JudgeQueue(model.run, cost=len, limits=limits, pace=Pace(1.0), clock=model.clock)
 
 
@@ -70,17 +71,17 @@ async def test_no_items_need_no_model() -> None:
     assert model.batches == []
 
 
-async def test_best_come_first_with_like_lengths_together_inside_a_chunk() -> None:
+async def test_items_are_run_in_the_order_given() -> None:
     model = Model(Clock())
-    await make(model).judge(["dddd", "a", "ccc", "bb", "hh", "gggggg", "f", "eeeee"])
-    assert model.batches == [["a", "bb"], ["ccc", "dddd"], ["f", "hh"], ["eeeee", "gggggg"]]
+    await make(model).judge(["dddd", "a", "ccc", "bb", "hh"])
+    assert model.batches == [["dddd", "a"], ["ccc", "bb"], ["hh"]]
 
 
 async def test_sub_batches_in_flight_together_end_together() -> None:
-    # Four and one would keep one of two replicas waiting; what a sub-batch costs is its longest item times their number.
+    # Four and one would keep one of two replicas waiting.
     model = Model(Clock())
-    await make(model, sub_batch=4, chunk=8, concurrency=2).judge(["aaaa", "bbbb", "cccc", "dddd", "eeee"])
-    assert sorted(len(batch) for batch in model.batches) == [2, 3]
+    await make(model, sub_batch=4, concurrency=2).judge(["aaaa", "bbbb", "cccc", "dddd", "eeee"])
+    assert [len(batch) for batch in model.batches] == [3, 2]
 
 
 @pytest.mark.parametrize(
@@ -88,13 +89,14 @@ async def test_sub_batches_in_flight_together_end_together() -> None:
     [
         ([1, 1, 1, 1], 2, [2, 2]),
         ([1, 1, 1, 1, 1, 6], 2, [5, 1]),
-        ([4, 5, 6, 6, 7, 8, 9, 10], 2, [5, 3]),
+        ([6, 1, 1, 1, 1, 1], 2, [1, 5]),
+        ([10, 4, 5, 6, 6, 7, 8, 9], 2, [4, 4]),
         ([3], 2, [1]),
         ([2, 2, 2], 3, [1, 1, 1]),
         ([], 2, []),
     ],
 )
-def test_a_chunk_is_cut_where_its_dearest_part_is_cheapest(costs: list[int], parts: int, sizes: list[int]) -> None:
+def test_items_are_cut_where_its_dearest_part_is_cheapest(costs: list[int], parts: int, sizes: list[int]) -> None:
     assert cut(costs, parts) == sizes
 
 
@@ -112,9 +114,56 @@ async def test_what_does_not_end_by_the_deadline_is_not_begun() -> None:
 async def test_a_sub_batch_is_shortened_to_what_fits() -> None:
     clock = Clock()
     model = Model(clock)
-    scores = await make(model, sub_batch=4).judge(["aaaa", "b", "ccc", "dd"], deadline=clock.now + 3.5)
-    assert scores == [None, 1, None, 2]
-    assert model.batches == [["b", "dd"]]
+    scores = await make(model, sub_batch=4).judge(["a", "b", "cccc", "d"], deadline=clock.now + 3.5)
+    assert scores == [1, 1, None, None], "no gap: what is behind one that was left out would not count"
+    assert model.batches == [["a", "b"]]
+
+
+async def test_what_a_shortened_sub_batch_leaves_is_taken_by_the_next_replica() -> None:
+    clock = Clock()
+    model = Model(clock, is_gated=True)
+    queue = make(model, sub_batch=4, concurrency=2)
+    task = asyncio.create_task(queue.judge(["aa", "bb", "cc", "dd", "ee", "ff"], deadline=clock.now + 5))
+    await model.started(2)
+    assert model.batches == [["aa", "bb"], ["cc", "dd"]]
+    for gate in model.gates:
+        gate.set_result(None)
+    assert await task == [2, 2, 2, 2, None, None]
+
+
+async def test_one_sub_batch_is_handed_over_ahead_and_learns_the_pace_from_when_it_computes() -> None:
+    clock = Clock()
+    model = Model(clock, is_gated=True)
+    queue = make(model, sub_batch=1, ahead=1)
+    task = asyncio.create_task(queue.judge(["aa", "bb", "cc"]))
+    await model.started(2)
+    await settle()
+    assert model.batches == [["aa"], ["bb"]]
+    for index in range(3):
+        await model.started(index + 1)
+        model.gates[index].set_result(None)
+        await settle()
+        model.seconds_per_character = 3.0
+    assert await task == [2, 2, 2]
+    learned = Pace(1.0)
+    for seconds in (2, 6, 6):  # the wait for the one before is not a sub-batch's own
+        learned.observe(2, seconds)
+    assert queue._pace.seconds_per_unit == pytest.approx(learned.seconds_per_unit)
+
+
+async def test_what_is_handed_over_ahead_must_fit_behind_what_computes() -> None:
+    clock = Clock()
+    model = Model(clock, is_gated=True)
+    queue = make(model, sub_batch=1, ahead=1)
+    first = asyncio.create_task(queue.judge(["aaaa"]))
+    await model.started(1)
+    clock.now += 1
+    assert await queue.judge(["bb"], deadline=clock.now + 4.5) == [None], "3 s of the first are left, and it takes 2"
+    second = asyncio.create_task(queue.judge(["bb"], deadline=clock.now + 5.5))
+    await model.started(2)
+    for gate in model.gates:
+        gate.set_result(None)
+    assert (await first, await second) == ([4], [2])
 
 
 @pytest.mark.parametrize("remaining", [0.0, -5.0, 0.5], ids=["now", "past", "too-little"])
@@ -132,7 +181,7 @@ async def test_a_slow_model_lowers_what_is_begun() -> None:
         clock.now += 10 * sum(len(item) for item in items)
         return [0.0] * len(items)
 
-    queue: JudgeQueue[str] = JudgeQueue(run, cost=len, limits=JudgeLimits(100, 1, 1), pace=Pace(1.0), clock=clock)
+    queue: JudgeQueue[str] = JudgeQueue(run, cost=len, limits=JudgeLimits(100, 1), pace=Pace(1.0), clock=clock)
     scores = await queue.judge(["a"] * 10, deadline=clock.now + 35)
     assert [score is not None for score in scores] == [True] * 3 + [False] * 7
     assert clock.now <= 135
@@ -141,7 +190,7 @@ async def test_a_slow_model_lowers_what_is_begun() -> None:
 async def test_a_caller_is_answered_at_the_deadline_even_if_the_model_is_late() -> None:
     model = Model(Clock(), is_gated=True)
     queue: JudgeQueue[str] = JudgeQueue(
-        model.run, cost=len, limits=JudgeLimits(100, 1, 1), pace=Pace(1e-6), clock=time.monotonic
+        model.run, cost=len, limits=JudgeLimits(100, 1), pace=Pace(1e-6), clock=time.monotonic
     )
     scores = await queue.judge(["a", "b"], deadline=time.monotonic() + 0.02)
     assert scores == [None, None]
@@ -153,7 +202,7 @@ async def test_a_caller_is_answered_at_the_deadline_even_if_the_model_is_late() 
 
 async def test_callers_take_turns() -> None:
     model = Model(Clock(), is_gated=True)
-    queue = make(model, sub_batch=1, chunk=1)
+    queue = make(model, sub_batch=1)
     long = asyncio.create_task(queue.judge(["l1", "l2", "l3"]))
     await model.started(1)
     short = asyncio.create_task(queue.judge(["s"]))
@@ -167,7 +216,7 @@ async def test_callers_take_turns() -> None:
 
 async def test_sub_batches_are_in_flight_together() -> None:
     model = Model(Clock(), is_gated=True)
-    queue = make(model, sub_batch=1, chunk=2, concurrency=2)
+    queue = make(model, sub_batch=1, concurrency=2)
     task = asyncio.create_task(queue.judge(["a", "bb", "ccc"]))
     await model.started(2)
     await settle()
@@ -183,7 +232,7 @@ async def test_sub_batches_are_in_flight_together() -> None:
 
 async def test_over_the_limit_a_caller_is_refused_at_once() -> None:
     model = Model(Clock(), is_gated=True)
-    queue = make(model, sub_batch=1, chunk=1, queue=3)
+    queue = make(model, sub_batch=1, queue=3)
     first = asyncio.create_task(queue.judge(["aa", "bb", "cc"]))
     await model.started(1)
     with pytest.raises(OverloadedError, match="limit of 3") as caught:
@@ -197,7 +246,7 @@ async def test_over_the_limit_a_caller_is_refused_at_once() -> None:
 
 async def test_work_of_a_caller_who_left_is_never_run() -> None:
     model = Model(Clock(), is_gated=True)
-    queue = make(model, sub_batch=1, chunk=1)
+    queue = make(model, sub_batch=1)
     gone = asyncio.create_task(queue.judge(["a", "b"]))
     await model.started(1)
     stays = asyncio.create_task(queue.judge(["c"]))
@@ -213,7 +262,7 @@ async def test_work_of_a_caller_who_left_is_never_run() -> None:
 
 async def test_an_error_reaches_its_caller_alone() -> None:
     model = Model(Clock(), is_gated=True)
-    queue = make(model, sub_batch=1, chunk=1)
+    queue = make(model, sub_batch=1)
     failing = asyncio.create_task(queue.judge(["a", "b"]))
     other = asyncio.create_task(queue.judge(["c"]))
     await model.started(1)
@@ -237,7 +286,7 @@ async def test_a_run_that_loses_a_score_is_an_error_not_a_hang() -> None:
 
 async def test_closing_fails_what_waits_and_ends_what_runs() -> None:
     model = Model(Clock(), is_gated=True)
-    queue = make(model, sub_batch=1, chunk=1)
+    queue = make(model, sub_batch=1)
     whole, half = asyncio.create_task(queue.judge(["a"])), asyncio.create_task(queue.judge(["b"]))
     await model.started(1)
     await settle()
@@ -252,3 +301,30 @@ async def test_closing_fails_what_waits_and_ends_what_runs() -> None:
     with pytest.raises(UnavailableError):
         await queue.judge(["c"])
     await queue.close()
+
+
+async def test_whether_an_item_fits_counts_what_computes_before_it() -> None:
+    clock = Clock()
+    model = Model(clock, is_gated=True)
+    queue = make(model)
+    assert queue.fits(2, clock.now + 2)
+    assert not queue.fits(2, clock.now + 1.9)
+    task = asyncio.create_task(queue.judge(["aaaa"]))
+    await model.started(1)
+    assert not queue.fits(2, clock.now + 5)
+    model.gates[0].set_result(None)
+    await task
+
+
+async def test_after_a_stall_items_are_judged_again_though_their_deadlines_are_short() -> None:
+    clock = Clock()
+    model = Model(clock)
+    queue = make(model)
+    await queue.judge(["a"])
+    clock_seconds, model.seconds_per_character = clock.now, 1000.0
+    await queue.judge(["a"])
+    assert clock.now == clock_seconds + 1000
+    model.seconds_per_character = 1.0
+    judged = [await queue.judge(["a"], deadline=clock.now + 5) for _ in range(100)]
+    assert judged[0] == [None]
+    assert judged[-1] == [1]

@@ -41,3 +41,13 @@ def test_retry_after_is_half_the_queue_in_steps_of_ten_milliseconds(units: int, 
 
 def test_more_workers_drain_sooner() -> None:
     assert Pace(0.001).retry_after(1000, 4) == pytest.approx(Pace(0.001).retry_after(1000, 1) / 4, abs=0.01)
+
+
+def test_a_work_that_took_very_long_does_not_keep_work_from_being_begun_for_ever() -> None:
+    pace = Pace(0.001)
+    pace.observe(100, 0.1)
+    pace.observe(100, 1000.0)
+    assert pace.estimate(100) > 100
+    for _ in range(200):
+        pace.relax()
+    assert pace.estimate(100) == pytest.approx(0.1, rel=1e-3)

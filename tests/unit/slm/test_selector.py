@@ -11,6 +11,7 @@ import pytest
 
 from lightmem_server.errors import ModelError, ModelNotFoundError, UnavailableError
 from lightmem_server.slm.manifest import ModelRole
+from lightmem_server.slm.pace import Pace
 from lightmem_server.slm.selector import load_selector, to_probability
 from lightmem_server.slm.tokens import load_input_tokenizer
 from tests.unit.slm import tiny_bert
@@ -47,6 +48,18 @@ async def test_a_deadline_in_the_past_judges_nothing(tmp_path: Path) -> None:
     selector = load_selector(tmp_path, "tiny", threads=1)
     assert await selector.judge(QUERY, PASSAGES, deadline=time.monotonic() - 1) == [None] * len(PASSAGES)
     assert await selector.judge(QUERY, [], deadline=time.monotonic() - 1) == []
+    await selector.close()
+
+
+async def test_time_for_less_than_one_passage_is_not_spent_on_tokenising(tmp_path: Path) -> None:
+    tiny_bert.install(tmp_path, "tiny", ModelRole.SELECTOR)
+    selector = load_selector(tmp_path, "tiny", threads=1)
+    long = ["tea " * 1000] * 2
+    selector._queue._pace = Pace(100.0)
+    await selector._tokenizer.close()
+    assert await selector.judge(QUERY, long, deadline=time.monotonic() + 60) == [None, None]
+    with pytest.raises(RuntimeError, match="shutdown"):
+        await selector.judge(QUERY, long, deadline=time.monotonic() + 1e6)  # time enough: it is tokenised
     await selector.close()
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightmem_server.slm import time_window
 from lightmem_server.slm.time_window import EPOCH, MICROSECOND, find_time_window, speaks_of_time, to_micros
 
 ASKED_AT = to_micros(datetime(2023, 10, 15, 12, tzinfo=UTC))  # a Sunday
@@ -107,3 +108,51 @@ def test_a_text_that_says_when_speaks_of_time(text: str) -> None:
 @pytest.mark.parametrize("text", ["I may come.", "They march on.", "It takes time.", "One day at a museum? No.", ""])
 def test_a_text_that_does_not_say_when_does_not(text: str) -> None:
     assert not speaks_of_time(text)
+
+
+@given(st.from_regex(time_window._TIME, fullmatch=True))
+def test_whatever_is_an_expression_of_time_is_looked_at(expression: str) -> None:
+    assert speaks_of_time(expression)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "tonight",
+            "last night",
+            "this morning",
+            "this evening",
+            "this afternoon",
+            "Tomorrow",
+            "the other day",
+            "Sundays",
+        ),
+        *(
+            "recently",
+            "just now",
+            "2023-05-08",
+            "in 1999",
+            "in 2023",
+            "a week ago",
+            "next month",
+            "few years",
+            "in Jan",
+        ),
+        *(
+            "4 Feb",
+            "by March",
+            "early apr",
+            "of May",
+            "late Jun",
+            "July 2",
+            "in august",
+            "in Sep",
+            "oct 1",
+            "mid-November",
+        ),
+        "in Dec",
+    ],
+)
+def test_expressions_of_time_are_seen(text: str) -> None:
+    assert speaks_of_time(text)
