@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
-from itertools import groupby
 
 from lightmem_server.pipeline.passages import turn_passage
 from lightmem_server.pipeline.retrieval import Candidate, DropReason
@@ -53,75 +52,85 @@ def pack(
         conversation: The running conversation, oldest first, to be shown before the memories.
         max_tokens: Most tokens of the whole text, headings included.
     """
-    turns = _newest(conversation, counter, int(max_tokens * CONVERSATION_SHARE), zone)
-    token_count = counter.count(_join(turns, [], zone))
+    turns = _newest([_shown(turn, zone) for turn in conversation], counter, int(max_tokens * CONVERSATION_SHARE))
+    token_count = counter.count(_join(turns, []))
     taken: list[Candidate] = []
-    headings: set[str] = set()
+    lines: list[_Shown] = []
+    headings: set[tuple[str, str]] = set()
     for candidate in candidates:
-        memory = candidate.memory
-        assert memory is not None, "the fetch stage dropped what it did not find"
-        candidate.token_count = counter.count(line(memory, zone) + "\n")
-        heading = f"{memory.session_id}\n{_heading(memory, zone)}"
+        assert candidate.memory is not None, "the fetch stage dropped what it did not find"
+        shown = _shown(candidate.memory, zone)
+        candidate.token_count = counter.count(shown.line + "\n")
         cost = candidate.token_count
-        if heading not in headings:
-            cost += counter.count(_heading(memory, zone) + "\n")
+        if shown.section not in headings:
+            cost += counter.count(shown.heading + "\n")
         if turns and not taken:
             cost += counter.count(f"\n\n{MEMORIES_TITLE}\n")
         if token_count + cost > max_tokens:
             candidate.drop_reason = DropReason.MAX_TOKENS
             continue
-        headings.add(heading)
+        headings.add(shown.section)
         taken.append(candidate)
+        lines.append(shown)
         token_count += cost
     # Tokenizers may join across lines in ways that add tokens: the count of the whole decides.
-    while taken and counter.count(_join(turns, taken, zone)) > max_tokens:
+    while (token_count := counter.count(text := _join(turns, lines))) > max_tokens and taken:
         taken.pop().drop_reason = DropReason.MAX_TOKENS
-    text = _join(turns, taken, zone)
-    return Packed(taken, text, counter.count(text) if text else 0)
+        lines.pop()
+    return Packed(taken, text, token_count if text else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A memory as it is shown; written once, however often it is counted."""
+
+    memory: Memory
+    line: str
+    heading: str
+
+    @property
+    def section(self) -> tuple[str, str]:
+        """What shares a heading."""
+        return self.memory.session_id, self.heading
 
 
 def line(memory: Memory, zone: tzinfo) -> str:
     """One memory as one line: `13:56 Ana: I moved to Lisbon.` in the user's time zone."""
-    return f"{_moment(memory, zone):%H:%M} {' '.join(turn_passage(memory).split())}"
+    return _shown(memory, zone).line
 
 
-def _newest(conversation: Sequence[Memory], counter: TokenCounter, max_tokens: int, zone: tzinfo) -> list[Memory]:
+def _shown(memory: Memory, zone: tzinfo) -> _Shown:
+    moment = _moment(memory, zone)
+    text = f"{moment.hour:02d}:{moment.minute:02d} {' '.join(turn_passage(memory).split())}"
+    return _Shown(memory, text, f"[{moment:%Y-%m-%d %A}]")
+
+
+def _newest(conversation: Sequence[_Shown], counter: TokenCounter, max_tokens: int) -> list[_Shown]:
     """The longest end of the conversation that fits."""
-    turns: list[Memory] = []
+    turns: list[_Shown] = []
     for turn in reversed(conversation):
-        if counter.count(_join([turn, *turns], [], zone)) > max_tokens:
+        if counter.count(_join([turn, *turns], [])) > max_tokens:
             break
         turns.insert(0, turn)
     return turns
 
 
-def _join(turns: Sequence[Memory], taken: Sequence[Candidate], zone: tzinfo) -> str:
-    memories = sorted(
-        (candidate.memory for candidate in taken if candidate.memory is not None),
-        key=lambda memory: (memory.occurred_at, memory.created_at, memory.id),
-    )
+def _join(turns: Sequence[_Shown], taken: Sequence[_Shown]) -> str:
+    memories = sorted(taken, key=lambda shown: (shown.memory.occurred_at, shown.memory.created_at, shown.memory.id))
     if not turns:
-        return _sections(memories, zone)
-    parts = [f"{CONVERSATION_TITLE}\n{_sections(turns, zone)}"]
+        return _sections(memories)
+    parts = [f"{CONVERSATION_TITLE}\n{_sections(turns)}"]
     if memories:
-        parts.append(f"{MEMORIES_TITLE}\n{_sections(memories, zone)}")
+        parts.append(f"{MEMORIES_TITLE}\n{_sections(memories)}")
     return "\n\n".join(parts)
 
 
-def _sections(memories: Sequence[Memory], zone: tzinfo) -> str:
+def _sections(memories: Sequence[_Shown]) -> str:
     """Lines under a heading per session and day; `memories` in order of time, which sessions and days keep."""
-    begins: dict[tuple[str, str], int] = {}
-    for memory in memories:
-        begins.setdefault((memory.session_id, _heading(memory, zone)), len(begins))
-    ordered = sorted(memories, key=lambda memory: begins[memory.session_id, _heading(memory, zone)])
-    sections = groupby(ordered, key=lambda memory: (memory.session_id, _heading(memory, zone)))
-    return "\n".join(
-        "\n".join([heading, *(line(memory, zone) for memory in lines)]) for (_, heading), lines in sections
-    )
-
-
-def _heading(memory: Memory, zone: tzinfo) -> str:
-    return f"[{_moment(memory, zone):%Y-%m-%d %A}]"
+    sections: dict[tuple[str, str], list[str]] = {}
+    for shown in memories:
+        sections.setdefault(shown.section, [shown.heading]).append(shown.line)
+    return "\n".join("\n".join(lines) for lines in sections.values())
 
 
 def _moment(memory: Memory, zone: tzinfo) -> datetime:

@@ -30,6 +30,9 @@ VIEW_NAMES = ("question", "window")
 PRECEDING_TURNS = 2
 """How many turns before a turn take part in its views."""
 
+JUDGED_PRECEDING_TURNS = 1
+"""How many of them take part in what the Selector reads."""
+
 MAX_PRECEDING_CHARACTERS = 600
 """How much of each of them, from its end: what is answered tends to be said last."""
 

@@ -180,16 +180,16 @@ def initial_heat(memory: Memory) -> float:
 
 
 async def read_preceding(
-    store: Store, partition: Partition, memories: Sequence[Memory]
+    store: Store, partition: Partition, memories: Sequence[Memory], *, steps: int = PRECEDING_TURNS
 ) -> dict[uuid.UUID, list[Memory]]:
-    """The turns before each of these in its session, oldest first, as many as its views need.
+    """The turns before each of these in its session, oldest first: `steps` of them, by default as many as its views need.
 
     They are looked for among the records themselves, then in the store, in one read for each step back.
     """
     known = {memory.id: memory for memory in memories}
     last = list(memories)
     preceding: dict[uuid.UUID, list[Memory]] = {memory.id: [] for memory in memories}
-    for _ in range(PRECEDING_TURNS):
+    for _ in range(steps):
         missing = list({m.previous_id for m in last if m.previous_id is not None and m.previous_id not in known})
         for start in range(0, len(missing), MAX_GET):
             found = await store.get(partition, missing[start : start + MAX_GET])

@@ -10,6 +10,7 @@ the call. Cancelling the caller ends the work at the next stage.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from lightmem_server.pipeline.clock import Clock
 from lightmem_server.pipeline.coarse import search_coarse
 from lightmem_server.pipeline.explain import Explanation, explain
 from lightmem_server.pipeline.pack import pack
+from lightmem_server.pipeline.passages import JUDGED_PRECEDING_TURNS
 from lightmem_server.pipeline.rank import drop_duplicates, drop_irrelevant, prefer_times, rank
 from lightmem_server.pipeline.residents import Residents, read_preceding
 from lightmem_server.pipeline.retrieval import (
@@ -31,13 +33,14 @@ from lightmem_server.pipeline.retrieval import (
     Part,
     RetrieveQuery,
     Selected,
+    SelectorMode,
     SelectorStop,
     StageTime,
     Trace,
 )
-from lightmem_server.pipeline.select import select
+from lightmem_server.pipeline.select import limits_of, select
 from lightmem_server.pipeline.tuning import Tuning
-from lightmem_server.slm.controller import make_plan
+from lightmem_server.slm.controller import Plan, make_plan
 from lightmem_server.slm.hypothetical import HypotheticalQueries, with_guesses
 from lightmem_server.slm.pace import Pace
 from lightmem_server.slm.protocols import Embedder, Selector, TokenCounter
@@ -46,6 +49,9 @@ from lightmem_server.types import Memory, Partition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Retrieving:
@@ -97,8 +103,6 @@ class Retrieving:
         with times.stage("context") as stage:
             conversation = await self._conversation(query.partition, query.session_id) if query.session_id else []
             stage.item_count = len(conversation)
-        if not query.exclude_context:
-            yield Context(conversation)
         with times.stage("plan") as stage:
             plan = make_plan(query.query, conversation, query.asked_at, query.zone)
             stage.item_count = len(plan.views)
@@ -109,9 +113,15 @@ class Retrieving:
                 plan = with_guesses(plan, guesses)
                 stage.item_count = len(guesses)
                 is_guess_cut = not guesses
-        with times.stage("embed") as stage:
-            vectors = await self._embedder.embed_queries([view.text for view in plan.views])
-            stage.item_count = len(vectors)
+        embedding = asyncio.create_task(self._embed(plan, times))
+        try:
+            if not query.exclude_context:
+                yield Context(conversation)  # sent while the model computes
+            vectors = await embedding
+        except BaseException:
+            embedding.cancel()
+            await asyncio.gather(embedding, return_exceptions=True)
+            raise
         with times.stage("coarse") as stage:
             hits = await search_coarse(
                 query,
@@ -126,11 +136,16 @@ class Retrieving:
             candidates = hits.candidates()
             stage.item_count = hits.result.scanned_count
         with times.stage("fetch") as stage:
-            await self._fetch(query.partition, candidates)
             if not query.exclude_context:
                 _drop_in_context(candidates, conversation)
+            if query.selector_mode is SelectorMode.OFF and not plan.asks_when and not query.include_coarse:
+                await self._fetch_best(query.partition, candidates, query.budget.max_memories)
+            else:
+                await self._fetch(query.partition, candidates)
             if plan.asks_when:
                 candidates = prefer_times(candidates, self._tuning.time_expression_boost)
+            if query.selector_mode is not SelectorMode.OFF:
+                await self._fetch_preceding(query, candidates)
             stage.item_count = len(candidates)
         if query.include_coarse:
             yield Coarse([candidate for candidate in candidates if candidate.drop_reason is None])
@@ -196,17 +211,39 @@ class Retrieving:
         deadline = query.arrived_at + query.budget.deadline_seconds - self._tuning.guess_reserve_seconds
         return await self._hypothetical.guess(query.query, query.hypothetical_queries, deadline=deadline)
 
+    async def _embed(self, plan: Plan, times: _Times) -> NDArray[np.float32]:
+        with times.stage("embed") as stage:
+            vectors = await self._embedder.embed_queries([view.text for view in plan.views])
+            stage.item_count = len(vectors)
+        return vectors
+
     async def _fetch(self, partition: Partition, candidates: Sequence[Candidate]) -> None:
-        """Fill in the records and the turns before them; a record that is gone by now is dropped."""
-        memories = await self._store.get(partition, [candidate.memory_id for candidate in candidates])
-        for candidate, memory in zip(candidates, memories, strict=True):
+        """Fill in the records; one that is gone by now is dropped, and one dropped before is not read."""
+        alive = _alive(candidates)
+        memories = await self._store.get(partition, [candidate.memory_id for candidate in alive])
+        for candidate, memory in zip(alive, memories, strict=True):
             candidate.memory = memory
             if memory is None:
                 candidate.drop_reason = DropReason.GONE
-        found = [memory for memory in memories if memory is not None]
-        preceding = await read_preceding(self._store, partition, found)
-        for candidate in candidates:
-            candidate.preceding = preceding.get(candidate.memory_id, ())
+
+    async def _fetch_best(self, partition: Partition, candidates: Sequence[Candidate], count: int) -> None:
+        """Fill in the records where the coarse order is the final one: of the best `count` that are neither gone nor
+        duplicates. Those behind them cannot be returned, nor can they be less relevant than what is not."""
+        alive = _alive(candidates)
+        start = 0
+        while start < len(alive) and (missing := count - len(_alive(alive[:start]))) > 0:
+            end = start + missing
+            await self._fetch(partition, alive[start:end])
+            drop_duplicates(alive[:end])
+            start = end
+
+    async def _fetch_preceding(self, query: RetrieveQuery, candidates: Sequence[Candidate]) -> None:
+        """Fill in the turn before each of the candidates that the Selector may come to."""
+        judged = _alive(candidates)[: limits_of(query.selector_mode, self._tuning).candidates]
+        memories = [candidate.memory for candidate in judged if candidate.memory is not None]
+        preceding = await read_preceding(self._store, query.partition, memories, steps=JUDGED_PRECEDING_TURNS)
+        for candidate in judged:
+            candidate.preceding = preceding[candidate.memory_id]
 
 
 def _choose(
@@ -215,7 +252,7 @@ def _choose(
     """From the final order: drop duplicates, the irrelevant and what is over the budget; pack the rest."""
     drop_duplicates(ranked)
     drop_irrelevant(ranked, query.min_relevance)
-    alive = [candidate for candidate in ranked if candidate.drop_reason is None]
+    alive = _alive(ranked)
     for candidate in alive[query.budget.max_memories :]:
         candidate.drop_reason = DropReason.MAX_MEMORIES
     packed = pack(
@@ -226,6 +263,10 @@ def _choose(
         conversation=conversation,
     )
     return Selected(packed.candidates, packed.text, packed.token_count)
+
+
+def _alive(candidates: Sequence[Candidate]) -> list[Candidate]:
+    return [candidate for candidate in candidates if candidate.drop_reason is None]
 
 
 def _drop_in_context(candidates: Sequence[Candidate], conversation: Sequence[Memory]) -> None:

@@ -43,8 +43,7 @@ async def select(
     if query.selector_mode is SelectorMode.OFF or not alive:
         return SelectorStop.OFF
     deadline = query.arrived_at + query.budget.deadline_seconds - reserve_seconds
-    most = tuning.fast if query.selector_mode is SelectorMode.FAST else tuning.full
-    judged = within(most, plan, alive)
+    judged = within(limits_of(query.selector_mode, tuning), plan, alive)
     top = query.budget.max_memories
     start = 0
     while start < len(judged):
@@ -61,6 +60,11 @@ async def select(
         if any(logit is None for logit in logits):
             return SelectorStop.DEADLINE
     return SelectorStop.DONE
+
+
+def limits_of(mode: SelectorMode, tuning: Tuning) -> JudgedLimits:
+    """What the Selector may read in a mode."""
+    return tuning.fast if mode is SelectorMode.FAST else tuning.full
 
 
 def within(most: JudgedLimits, plan: Plan, candidates: Sequence[Candidate]) -> Sequence[Candidate]:

@@ -118,7 +118,7 @@ def from_trace(trace: Trace) -> pb.RetrievalTrace:
     if window is not None:
         plan.window_from.CopyFrom(convert.from_micros(window.start))
         plan.window_to.CopyFrom(convert.from_micros(window.end))
-    return pb.RetrievalTrace(
+    message = pb.RetrievalTrace(
         plan=plan,
         stages=[
             pb.RetrievalTrace.Stage(
@@ -126,7 +126,6 @@ def from_trace(trace: Trace) -> pb.RetrievalTrace:
             )
             for stage in trace.stages
         ],
-        candidates=[_from_traced(candidate, i + 1) for i, candidate in enumerate(trace.candidates)],
         elapsed=convert.from_seconds(trace.elapsed_seconds),
         is_cut_by_deadline=trace.is_cut_by_deadline,
         matched_count=trace.matched_count,
@@ -134,6 +133,9 @@ def from_trace(trace: Trace) -> pb.RetrievalTrace:
         selector_stop=pb.SelectorStop.ValueType(trace.selector_stop),
         followed_memory_ids=[str(id_) for id_ in trace.followed],
     )
+    for final_rank, candidate in enumerate(trace.candidates, start=1):
+        _add_traced(message, candidate, final_rank)
+    return message
 
 
 def from_explanation(explanation: Explanation) -> pb.ExplainResponse:
@@ -146,21 +148,21 @@ def from_explanation(explanation: Explanation) -> pb.ExplainResponse:
     )
 
 
-def _from_traced(candidate: Candidate, final_rank: int) -> pb.RetrievalTrace.Candidate:
-    return pb.RetrievalTrace.Candidate(
+def _add_traced(trace: pb.RetrievalTrace, candidate: Candidate, final_rank: int) -> None:
+    """Add a candidate to a trace: in place, which takes half the time of messages that are made and then copied."""
+    message = trace.candidates.add(
         memory_id=str(candidate.memory_id),
         coarse_rank=candidate.coarse_rank,
         coarse_score=candidate.coarse_score,
-        source_ranks=[
-            pb.RetrievalTrace.SourceRank(source=source, rank=rank) for source, rank in candidate.source_ranks.items()
-        ],
         logit=candidate.logit,
         final_score=candidate.score,
         final_rank=final_rank,
         drop_reason=pb.DropReason.ValueType(candidate.drop_reason or 0),
         relevance=candidate.relevance,
-        score_parts=[
-            pb.RetrievalTrace.ScorePart(name=name, value=value) for name, value in candidate.parts.items() if value
-        ],
         duplicate_of="" if candidate.duplicate_of is None else str(candidate.duplicate_of),
     )
+    for source, rank in candidate.source_ranks.items():
+        message.source_ranks.add(source=source, rank=rank)
+    for name, value in candidate.parts.items():
+        if value:
+            message.score_parts.add(name=name, value=value)

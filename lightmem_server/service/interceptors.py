@@ -207,12 +207,13 @@ class BoundaryInterceptor(grpc.aio.ServerInterceptor):
             status = grpc.StatusCode.DEADLINE_EXCEEDED
             error = LightMemError("the call's deadline has passed", reason="DEADLINE_EXCEEDED")
         except (asyncio.CancelledError, GeneratorExit):
-            self._log(name, "CANCELLED", started, None)
+            self._log(name, "CANCELLED", _ms_since(started), None)
             raise
         except Exception:
             log.exception("rpc_failed", method=name)
             status, error = grpc.StatusCode.INTERNAL, LightMemError("internal error; the server's log has it")
-        self._log(name, status.name, started, error)
+        # Written once the status is on its way: the caller doesn't wait for the log.
+        asyncio.get_running_loop().call_soon(self._log, name, status.name, _ms_since(started), error)
         if error is not None:
             await context.abort(
                 status,
@@ -235,17 +236,17 @@ class BoundaryInterceptor(grpc.aio.ServerInterceptor):
             yield
 
     @staticmethod
-    def _log(name: str, status: str, started: float, error: LightMemError | None) -> None:
-        fields: dict[str, object] = {
-            "method": name,
-            "status": status,
-            "ms": round((time.monotonic() - started) * 1e3, 2),
-        }
+    def _log(name: str, status: str, ms: float, error: LightMemError | None) -> None:
+        fields: dict[str, object] = {"method": name, "status": status, "ms": ms}
         if error is not None:
             fields["reason"] = error.reason
             if not isinstance(error, InvalidInputError):  # its text may quote the caller
                 fields["error"] = error.message
         log.info("rpc", **fields)
+
+
+def _ms_since(started: float) -> float:
+    return round((time.monotonic() - started) * 1e3, 2)
 
 
 def _tolerant(parse: Callable[[bytes], Request]) -> Callable[[bytes], Request | _Malformed[Request]]:

@@ -112,6 +112,12 @@ def list_page(
     return Page(page, None)
 
 
+def is_at(connection: apsw.Connection, partition: Partition, version: int) -> bool:
+    """Whether a partition is at this version: one look-up in one index."""
+    found = _find_partition(connection, partition)
+    return found is not None and found[1] == version
+
+
 def changes_since(connection: apsw.Connection, partition: Partition, version: int | None) -> Changes:
     """See `Store.changes_since`. When nothing changed this is one look-up in one index."""
     found = _find_partition(connection, partition)

@@ -1,9 +1,15 @@
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from lightmem_server.errors import InvalidInputError, PreconditionError
 from lightmem_server.pipeline.clock import Clock
 from lightmem_server.pipeline.retrieval import (
     Budget,
+    Candidate,
     Coarse,
     Context,
     DropReason,
@@ -42,7 +48,7 @@ async def test_hypothetical_queries_without_a_writer_are_refused(pipeline: Pipel
 
 
 async def test_a_memory_that_a_guess_resembles_comes_up(pipeline: Pipeline) -> None:
-    await pipeline.write(Turn("Lisbon suits us"), *(Turn(f"the tea number {i}") for i in range(40)))
+    ack = await pipeline.write(Turn("Lisbon suits us"), *(Turn(f"the tea number {i}") for i in range(40)))
     options = {"selector_mode": SelectorMode.OFF, "budget": Budget(10, 60, 1000, 5.0)}
     query = "what is the city?"
     before = await pipeline.trace(query, **options)
@@ -51,8 +57,7 @@ async def test_a_memory_that_a_guess_resembles_comes_up(pipeline: Pipeline) -> N
     )
     after = await pipeline.trace(query, hypothetical_queries=2, **options)
     ranks = [
-        next(c.coarse_rank for c in trace.candidates if c.memory and c.memory.text == "Lisbon suits us")
-        for trace in (before, after)
+        next(c.coarse_rank for c in trace.candidates if c.memory_id == ack.memory_ids[0]) for trace in (before, after)
     ]
     assert ranks[1] < ranks[0]
     assert [view.text for view in after.plan.views] == [query, "Lisbon suits me", "I like Porto"]
@@ -70,6 +75,47 @@ async def test_no_time_for_a_guess_leaves_the_query_as_it_is(pipeline: Pipeline)
 async def test_the_same_words_are_returned_once(pipeline: Pipeline) -> None:
     await pipeline.write(Turn("I like tea.", speaker="Ana"), Turn("i like  TEA.", speaker="Ana"))
     assert len(await pipeline.texts("tea")) == 1
+
+
+async def test_without_the_selector_only_what_is_returned_is_read(pipeline: Pipeline) -> None:
+    await pipeline.write(*(Turn(f"tea number {i // 2}") for i in range(12)))
+    options = {"selector_mode": SelectorMode.OFF, "budget": Budget(4, 12, 1000, 5.0)}
+    trace = await pipeline.trace("tea", **options)
+    returned = [c.memory for c in trace.candidates if c.drop_reason is None]
+    assert len({memory.text for memory in returned if memory}) == 4, "duplicates make room for the next best"
+    reasons = {c.drop_reason for c in trace.candidates if c.memory is None}
+    assert reasons == {DropReason.MAX_MEMORIES}
+    assert all(c.memory for c in (await pipeline.trace("tea", include_coarse=True, **options)).candidates)
+
+
+async def test_without_the_selector_a_memory_that_is_gone_makes_room(pipeline: Pipeline) -> None:
+    ack = await pipeline.write(*(Turn(f"tea number {i}") for i in range(4)))
+    options = {"selector_mode": SelectorMode.OFF, "budget": Budget(2, 4, 1000, 5.0)}
+    first = (await pipeline.trace("tea", **options)).candidates[0].memory_id
+    candidates = [Candidate(id_, 1, 1.0, {}) for id_ in (first, *(id_ for id_ in ack.memory_ids if id_ != first))]
+    await pipeline.editing.delete(ANA, first)
+    await pipeline.retrieving._fetch_best(ANA, candidates, 2)
+    assert [c.drop_reason for c in candidates[:3]] == [DropReason.GONE, None, None]
+    assert [c.memory is None for c in candidates] == [True, False, False, True]
+
+
+async def test_leaving_after_the_context_ends_the_embedding(pipeline: Pipeline) -> None:
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    class Endless(HashEmbedder):
+        async def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            began.set()
+            try:
+                return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+            finally:
+                ended.set()
+
+    pipeline.retrieving._embedder = Endless(64)
+    parts = pipeline.retrieving.retrieve(RetrieveQuery(ANA, "tea", pipeline.budget, 0, 0.0))
+    assert isinstance(await anext(parts), Context)
+    await began.wait()
+    await parts.aclose()
+    assert ended.is_set()
 
 
 async def test_what_the_conversation_shows_is_not_returned_unless_it_is_left_out(pipeline: Pipeline) -> None:
