@@ -93,7 +93,7 @@ impl Row {
 }
 
 /// Append, growing by a quarter.
-fn push_slowly<T>(column: &mut Vec<T>, value: T) {
+pub(crate) fn push_slowly<T>(column: &mut Vec<T>, value: T) {
     if column.len() == column.capacity() {
         column.reserve_exact((column.len() / 4).max(16));
     }

@@ -19,8 +19,8 @@ use crate::rows::{Id, Rows};
 use crate::tiers::{RingLimits, SessionTurns};
 use crate::vector::store::VectorStore;
 
-/// Most rows of a partition: far beyond one user's memories, and safe for 32-bit row numbers.
-pub const MAX_ROWS: usize = 1 << 30;
+/// Most rows of a partition: far beyond one user's memories, and what an entry of the lexical lists has bits for.
+pub const MAX_ROWS: usize = crate::lexical::postings::MAX_ROWS;
 
 /// What all partitions of an engine share.
 #[derive(Debug, Clone, Copy)]
@@ -117,6 +117,7 @@ impl Partition {
         let mut partition = Self::empty(schema, version);
         partition.reserve_exact(prepared.rows.len());
         partition.apply(version, prepared, &[])?;
+        partition.lexical.shrink_to_fit();
         Ok(partition)
     }
 

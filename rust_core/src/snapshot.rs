@@ -8,7 +8,7 @@
 //! payload  views u32 | dim u32 | has low planes u32 | language: bytes u32, UTF-8 | version u64
 //!          names      count u32, then each: bytes u32, UTF-8       sessions, agents and speakers, by number
 //!          metadata   count u32, then each set: pairs u32, then each: key, tag u8, value
-//!          terms      count u32, then each: bytes u32, UTF-8
+//!          terms      count u32, then each: bytes u32, at most 65,535, UTF-8
 //!          rows       count u32, then each:
 //!                     id 16 | order u64 | 4 times i64 | session u32 | agent u32 | speaker u32 | metadata u32
 //!                     tokens u32 | prior i32 | heat u32 | heat since i64 | tier u8 | kind u8 | flags u8
@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 
 use crate::columns::{ARCHIVED, IN_RING, PINNED, PRIOR_UNIT, Row};
 use crate::error::CoreError;
-use crate::lexical::postings::LexicalIndex;
+use crate::lexical::postings::{LexicalIndex, MAX_TEXT_BYTES};
 use crate::metadata::{Scalar, check_scalar};
 use crate::partition::{MAX_ROWS, Partition, Schema};
 use crate::rows::MAX_PRIOR;
@@ -151,7 +151,7 @@ pub fn import(schema: Schema, bytes: &[u8]) -> Result<Partition, CoreError> {
     let mut partition = Partition::empty(schema, reader.u64()?);
     let names = (0..reader.u32()?).map(|_| reader.text()).collect::<Result<Vec<_>, _>>()?;
     let metadata = (0..reader.u32()?).map(|_| reader.metadata()).collect::<Result<Vec<_>, _>>()?;
-    let mut terms = (0..reader.u32()?).map(|_| Ok((reader.text()?, None))).collect::<Result<Terms, _>>()?;
+    let mut terms = (0..reader.u32()?).map(|_| Ok((reader.term()?, None))).collect::<Result<Terms, _>>()?;
     let count = reader.u32()? as usize;
     // A checksum is no proof of honesty: a count must not make us allocate what the bytes can't hold.
     let plane = lines_for(schema.dim) * LINE;
@@ -187,6 +187,7 @@ pub fn import(schema: Schema, bytes: &[u8]) -> Result<Partition, CoreError> {
             },
         );
     }
+    partition.lexical.shrink_to_fit();
     if reader.0.is_empty() { Ok(partition) } else { Err(CoreError::InvalidSnapshot("bytes left over")) }
 }
 
@@ -273,6 +274,11 @@ impl<'a> Reader<'a> {
         let length = self.u32()? as usize;
         let text = std::str::from_utf8(self.take(length)?);
         text.map(str::to_owned).map_err(|_| CoreError::InvalidSnapshot("text is not UTF-8"))
+    }
+
+    fn term(&mut self) -> Result<String, CoreError> {
+        let text = self.text()?;
+        if text.len() <= MAX_TEXT_BYTES { Ok(text) } else { Err(CoreError::InvalidSnapshot("impossible term")) }
     }
 
     fn metadata(&mut self) -> Result<BTreeMap<String, Scalar>, CoreError> {
@@ -389,6 +395,24 @@ mod tests {
         payload.bytes(&[0; 4_000]);
         let refused = import(schema(), &sealed(&payload.0)).unwrap_err();
         assert_eq!(refused, CoreError::InvalidSnapshot("too many rows"));
+    }
+
+    #[test]
+    fn a_term_too_long_for_the_lists_is_refused() {
+        for (length, is_refused) in [(MAX_TEXT_BYTES, false), (MAX_TEXT_BYTES + 1, true)] {
+            let mut payload = Writer(Vec::new());
+            for number in [1, 4, 1] {
+                payload.u32(number); // views, dim, low planes
+            }
+            payload.text("english");
+            for number in [0, 0, 0, 0, 1] {
+                payload.u32(number); // version (two words), no names or sets, one term
+            }
+            payload.text(&"x".repeat(length));
+            payload.u32(0); // rows
+            let refused = import(schema(), &sealed(&payload.0)).err();
+            assert_eq!(refused, is_refused.then_some(CoreError::InvalidSnapshot("impossible term")));
+        }
     }
 
     #[test]

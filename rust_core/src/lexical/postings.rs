@@ -1,84 +1,23 @@
 //! Which rows of a partition contain a term, how often, and the statistics that BM25 needs.
 //!
-//! Each row also lists its own terms, so that removing or moving a row touches its postings alone and the statistics
-//! never count a row that is gone.
+//! A term has one list for all views ([`super::term`]). Each row also lists its own terms ([`super::forward`]), so that
+//! removing or moving a row touches its entries alone and the statistics never count a row that is gone. Lengths of texts
+//! are columns beside the lists.
 
 use std::hash::BuildHasher;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use super::analyser::Analyser;
+use super::forward::RowTerms;
+use super::list::{self, PostingList, TermStatistics};
+pub use super::term::MAX_ROWS;
+pub(crate) use super::term::MAX_TEXT_BYTES;
+use super::term::{Entry, MANY, MAX_VIEWS, Term, code_of, entry, find, row_of};
+use crate::columns::push_slowly;
 
-/// One row's entry in a term's list. Counts stop at 65,535.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Posting {
-    /// Position of the row in its partition.
-    pub row: u32,
-    /// How often the row's text contains the term.
-    pub frequency: u16,
-    /// Terms of the row's text, for the length norm.
-    pub length: u16,
-}
-
-/// The postings of one term in one passage view, by ascending row.
-#[derive(Debug, Default)]
-pub struct PostingList {
-    postings: Vec<Posting>,
-    max_frequency: u16,
-    min_length: u16,
-}
-
-impl PostingList {
-    /// The entries, by ascending row.
-    #[must_use]
-    pub fn postings(&self) -> &[Posting] {
-        &self.postings
-    }
-
-    /// At least the highest frequency and at most the smallest length of all entries. Not tightened by a removal.
-    #[must_use]
-    pub fn bounds(&self) -> (u16, u16) {
-        (self.max_frequency, self.min_length)
-    }
-
-    fn insert(&mut self, posting: Posting) {
-        if self.postings.is_empty() {
-            (self.max_frequency, self.min_length) = (posting.frequency, posting.length);
-        }
-        self.max_frequency = self.max_frequency.max(posting.frequency);
-        self.min_length = self.min_length.min(posting.length);
-        let position = self.postings.partition_point(|held| held.row < posting.row);
-        // Most terms are rare: room for exactly one, then two, then by half.
-        if self.postings.len() == self.postings.capacity() {
-            self.postings.reserve_exact((self.postings.len() / 2).max(1));
-        }
-        self.postings.insert(position, posting);
-    }
-
-    fn find(&self, row: u32) -> Option<&Posting> {
-        let position = self.postings.binary_search_by_key(&row, |held| held.row).ok()?;
-        self.postings.get(position)
-    }
-
-    fn remove(&mut self, row: u32) -> Option<Posting> {
-        let position = self.postings.binary_search_by_key(&row, |held| held.row).ok()?;
-        Some(self.postings.remove(position))
-    }
-}
-
-#[derive(Debug)]
-struct Term {
-    text: Box<str>,
-    views: Box<[PostingList]>,
-}
-
-/// A row's own terms: those of view 0, then of view 1, and so on.
-#[derive(Debug, Clone, Default)]
-struct Forward {
-    /// Where each view's terms end in `terms`.
-    ends: Box<[u32]>,
-    terms: Box<[u32]>,
-}
+/// Entries up to which a term's statistics are counted when a query asks for them; of the few longer lists they are kept.
+const COUNTED_ENTRIES: usize = 64;
 
 /// Statistics of one passage view.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -121,57 +60,86 @@ pub fn count_terms(analyser: &Analyser, text: &str) -> Vec<(Box<str>, u32)> {
     counted
 }
 
-/// The inverted index of a partition. Rows are numbered without holes.
+/// The inverted index of a partition. Rows are numbered without holes, below [`MAX_ROWS`].
 #[derive(Debug)]
 pub struct LexicalIndex {
-    views: usize,
     hasher: DefaultHashBuilder,
     numbers: HashTable<u32>,
     terms: Vec<Term>,
     free: Vec<u32>,
-    rows: Vec<Forward>,
+    rows: RowTerms,
+    /// Per view, the terms of each row's text, up to 65,535.
+    lengths: Vec<Vec<u16>>,
     statistics: Vec<ViewStatistics>,
-    /// Heap of lists and terms, kept up to date: adding it up again would walk every term.
+    /// Per view, of the terms with more than [`COUNTED_ENTRIES`].
+    counted: HashMap<u32, [TermStatistics; MAX_VIEWS]>,
+    /// Frequencies from [`MANY`] on, by term, row and view.
+    frequent: HashMap<(u32, u32, u8), u16>,
+    /// Heap of the terms, kept up to date: adding it up again would walk every term.
     heap_bytes: usize,
 }
 
 impl LexicalIndex {
-    /// An empty index over `views` texts per row.
+    /// An empty index over `views` texts per row, at most 5.
     #[must_use]
     pub fn new(views: usize) -> Self {
+        let views = views.min(MAX_VIEWS);
         Self {
-            views,
             hasher: DefaultHashBuilder::default(),
             numbers: HashTable::new(),
             terms: Vec::new(),
             free: Vec::new(),
-            rows: Vec::new(),
+            rows: RowTerms::default(),
+            lengths: vec![Vec::new(); views],
             statistics: vec![ViewStatistics::default(); views],
+            counted: HashMap::new(),
+            frequent: HashMap::new(),
             heap_bytes: 0,
         }
     }
 
     /// Expect `rows` more rows.
     pub fn reserve_exact(&mut self, rows: usize) {
-        self.rows.reserve_exact(rows);
+        for lengths in &mut self.lengths {
+            lengths.reserve_exact(rows);
+        }
+    }
+
+    /// Give back what growth has left unused: worth its time after many rows at once.
+    pub fn shrink_to_fit(&mut self) {
+        for term in &mut self.terms {
+            term.shrink_to_fit();
+        }
+        self.heap_bytes = self.terms.iter().map(Term::size_bytes).sum();
+        self.terms.shrink_to_fit();
+        self.free.shrink_to_fit();
+        self.frequent.shrink_to_fit();
     }
 
     /// Append a row.
     pub fn push(&mut self, analysed: &AnalysedRow) {
-        self.rows.push(Forward::default());
-        self.fill((self.rows.len() - 1) as u32, analysed);
+        let numbered = self.numbered(analysed);
+        self.push_numbered(&numbered);
     }
 
     /// Append a row whose terms have numbers already, each at most once per view, with their frequencies.
     pub fn push_numbered(&mut self, views: &[Vec<(u32, u32)>]) {
-        self.rows.push(Forward::default());
-        self.fill_numbered((self.rows.len() - 1) as u32, views);
+        let row = self.rows.len() as u32;
+        self.rows.push(&[]);
+        for lengths in &mut self.lengths {
+            push_slowly(lengths, 0);
+        }
+        self.fill(row, views);
     }
 
     /// Replace a row's texts.
     pub fn set(&mut self, row: u32, analysed: &AnalysedRow) {
+        if row as usize >= self.rows.len() {
+            return;
+        }
         self.clear(row);
-        self.fill(row, analysed);
+        let numbered = self.numbered(analysed);
+        self.fill(row, &numbered);
     }
 
     /// Remove a row; the last one takes its number.
@@ -181,40 +149,36 @@ impl LexicalIndex {
             return;
         }
         self.clear(row);
-        let moved = self.rows.pop().unwrap_or_default();
+        for lengths in &mut self.lengths {
+            lengths.swap_remove(row as usize);
+        }
+        let moved = self.rows.pop();
         if row != last {
-            for (view, number) in moved.pairs() {
-                if let Some(list) = self.list_mut(number, view) {
-                    let before = list.postings.capacity();
-                    if let Some(posting) = list.remove(last) {
-                        list.insert(Posting { row, ..posting });
-                    }
-                    let after = list.postings.capacity();
-                    self.heap_bytes += (after - before) * size_of::<Posting>();
-                }
+            for &number in &moved {
+                let frequencies = self.take(number, last);
+                self.insert(number, row, frequencies);
             }
-            if let Some(slot) = self.rows.get_mut(row as usize) {
-                *slot = moved;
-            }
+            self.rows.set(row as usize, &moved);
         }
     }
 
     /// The texts of all terms, by number; empty for numbers that are free.
     #[must_use]
     pub fn term_texts(&self) -> Vec<&str> {
-        self.terms.iter().map(|term| &*term.text).collect()
+        self.terms.iter().map(|term| std::str::from_utf8(term.text()).unwrap_or_default()).collect()
     }
 
-    /// Per view, a row's terms by number, with their frequencies.
+    /// Per view, a row's terms by number, ascending, with their frequencies.
     #[must_use]
     pub fn row_terms(&self, row: u32) -> Vec<Vec<(u32, u16)>> {
-        let mut views = vec![Vec::new(); self.views];
-        let pairs = self.rows.get(row as usize).map(Forward::pairs);
-        for (view, number) in pairs.into_iter().flatten() {
-            let list = self.terms.get(number as usize).and_then(|term| term.views.get(view));
-            let posting = list.and_then(|list| list.find(row));
-            if let (Some(posting), Some(terms)) = (posting, views.get_mut(view)) {
-                terms.push((number, posting.frequency));
+        let mut views = vec![Vec::new(); self.lengths.len()];
+        for number in self.rows.get(row as usize) {
+            let entries = self.terms.get(number as usize).map(Term::entries).unwrap_or_default();
+            let Some(entry) = find(entries, row as usize) else { continue };
+            for (terms, frequency) in views.iter_mut().zip(self.frequencies(number, entry)) {
+                if frequency > 0 {
+                    terms.push((number, frequency));
+                }
             }
         }
         views
@@ -222,21 +186,22 @@ impl LexicalIndex {
 
     /// The postings of a term in a view.
     #[must_use]
-    pub fn list(&self, term: &str, view: usize) -> Option<&PostingList> {
+    pub fn list(&self, term: &str, view: usize) -> Option<PostingList<'_>> {
         let number = self.number(term)?;
-        self.terms.get(number as usize)?.views.get(view)
+        let entries = self.terms.get(number as usize)?.entries();
+        let counted = self.counted.get(&number).copied().unwrap_or_else(|| self.count(number));
+        Some(PostingList::new(self, (number, view), entries, *counted.get(view)?))
     }
 
-    /// Terms of a row's text in a view, as its postings have it.
+    /// Terms of a row's text in a view, up to 65,535.
     #[must_use]
     pub fn length(&self, row: usize, view: usize) -> u64 {
-        let first = self.rows.get(row).and_then(|forward| forward.pairs().find(|&(held, _)| held == view));
-        let list = first.and_then(|(_, number)| self.terms.get(number as usize)?.views.get(view));
-        let found = list.and_then(|list| {
-            let position = list.postings.binary_search_by(|held| (held.row as usize).cmp(&row)).ok()?;
-            list.postings.get(position)
-        });
-        found.map_or(0, |posting| u64::from(posting.length))
+        self.lengths(view).get(row).copied().map_or(0, u64::from)
+    }
+
+    /// [`Self::length`] of all rows.
+    pub(crate) fn lengths(&self, view: usize) -> &[u16] {
+        self.lengths.get(view).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Statistics of a view.
@@ -248,19 +213,21 @@ impl LexicalIndex {
     /// Bytes of heap.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
+        let lengths: usize = self.lengths.iter().map(Vec::capacity).sum();
         self.heap_bytes
             + self.terms.capacity() * size_of::<Term>()
-            + self.rows.capacity() * size_of::<Forward>()
+            + self.free.capacity() * size_of::<u32>()
+            + self.rows.size_bytes()
+            + lengths * size_of::<u16>()
             + self.numbers.allocation_size()
+            + self.counted.allocation_size()
+            + self.frequent.allocation_size()
     }
 
     fn number(&self, term: &str) -> Option<u32> {
-        let hash = self.hasher.hash_one(term);
-        self.numbers.find(hash, |&number| self.terms.get(number as usize).is_some_and(|t| *t.text == *term)).copied()
-    }
-
-    fn list_mut(&mut self, number: u32, view: usize) -> Option<&mut PostingList> {
-        self.terms.get_mut(number as usize)?.views.get_mut(view)
+        let hash = self.hasher.hash_one(term.as_bytes());
+        let is_it = |&number: &u32| self.terms.get(number as usize).is_some_and(|held| held.text() == term.as_bytes());
+        self.numbers.find(hash, is_it).copied()
     }
 
     /// The number of a term, which is given one if it is new. Forget it again if no row turns out to hold it.
@@ -268,91 +235,148 @@ impl LexicalIndex {
         if let Some(number) = self.number(term) {
             return number;
         }
-        let views = (0..self.views).map(|_| PostingList::default()).collect();
-        let new = Term { text: term.into(), views };
-        self.heap_bytes += term.len() + self.views * size_of::<PostingList>();
+        let new = Term::new(term);
+        self.heap_bytes += new.size_bytes();
         let number = if let Some(number) = self.free.pop() {
             if let Some(slot) = self.terms.get_mut(number as usize) {
                 *slot = new;
             }
             number
         } else {
-            self.terms.push(new);
+            push_slowly(&mut self.terms, new);
             (self.terms.len() - 1) as u32
         };
-        let hash = self.hasher.hash_one(term);
-        self.numbers.insert_unique(hash, number, |&held| {
-            self.hasher.hash_one(self.terms.get(held as usize).map_or("", |t| &*t.text))
-        });
+        let (hasher, terms) = (&self.hasher, &self.terms);
+        let text = |number: u32| terms.get(number as usize).map(Term::text).unwrap_or_default();
+        self.numbers.insert_unique(hasher.hash_one(term.as_bytes()), number, |&held| hasher.hash_one(text(held)));
         number
     }
 
-    fn fill(&mut self, row: u32, analysed: &AnalysedRow) {
+    fn numbered(&mut self, analysed: &AnalysedRow) -> Vec<Vec<(u32, u32)>> {
         let mut numbered = Vec::with_capacity(analysed.views.len());
         for terms in &analysed.views {
             numbered.push(terms.iter().map(|(term, count)| (self.number_or_insert(term), *count)).collect());
         }
-        self.fill_numbered(row, &numbered);
+        numbered
     }
 
-    fn fill_numbered(&mut self, row: u32, views: &[Vec<(u32, u32)>]) {
-        let mut forward = Vec::with_capacity(views.iter().map(Vec::len).sum());
-        let mut ends = Vec::with_capacity(self.views);
-        for (view, terms) in views.iter().enumerate() {
-            let length = terms.iter().map(|(_, count)| u64::from(*count)).sum::<u64>();
-            if let Some(statistics) = self.statistics.get_mut(view).filter(|_| length > 0) {
+    /// Give a row without texts its terms.
+    fn fill(&mut self, row: u32, views: &[Vec<(u32, u32)>]) {
+        let mut counts = Vec::with_capacity(views.iter().map(Vec::len).sum());
+        let columns = self.lengths.iter_mut().zip(&mut self.statistics);
+        for (view, (terms, (lengths, statistics))) in views.iter().zip(columns).enumerate() {
+            let length = saturate(terms.iter().map(|(_, count)| u64::from(*count)).sum());
+            if let Some(held) = lengths.get_mut(row as usize).filter(|_| length > 0) {
+                *held = length;
                 statistics.documents += 1;
-                statistics.total_length += saturate(length);
+                statistics.total_length += u64::from(length);
             }
-            for &(number, count) in terms {
-                let posting =
-                    Posting { row, frequency: saturate(u64::from(count)) as u16, length: saturate(length) as u16 };
-                if let Some(list) = self.list_mut(number, view) {
-                    let before = list.postings.capacity();
-                    list.insert(posting);
-                    let after = list.postings.capacity();
-                    self.heap_bytes += (after - before) * size_of::<Posting>();
+            counts.extend(terms.iter().map(|&(number, count)| (number, view, saturate(u64::from(count)))));
+        }
+        counts.sort_unstable();
+        let mut numbers = Vec::with_capacity(counts.len());
+        for same in counts.chunk_by(|(a, _, _), (b, _, _)| a == b) {
+            let mut frequencies = [0; MAX_VIEWS];
+            for &(number, view, count) in same {
+                if let Some(frequency) = frequencies.get_mut(view) {
+                    *frequency = count;
                 }
-                forward.push(number);
+                if numbers.last() != Some(&number) {
+                    numbers.push(number);
+                }
             }
-            ends.push(forward.len() as u32);
+            if let Some(&(number, _, _)) = same.first() {
+                self.insert(number, row, frequencies);
+            }
         }
-        self.heap_bytes += (forward.len() + ends.len()) * size_of::<u32>();
-        if let Some(slot) = self.rows.get_mut(row as usize) {
-            *slot = Forward { ends: ends.into(), terms: forward.into() };
-        }
+        self.rows.set(row as usize, &numbers);
     }
 
-    /// Take a row's postings out, leaving it without texts.
+    /// Take a row's terms, leaving it without texts.
     fn clear(&mut self, row: u32) {
-        let forward = self.rows.get_mut(row as usize).map(std::mem::take).unwrap_or_default();
-        self.heap_bytes -= (forward.terms.len() + forward.ends.len()) * size_of::<u32>();
-        let mut counted_view = None;
-        for (view, number) in forward.pairs() {
-            let Some(posting) = self.list_mut(number, view).and_then(|list| list.remove(row)) else { continue };
-            // Every posting of the row has the row's length; the first one of a view takes it back.
-            if counted_view != Some(view) {
-                counted_view = Some(view);
-                if let Some(statistics) = self.statistics.get_mut(view) {
-                    statistics.documents -= 1;
-                    statistics.total_length -= u64::from(posting.length);
-                }
-            }
+        let numbers = self.rows.get(row as usize);
+        self.rows.set(row as usize, &[]);
+        for number in numbers {
+            self.take(number, row);
             self.drop_if_unused(number);
         }
+        for (lengths, statistics) in self.lengths.iter_mut().zip(&mut self.statistics) {
+            let length = lengths.get_mut(row as usize).map(std::mem::take).unwrap_or_default();
+            if length > 0 {
+                statistics.documents -= 1;
+                statistics.total_length -= u64::from(length);
+            }
+        }
+    }
+
+    /// Add a row, its lengths known, to the list of a term.
+    fn insert(&mut self, number: u32, row: u32, frequencies: [u16; MAX_VIEWS]) {
+        let Some(term) = self.terms.get_mut(number as usize) else { return };
+        let before = term.size_bytes();
+        term.insert(entry(row, frequencies));
+        self.heap_bytes += term.size_bytes() - before;
+        let entries = term.entries().len();
+        for (view, frequency) in (0_u8..).zip(frequencies).filter(|&(_, frequency)| frequency >= MANY) {
+            self.frequent.insert((number, row, view), frequency);
+        }
+        if entries <= COUNTED_ENTRIES {
+            return;
+        }
+        if let Some(counted) = self.counted.get_mut(&number) {
+            let lengths = self.lengths.iter().map(|lengths| lengths.get(row as usize).copied().unwrap_or_default());
+            list::add_row(counted, frequencies, lengths);
+        } else {
+            self.counted.insert(number, self.count(number));
+        }
+    }
+
+    /// Take a row out of the list of a term, giving how often each view had it.
+    fn take(&mut self, number: u32, row: u32) -> [u16; MAX_VIEWS] {
+        let found =
+            self.terms.get_mut(number as usize).and_then(|term| Some((term.remove(row)?, term.entries().len())));
+        let Some((entry, left)) = found else { return [0; MAX_VIEWS] };
+        let frequencies = self.frequencies(number, entry);
+        for (view, _) in (0_u8..).zip(frequencies).filter(|&(_, frequency)| frequency >= MANY) {
+            self.frequent.remove(&(number, row, view));
+        }
+        if left <= COUNTED_ENTRIES {
+            self.counted.remove(&number);
+        } else if let Some(counted) = self.counted.get_mut(&number) {
+            list::remove_row(counted, frequencies);
+        }
+        frequencies
+    }
+
+    /// The statistics of a term, per view.
+    fn count(&self, number: u32) -> [TermStatistics; MAX_VIEWS] {
+        let mut counted = [TermStatistics::NONE; MAX_VIEWS];
+        for &entry in self.terms.get(number as usize).map(Term::entries).unwrap_or_default() {
+            let row = row_of(entry) as usize;
+            let lengths = self.lengths.iter().map(|lengths| lengths.get(row).copied().unwrap_or_default());
+            list::add_row(&mut counted, self.frequencies(number, entry), lengths);
+        }
+        counted
+    }
+
+    fn frequencies(&self, number: u32, entry: Entry) -> [u16; MAX_VIEWS] {
+        std::array::from_fn(|view| {
+            let code = code_of(entry, view);
+            if code < MANY { code } else { self.frequent(number, row_of(entry), view) }
+        })
+    }
+
+    /// A frequency that its entry only calls [`MANY`].
+    #[cold]
+    pub(super) fn frequent(&self, number: u32, row: u32, view: usize) -> u16 {
+        self.frequent.get(&(number, row, view as u8)).copied().unwrap_or(MANY)
     }
 
     /// Forget a term that no row contains: a deleted text must not live on in the dictionary.
     fn drop_if_unused(&mut self, number: u32) {
-        let Some(term) = self.terms.get_mut(number as usize) else { return };
-        if term.views.iter().any(|list| !list.postings.is_empty()) {
-            return;
-        }
-        let text = std::mem::take(&mut term.text);
-        let views = std::mem::take(&mut term.views);
-        let lists: usize = views.iter().map(|list| list.postings.capacity() * size_of::<Posting>()).sum();
-        self.heap_bytes -= lists + text.len() + self.views * size_of::<PostingList>();
-        let hash = self.hasher.hash_one(&*text);
+        let Some(term) = self.terms.get_mut(number as usize).filter(|term| term.entries().is_empty()) else { return };
+        let text = std::mem::take(term);
+        self.heap_bytes -= text.size_bytes();
+        let hash = self.hasher.hash_one(text.text());
         if let Ok(entry) = self.numbers.find_entry(hash, |&held| held == number) {
             entry.remove();
         }
@@ -360,18 +384,6 @@ impl LexicalIndex {
     }
 }
 
-impl Forward {
-    fn pairs(&self) -> impl Iterator<Item = (usize, u32)> {
-        let mut view = 0;
-        self.terms.iter().enumerate().map(move |(position, &number)| {
-            while self.ends.get(view).is_some_and(|&end| end as usize <= position) {
-                view += 1;
-            }
-            (view, number)
-        })
-    }
-}
-
-fn saturate(count: u64) -> u64 {
-    count.min(u64::from(u16::MAX))
+fn saturate(count: u64) -> u16 {
+    count.min(u64::from(u16::MAX)) as u16
 }

@@ -8,7 +8,9 @@
 //! Scores are whole numbers, in units of 1/65,536: their sums don't depend on the order of addition, so pruning and
 //! the numbering of rows change no ranking.
 
-use super::postings::{LexicalIndex, Posting, PostingList, ViewStatistics};
+use super::list::PostingList;
+use super::postings::{LexicalIndex, ViewStatistics};
+use super::term::{Entry, find, row_of};
 use crate::vector::topk::{Candidate, TopK};
 
 /// BM25's saturation of term frequency, and its length normalisation: Anserini's defaults, for short texts better than
@@ -43,21 +45,21 @@ fn to_units(weight: f32, saturation: f32) -> u32 {
     units.max(1)
 }
 
-/// Frequencies and lengths whose saturation is looked up instead of computed; nearly all turns are within.
-const TABLE_FREQUENCIES: usize = 4;
+/// Frequencies, 0 included, and lengths whose saturation is looked up instead of computed; nearly all turns are within.
+const TABLE_FREQUENCIES: usize = 5;
 const TABLE_LENGTHS: usize = 128;
 
 /// [`saturation`] for one average length.
 struct Saturations {
     average_length: f32,
-    /// By frequency - 1, then length.
+    /// By frequency, then length.
     table: Box<[[f32; TABLE_LENGTHS]; TABLE_FREQUENCIES]>,
 }
 
 impl Saturations {
     fn new(average_length: f32) -> Self {
         let mut table = Box::new([[0.0; TABLE_LENGTHS]; TABLE_FREQUENCIES]);
-        for (row, frequency) in table.iter_mut().zip(1_u16..) {
+        for (row, frequency) in table.iter_mut().zip(0_u16..) {
             for (value, length) in row.iter_mut().zip(0_u16..) {
                 *value = saturation(f32::from(frequency), f32::from(length), average_length);
             }
@@ -65,11 +67,14 @@ impl Saturations {
         Self { average_length, table }
     }
 
-    fn contribution(&self, weight: f32, posting: Posting) -> u32 {
-        let row = self.table.get(usize::from(posting.frequency).wrapping_sub(1));
-        let known = row.and_then(|row| row.get(usize::from(posting.length))).copied();
-        let computed = || saturation(f32::from(posting.frequency), f32::from(posting.length), self.average_length);
-        to_units(weight, known.unwrap_or_else(computed))
+    /// 0 for a frequency of 0.
+    #[inline]
+    fn contribution(&self, weight: f32, frequency: u16, length: u16) -> u32 {
+        let known = self.table.get(usize::from(frequency)).and_then(|row| row.get(usize::from(length))).copied();
+        let computed = || saturation(f32::from(frequency), f32::from(length), self.average_length);
+        let units = to_units(weight, known.unwrap_or_else(computed));
+        // Not a branch: every other entry may be of another view.
+        units & u32::from(frequency > 0).wrapping_neg()
     }
 }
 
@@ -80,9 +85,9 @@ pub fn inverse_document_frequency(documents: u64, containing: u64) -> f32 {
 }
 
 struct ScanTerm<'a> {
-    postings: &'a [Posting],
-    /// Those in the block that is being scanned.
-    block: &'a [Posting],
+    list: PostingList<'a>,
+    /// The list's entries in the block that is being scanned.
+    block: &'a [Entry],
     weight: f32,
     /// At least every contribution of the term.
     bound: u32,
@@ -95,6 +100,8 @@ pub struct LexicalScan<'a> {
     /// `bound_sums[i]` is the sum of the bounds of the terms before i.
     bound_sums: Vec<u64>,
     saturations: Saturations,
+    /// Of each row's text.
+    lengths: &'a [u16],
     top: TopK,
     scores: Box<[u32; BLOCK]>,
 }
@@ -107,7 +114,7 @@ impl<'a> LexicalScan<'a> {
         let average_length = (total_length as f32 / documents.max(1) as f32).max(1.0);
         let found = query.iter().filter_map(|(term, count)| Some((index.list(term, view)?, *count)));
         let mut terms: Vec<ScanTerm<'a>> = found
-            .filter(|(list, _)| !list.postings().is_empty())
+            .filter(|(list, _)| list.containing() > 0)
             .map(|(list, count)| scan_term(list, count, documents, average_length))
             .collect();
         terms.sort_by_key(|term| term.bound);
@@ -116,9 +123,10 @@ impl<'a> LexicalScan<'a> {
             *sum += u64::from(term.bound);
             Some(*sum)
         }));
-        let expected = terms.iter().map(|term| term.postings.len()).sum();
+        let expected = terms.iter().map(|term| term.list.containing() as usize).sum();
         let saturations = Saturations::new(average_length);
-        Self { terms, bound_sums, saturations, top: TopK::new(depth, expected), scores: Box::new([0; BLOCK]) }
+        let lengths = index.lengths(view);
+        Self { terms, bound_sums, saturations, lengths, top: TopK::new(depth, expected), scores: Box::new([0; BLOCK]) }
     }
 
     /// Whether no row can be found.
@@ -133,17 +141,20 @@ impl<'a> LexicalScan<'a> {
         let threshold = self.top.threshold();
         let essential = self.bound_sums.iter().rposition(|&sum| (sum as f64) < threshold).unwrap_or(0);
         for term in &mut self.terms {
-            term.block = block_of(term.postings, start);
+            term.block = block_of(term.list.entries(), start);
         }
         let Some((rest, walked)) = self.terms.split_at_checked(essential) else { return };
         let rest_bound = self.bound_sums.get(essential).copied().unwrap_or(0);
         let mut touched = [0_u64; BLOCK / 64];
+        let lengths = self.lengths.get(start..).unwrap_or_default();
         for term in walked {
-            for posting in term.block {
-                let offset = posting.row as usize - start;
-                if let (Some(score), Some(word)) = (self.scores.get_mut(offset), touched.get_mut(offset / 64)) {
-                    *score += self.saturations.contribution(term.weight, *posting);
-                    *word |= 1 << (offset % 64);
+            for &entry in term.block {
+                // A remainder instead of a difference: the compiler then knows that it is within.
+                let (offset, frequency) = (row_of(entry) as usize % BLOCK, term.list.frequency(entry));
+                let row = (self.scores.get_mut(offset), touched.get_mut(offset / 64), lengths.get(offset));
+                if let (Some(score), Some(word), Some(&length)) = row {
+                    *score += self.saturations.contribution(term.weight, frequency, length);
+                    *word |= u64::from(frequency > 0) << (offset % 64);
                 }
             }
         }
@@ -163,9 +174,7 @@ impl<'a> LexicalScan<'a> {
                 let row = start + offset;
                 let mut is_out = false;
                 for (term, &smaller) in rest.iter().zip(&self.bound_sums).rev() {
-                    if let Some(posting) = find(term.block, row) {
-                        score += u64::from(self.saturations.contribution(term.weight, *posting));
-                    }
+                    score += self.contribution(term, term.block, row);
                     if ((score + smaller) as f64) < threshold {
                         is_out = true;
                         break;
@@ -188,35 +197,29 @@ impl<'a> LexicalScan<'a> {
     /// The score of any row, in units; 0 when it has none of the terms.
     #[must_use]
     pub fn score(&self, row: usize) -> u64 {
-        let held = |term: &ScanTerm<'_>| {
-            find(term.postings, row).map_or(0, |posting| self.saturations.contribution(term.weight, *posting))
-        };
-        self.terms.iter().map(|term| u64::from(held(term))).sum()
+        self.terms.iter().map(|term| self.contribution(term, term.list.entries(), row)).sum()
+    }
+
+    /// What a term adds to a row, if that is among the entries.
+    fn contribution(&self, term: &ScanTerm<'_>, entries: &[Entry], row: usize) -> u64 {
+        let Some(entry) = find(entries, row) else { return 0 };
+        let length = self.lengths.get(row).copied().unwrap_or_default();
+        u64::from(self.saturations.contribution(term.weight, term.list.frequency(entry), length))
     }
 }
 
-fn scan_term(list: &PostingList, count: u32, documents: u64, average_length: f32) -> ScanTerm<'_> {
-    let containing = list.postings().len() as u64;
-    let weight = inverse_document_frequency(documents, containing) * count as f32;
+fn scan_term(list: PostingList<'_>, count: u32, documents: u64, average_length: f32) -> ScanTerm<'_> {
+    let weight = inverse_document_frequency(documents, list.containing()) * count as f32;
     let (max_frequency, min_length) = list.bounds();
     // Rounding may break the formula's monotony by a few units of the last place.
     let bound = contribution(weight, max_frequency, min_length, average_length);
-    ScanTerm {
-        postings: list.postings(),
-        block: &[],
-        weight,
-        bound: bound.saturating_add(bound >> 20).saturating_add(2),
-    }
+    let bound = bound.saturating_add(bound >> 20).saturating_add(2);
+    ScanTerm { list, block: &[], weight, bound }
 }
 
-fn block_of(postings: &[Posting], start: usize) -> &[Posting] {
-    let from = postings.partition_point(|posting| (posting.row as usize) < start);
-    let rest = postings.get(from..).unwrap_or_default();
-    let to = rest.partition_point(|posting| (posting.row as usize) < start + BLOCK);
+fn block_of(entries: &[Entry], start: usize) -> &[Entry] {
+    let from = entries.partition_point(|entry| (row_of(*entry) as usize) < start);
+    let rest = entries.get(from..).unwrap_or_default();
+    let to = rest.partition_point(|entry| (row_of(*entry) as usize) < start + BLOCK);
     rest.get(..to).unwrap_or_default()
-}
-
-fn find(postings: &[Posting], row: usize) -> Option<&Posting> {
-    let position = postings.binary_search_by(|posting| (posting.row as usize).cmp(&row)).ok()?;
-    postings.get(position)
 }
