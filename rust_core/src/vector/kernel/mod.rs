@@ -258,7 +258,7 @@ mod tests {
     /// Miri takes seconds for what the processor does in microseconds; what lies beyond a line and a pair of rows stays in.
     const DIMS: Range<usize> = if cfg!(miri) { 1..140 } else { 1..300 };
     const COUNTS: Range<usize> = if cfg!(miri) { 0..5 } else { 0..70 };
-    const LONGEST: usize = if cfg!(miri) { 256 } else { 4096 };
+    const LONGEST: u16 = if cfg!(miri) { 256 } else { 4096 };
 
     proptest! {
         #[test]
@@ -336,13 +336,18 @@ mod tests {
     #[test]
     fn extreme_values_do_not_saturate() {
         let (mut high, mut low) = (Vec::new(), Vec::new());
-        push_fixed(&[1.0; LONGEST], &mut high, &mut low);
+        push_fixed(&[1.0; LONGEST as usize], &mut high, &mut low);
         for sign in [1.0, -1.0] {
-            let query = Query::new(&[sign; LONGEST]);
+            let query = Query::new(&[sign; LONGEST as usize]);
             for kernel in Kernel::available() {
                 let mut out = [[0; BLOCK_ROWS]; 2];
                 kernel.dot_rows([&query, &query], &high, &mut out);
-                assert_eq!(out.map(|sums| sums[0]), [sign as i32 * 127 * 127 * LONGEST as i32; 2], "{}", kernel.name());
+                assert_eq!(
+                    out.map(|sums| sums[0]),
+                    [sign as i32 * 127 * 127 * i32::from(LONGEST); 2],
+                    "{}",
+                    kernel.name()
+                );
             }
         }
     }
