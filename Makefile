@@ -112,6 +112,14 @@ bench-answers: models ## LoCoMo's questions answered by a local Writer from four
 bench-ablation: models ## What each part of retrieval is worth: one part off at a time (ARGS="--data PATH", --choose)
 	$(BIN)/python -m tests.bench.ablation $(ARGS)
 
+.PHONY: bench-calibration
+bench-calibration: models ## Fits relevance to FriendsQA, judged on users left out (ARGS="--data FriendsQA/dat", from github.com/emorynlp)
+	$(BIN)/python -m tests.bench.calibration $(ARGS)
+
+.PHONY: bench-similarity
+bench-similarity: models ## How alike the embedder finds paraphrases, changed facts and different things (ARGS="--data FriendsQA/dat")
+	$(BIN)/python -m tests.bench.similarity $(ARGS)
+
 .PHONY: bench-kernel
 bench-kernel: build ## The Rust core beside NumPy, usearch, hnswlib and faiss
 	$(BIN)/python -m pip install --quiet faiss-cpu hnswlib

@@ -67,6 +67,9 @@ class Engine:
         """
     def search(self, partition: str, plan: SearchPlan) -> SearchResult | None:
         """Search one partition; None when it is not resident."""
+    def similarities(self, partition: str, ids: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+        """Cosines of rows with each other, (views, r, r), of (r, 16) uint8 ids: nan where one isn't held or has no vector;
+        None when the partition is not resident."""
     def session_ring(self, partition: str, session_id: str) -> list[bytes] | None:
         """The 16-byte ids in a session's STM ring, oldest first; None when the partition is not resident."""
     def check_language(self, language: str) -> None:

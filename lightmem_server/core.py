@@ -174,6 +174,11 @@ class Engine:
         """Search one partition; None when it is not resident."""
         return self._native.search(partition, plan)
 
+    def similarities(self, partition: str, ids: Ids) -> Vectors | None:
+        """Cosines of rows with each other in each passage view, (views, n, n); nan where one of the two isn't held or has no
+        vector; None when the partition is not resident."""
+        return self._native.similarities(partition, ids)
+
     def session_ring(self, partition: str, session_id: str) -> list[bytes] | None:
         """The 16-byte ids in a session's STM ring, oldest first; None when the partition is not resident."""
         return self._native.session_ring(partition, session_id)

@@ -656,9 +656,11 @@ class RetrievalTrace(_message.Message):
         NAME_FIELD_NUMBER: _builtins.int
         VALUE_FIELD_NUMBER: _builtins.int
         name: _builtins.str
-        """Stable name: that of a list, or "session", "prior", "speaker", "time"."""
+        """Stable name: that of a list, or "session", "prior", "speaker", "time", "heat", "link", "time_expression"; or
+        "repetition", which is taken off the final score where several memories are asked for.
+        """
         value: _builtins.float
-        """What it added, before its weight; a list's runs from 0 to 1 for the list's best."""
+        """What it adds, before its weight; a list's runs from 0 to 1 for the list's best."""
         def __init__(
             self,
             *,

@@ -36,20 +36,30 @@ class CoarseHits:
     is_window_filter: bool
 
     def candidates(self) -> list[Candidate]:
-        """The hits as candidates, best first."""
-        result = self.result
-        sources, names = result.sources, result.part_names
-        return [
-            Candidate(
-                memory_id=uuid.UUID(bytes=row.tobytes()),
-                coarse_rank=i + 1,
-                coarse_score=float(result.scores[i]),
-                similarity=float(result.similarities[i]),
-                source_ranks={name: int(r) for name, r in zip(sources, result.ranks[i], strict=True) if r},
-                parts=dict(zip(names, result.parts[i].tolist(), strict=True)),
-            )
-            for i, row in enumerate(result.ids)
-        ]
+        """The hits as candidates, best first; behind each those that the core left out for repeating it, with its scores
+        and `duplicate_of` set: whether they say the same is for repetition.py to tell."""
+        result, names = self.result, self.result.part_names
+        repeating: dict[int, list[uuid.UUID]] = {}
+        for row, hit in zip(result.duplicate_ids, result.duplicate_of.tolist(), strict=True):
+            repeating.setdefault(hit, []).append(uuid.UUID(bytes=row.tobytes()))
+        found: list[Candidate] = []
+        for i, row in enumerate(result.ids):
+            first = uuid.UUID(bytes=row.tobytes())
+            for memory_id in (first, *repeating.get(i, ())):
+                found.append(
+                    Candidate(
+                        memory_id=memory_id,
+                        coarse_rank=len(found) + 1,
+                        coarse_score=float(result.scores[i]),
+                        similarity=float(result.similarities[i]),
+                        source_ranks={
+                            name: int(r) for name, r in zip(result.sources, result.ranks[i], strict=True) if r
+                        },
+                        parts=dict(zip(names, result.parts[i].tolist(), strict=True)),
+                        duplicate_of=None if memory_id == first else first,
+                    )
+                )
+        return found
 
 
 async def search_coarse(
@@ -82,11 +92,11 @@ async def search_coarse(
         result = await residents.search(query.partition, search)
     followed: list[uuid.UUID] = []
     if plan.is_multi_hop and left_seconds >= tuning.follow_up_seconds:
-        followed = [uuid.UUID(bytes=row.tobytes()) for row in result.ids[: tuning.follow_up_hits]]
-        texts = [memory.text for memory in await store.get(query.partition, followed) if memory is not None]
-        if texts:
+        first = [uuid.UUID(bytes=row.tobytes()) for row in result.ids[: tuning.follow_up_hits]]
+        found = [memory for memory in await store.get(query.partition, first) if memory is not None]
+        if followed := [memory.id for memory in found]:
             search = search.replace(
-                texts=[*search.texts, " ".join(texts)],
+                texts=[*search.texts, " ".join(memory.text for memory in found)],
                 text_weights=[*search.text_weights, tuning.follow_up_weight],
             )
             result = await residents.search(query.partition, search)
@@ -118,6 +128,9 @@ def to_search_plan(
         speaker_boost=tuning.speaker_boost,
         prior_weight=tuning.prior_weight,
         session_weight=tuning.session_weight,
+        heat_weight=tuning.heat_weight,
+        link_weight=tuning.link_weight,
+        duplicate_similarity=tuning.duplicate_similarity,
         fusion="score",
     )
 

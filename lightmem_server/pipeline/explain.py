@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from lightmem_server.core import SearchPlan, SearchResult
 from lightmem_server.pipeline.coarse import to_search_filter
+from lightmem_server.pipeline.diversity import REPETITION
 from lightmem_server.pipeline.residents import Residents
 from lightmem_server.pipeline.retrieval import Candidate, DropReason, RetrieveQuery, Trace
 from lightmem_server.types import Memory, MemoryFilter, State
@@ -80,6 +81,10 @@ def _of_candidate(candidate: Candidate, rank: int, query: RetrieveQuery, trace: 
                 f"It came {_ordinal(rank)} in the final order, behind the {budget.max_memories} that max_memories allows; "
                 f"it lacked {margin:.3f} of the final score."
             )
+            if repetition := candidate.parts.get(REPETITION):
+                text += (
+                    f" Several are asked for, and it is {repetition:.0%} of a repetition of a better one, at a cost."
+                )
             return "select", text, margin
         case DropReason.MAX_TOKENS:
             spent = sum(other.token_count for other in trace.candidates if other.drop_reason is None)
@@ -96,7 +101,13 @@ async def _of_stranger(
         return "refresh", "It is archived: kept, but out of search.", 0.0
     if memory.expires_at is not None and memory.expires_at <= trace.search.now:
         return "refresh", "It has expired.", 0.0
-    every = trace.search.replace(max_candidates=MAX_RANKED, list_depth=MAX_RANKED, rescore=0, deadline_micros=0)
+    every = trace.search.replace(
+        max_candidates=MAX_RANKED,
+        list_depth=MAX_RANKED,
+        rescore=0,
+        deadline_micros=0,
+        duplicate_similarity=0.0,
+    )
     result = await residents.search(query.partition, every)
     position = _position(result, memory)
     if position is not None:

@@ -17,7 +17,7 @@ from typing import ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
-from lightmem_server.core import ALWAYS, HEAT_HALF_LIFE, NEVER, Engine, Ids, Rows, SearchPlan, SearchResult
+from lightmem_server.core import ALWAYS, HEAT_HALF_LIFE, NEVER, Engine, Ids, Rows, SearchPlan, SearchResult, Vectors
 from lightmem_server.errors import CoreError
 from lightmem_server.pipeline.passages import PRECEDING_TURNS, informativeness, lexical_views, session_passage
 from lightmem_server.pipeline.snapshots import Snapshots
@@ -111,6 +111,11 @@ class Residents:
     async def search(self, partition: Partition, plan: SearchPlan) -> SearchResult:
         """Search a partition; refresh it first."""
         return await self._read(partition, lambda: self.engine.search(partition.key, plan))
+
+    async def similarities(self, partition: Partition, ids: Sequence[uuid.UUID]) -> Vectors:
+        """How alike memories are in each passage view, see Engine.similarities; refresh the partition first."""
+        asked = _to_ids([id_.bytes for id_ in ids])
+        return await self._read(partition, lambda: self.engine.similarities(partition.key, asked))
 
     async def session_ring(self, partition: Partition, session_id: str) -> list[bytes]:
         """Ids of a session's running conversation, oldest first; refresh the partition first."""

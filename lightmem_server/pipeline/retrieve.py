@@ -2,7 +2,8 @@
 
     refresh ─▶ context (STM) ─▶ plan ─▶ embed ─▶ coarse (Rust) ─▶ fetch ─▶ select (cross-encoder) ─▶ pack ─▶ trace
 
-Each stage's own file: slm/controller.py, coarse.py, select.py, rank.py, pack.py; their constants are in tuning.py.
+Each stage's own file: slm/controller.py, coarse.py, repetition.py, select.py, rank.py, diversity.py, pack.py; their constants
+are in tuning.py.
 
 The parts of the answer are yielded as soon as they are known. The deadline shortens the Selector's work; it never fails
 the call. Cancelling the caller ends the work at the next stage.
@@ -20,10 +21,12 @@ from typing import TYPE_CHECKING
 from lightmem_server.errors import InvalidInputError, NotFoundError, PreconditionError
 from lightmem_server.pipeline.clock import Clock
 from lightmem_server.pipeline.coarse import search_coarse
+from lightmem_server.pipeline.diversity import diversify
 from lightmem_server.pipeline.explain import Explanation, explain
 from lightmem_server.pipeline.pack import pack
 from lightmem_server.pipeline.passages import JUDGED_PRECEDING_TURNS
 from lightmem_server.pipeline.rank import drop_duplicates, drop_irrelevant, prefer_times, rank
+from lightmem_server.pipeline.repetition import drop_nominated, settle
 from lightmem_server.pipeline.residents import Residents, read_preceding
 from lightmem_server.pipeline.retrieval import (
     Candidate,
@@ -138,10 +141,13 @@ class Retrieving:
         with times.stage("fetch") as stage:
             if not query.exclude_context:
                 _drop_in_context(candidates, conversation)
-            if query.selector_mode is SelectorMode.OFF and not plan.asks_when and not query.include_coarse:
+            is_in_order = not plan.asks_when and not plan.is_list
+            if query.selector_mode is SelectorMode.OFF and is_in_order and not query.include_coarse:
                 await self._fetch_best(query.partition, candidates, query.budget.max_memories)
             else:
                 await self._fetch(query.partition, candidates)
+                drop_nominated(candidates)
+            candidates = settle(candidates, query.budget.max_candidates)
             if plan.asks_when:
                 candidates = prefer_times(candidates, self._tuning.time_expression_boost)
             if query.selector_mode is not SelectorMode.OFF:
@@ -156,6 +162,10 @@ class Retrieving:
         selected_at = self._clock.monotonic()
         with times.stage("pack") as stage:
             ranked = rank(candidates, self._tuning)
+            if plan.is_list and self._tuning.repetition_cost:
+                ids = [candidate.memory_id for candidate in ranked]
+                alike = await self._residents.similarities(query.partition, ids)
+                ranked = diversify(ranked, alike, self._tuning)
             selected = _choose(query, ranked, counter, [] if query.exclude_context else conversation)
             stage.item_count = len(selected.candidates)
         yield selected
@@ -234,6 +244,7 @@ class Retrieving:
         while start < len(alive) and (missing := count - len(_alive(alive[:start]))) > 0:
             end = start + missing
             await self._fetch(partition, alive[start:end])
+            drop_nominated(alive[:end])
             drop_duplicates(alive[:end])
             start = end
 

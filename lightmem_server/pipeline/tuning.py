@@ -19,7 +19,7 @@ class JudgedLimits:
 @dataclass(frozen=True, slots=True)
 class Tuning:
     """The constants of retrieval. What one is worth is what is lost without it: R@10 / MRR of `make bench-ablation` on LoCoMo,
-    1,977 questions, where all parts reach .848 / .726 in mode FAST.
+    1,977 questions, where all parts reach .846 / .726 in mode FAST.
 
     The weights are equal or round on purpose. The older ones were chosen with a NumPy reference of this formula, without
     the Selector: fitted to nine dialogues and judged on the tenth .845 / .672, the worst of 192 settings around these .817 /
@@ -27,13 +27,26 @@ class Tuning:
 
     Attributes:
         dense_weights, lexical_weights: Of each passage view's list in the fusion (passages.VIEW_NAMES). Without vectors
-            -.033 / -.033, without words -.040 / -.036, without the question view -.009 / -.007, the window view -.025 / -.021.
+            -.032 / -.033, without words -.040 / -.036, without the question view -.008 / -.007, the window view -.024 / -.021.
         session_weight: Of the whole session's words. -.014 / -.010.
-        speaker_boost: What a memory gains whose speaker the query names. -.008 / -.010.
-        time_boost: What a memory gains that was said inside the query's time window, or soon after it. -.006 / -.007.
+        speaker_boost: What a memory gains whose speaker the query names. -.009 / -.010.
+        time_boost: What a memory gains that was said inside the query's time window, or soon after it. -.006 / -.008.
         time_boost_after: How long after the window something still counts: people tell what happened last week. Of the
             evidence 90 % lies within.
-        prior_weight: Of passages.informativeness. -.008 / -.015.
+        prior_weight: Of passages.informativeness. -.008 / -.014.
+        link_weight: Of what the best hits pass on to what is linked to them, a fact to the turns that it rests on and they to
+            it, in equal shares (spreading activation with a fan-out; Collins and Loftus 1975, Crestani 1997). The first of
+            several hits scores about five, so that a sole link of it is worth what being the best of one list is.
+        heat_weight: Of the access heat h, as h / (1 + h): the most that having been returned often and lately can add. A
+            fiftieth of what the best of one list has: it parts equals, and lifts no memory over one that answers better.
+        duplicate_similarity: Cosine in every passage view from which on a memory may repeat a better one of the same speaker;
+            its words decide (repetition.py). Over 99 % of rewordings behind the same turn reach it, and short ones alone.
+        repetition_from, repetition_whole: Mean cosine over the passage views beyond which two memories begin to repeat each
+            other, and from which on one says nothing new, where several are asked for (diversity.py). Of the pairs of different
+            evidence for one question over 99 % are below the first, and of all that is unlike; of paraphrases, each behind a
+            turn of its own, 5 % are beyond .944 (`make bench-similarity`, FriendsQA).
+        repetition_cost: What a memory's score loses there for saying nothing new: being the best of all four lists, which
+            found it for what is known by then. 0: the order stays. +.001 / +.000.
         list_depth: Entries of each list that are fused.
         follow_up_hits: How many of the first hits lend their words to a second search, where several memories have to be
             joined. -.002 / +.000.
@@ -62,6 +75,12 @@ class Tuning:
     time_boost: float = 1.0
     time_boost_after: timedelta = timedelta(days=7)
     prior_weight: float = 0.5
+    link_weight: float = 0.2
+    heat_weight: float = 0.02
+    duplicate_similarity: float = 0.95
+    repetition_from: float = 0.92
+    repetition_whole: float = 0.96
+    repetition_cost: float = 4.0
     list_depth: int = 100
     follow_up_hits: int = 2
     follow_up_weight: float = 0.2

@@ -196,6 +196,14 @@ impl Engine {
         Ok(found)
     }
 
+    /// Cosines of rows with each other, see [`Partition::similarities`]; `None` when the partition is not resident.
+    ///
+    /// # Errors
+    /// [`CoreError::LockPoisoned`].
+    pub fn similarities(&self, key: &str, ids: &[Id]) -> Result<Option<Vec<f32>>, CoreError> {
+        self.read(key, |partition| Ok(partition.similarities(ids)))
+    }
+
     /// Ids in a session's STM ring, oldest first; `None` when the partition is not resident.
     ///
     /// # Errors

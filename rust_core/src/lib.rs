@@ -57,6 +57,7 @@ pub mod ranking;
 mod residents;
 pub mod rows;
 pub mod search;
+mod similarities;
 pub mod snapshot;
 pub mod tiers;
 pub mod vector;

@@ -15,52 +15,30 @@ Writes target/bench/ablation.json.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import itertools
 import json
 import math
 import sys
-import tempfile
-import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from rich.table import Table
 
-from lightmem_server.config import load
-from lightmem_server.core import Engine
-from lightmem_server.pipeline.clock import Clock
-from lightmem_server.pipeline.passages import VIEW_NAMES
-from lightmem_server.pipeline.residents import Residents
-from lightmem_server.pipeline.retrieval import Budget, RetrieveQuery, Selected, SelectorMode
-from lightmem_server.pipeline.retrieve import Retrieving
+from lightmem_server.pipeline.retrieval import SelectorMode
 from lightmem_server.pipeline.tuning import JudgedLimits, Tuning
-from lightmem_server.pipeline.write import WriteBatch, Writing
-from lightmem_server.slm.embedder import load_embedder
-from lightmem_server.slm.selector import load_selector
-from lightmem_server.slm.time_window import to_micros
-from lightmem_server.store.sqlite import SqliteStore
-from lightmem_server.types import Partition, Role, Turn
 from tests.bench import report
-from tests.bench.datasets import Conversation, DataError, read_jsonl, read_locomo, take_quick
-from tests.bench.memo import Memory, RememberingEmbedder, RememberingSelector
+from tests.bench.datasets import Conversation, take_quick
+from tests.bench.in_process import MEMORY_FILE, Bench, told
+from tests.bench.memo import Memory
+from tests.bench.options import ROOT, make_parser, open_bars, parse_options, read_conversations
 
-ROOT = Path(__file__).parents[2]
 RESULT_FILE = ROOT / "target" / "bench" / "ablation.json"
-MEMORY_FILE = ROOT / "target" / "bench" / "remembered.sqlite"
-DEFAULT_DATA = ROOT.parent / "shared" / "data" / "locomo10.json"
-
-READERS = {"locomo": read_locomo, "jsonl": read_jsonl}
 QUICK_QUESTIONS = 8
-TURNS_PER_WRITE = 100
-BUDGET = Budget(max_memories=10, max_candidates=32, max_tokens=32_768, deadline_seconds=1e9)
 
 DEFAULT = Tuning()
 VARIANTS: Mapping[str, tuple[Tuning, SelectorMode]] = {
@@ -86,12 +64,23 @@ VARIANTS: Mapping[str, tuple[Tuning, SelectorMode]] = {
     "without informativeness": (replace(DEFAULT, prior_weight=0.0), SelectorMode.FAST),
     "without the second pass": (replace(DEFAULT, follow_up_hits=0), SelectorMode.FAST),
     "judged ones keep the question view": (replace(DEFAULT, judged_question_weight=1.0), SelectorMode.FAST),
+    "without links": (replace(DEFAULT, link_weight=0.0), SelectorMode.FAST),
+    "without leaving out near-duplicates": (replace(DEFAULT, duplicate_similarity=0.0), SelectorMode.FAST),
+    "without diversity of lists": (replace(DEFAULT, repetition_cost=0.0), SelectorMode.FAST),
 }
 """Name to constants and mode; the first is what the others are compared with."""
 
+WARMED = "with the heat of the questions before"
+"""All parts, and what is returned gains heat, as on a server; in the other rows no memory was ever returned before."""
+
+CHOSEN: Mapping[str, Sequence[float]] = {
+    "logit_weight": (0.1, 0.2, 0.3),
+    "session_weight": (0.5, 1.0),
+    "prior_weight": (0.25, 0.5),
+    "time_expression_boost": (0.25, 0.5, 0.75),
+}
 CHOICES: Sequence[Tuning] = [
-    replace(DEFAULT, logit_weight=logit, session_weight=session, prior_weight=prior, time_expression_boost=times)
-    for logit, session, prior, times in itertools.product((0.1, 0.2, 0.3), (0.5, 1.0), (0.25, 0.5), (0.25, 0.75))
+    replace(DEFAULT, **dict(zip(CHOSEN, values, strict=True))) for values in itertools.product(*CHOSEN.values())
 ]
 
 
@@ -104,97 +93,17 @@ class Figures:
     questions: int
 
 
-class Bench:
-    """The pipeline over conversations that it was told."""
-
-    def __init__(
-        self,
-        retrieving: Callable[[Tuning], Retrieving],
-        conversations: Sequence[Conversation],
-        turns: Mapping[str, str],
-    ) -> None:
-        """`turns` maps memory ids to turn ids."""
-        self._retrieving = retrieving
-        self._conversations = conversations
-        self._turns = turns
-
-    async def ask(self, tuning: Tuning, mode: SelectorMode, bars: Progress, name: str) -> dict[str, list[list[float]]]:
-        """Per conversation each question's [R@10, reciprocal rank]."""
-        retrieving = self._retrieving(tuning)
-        task = bars.add_task(name, total=sum(len(conversation.questions) for conversation in self._conversations))
-        outcomes: dict[str, list[list[float]]] = {}
-        for conversation in self._conversations:
-            partition = Partition("default", conversation.conversation_id)
-            of_this = outcomes[conversation.conversation_id] = []
-            for question in conversation.questions:
-                query = RetrieveQuery(
-                    partition,
-                    question.text,
-                    BUDGET,
-                    asked_at=to_micros(conversation.asked_at),
-                    arrived_at=time.monotonic(),
-                    selector_mode=mode,
-                )
-                ranking: list[str] = []
-                async for part in retrieving.retrieve(query):
-                    if isinstance(part, Selected):
-                        ranking = [self._turns.get(str(c.memory_id), "") for c in part.candidates]
-                of_this.append(
-                    [
-                        report.recall(ranking, question.evidence, 10),
-                        report.reciprocal_rank(ranking, question.evidence),
-                    ]
-                )
-                bars.advance(task)
-        return outcomes
-
-
-@asynccontextmanager
-async def told(conversations: Sequence[Conversation], memory: Memory, bars: Progress) -> AsyncIterator[Bench]:
-    """A bench whose pipeline has been told the conversations, one user each."""
-    settings, clock = load(), Clock()
-    real_embedder = load_embedder(settings.models_dir, settings.embedder)
-    real_selector = load_selector(settings.models_dir, settings.selector)
-    embedder, selector = RememberingEmbedder(real_embedder, memory), RememberingSelector(real_selector, memory)
-    with tempfile.TemporaryDirectory(prefix="lightmem-ablation-") as folder, ThreadPoolExecutor(2) as executor:
-        store = SqliteStore(Path(folder))
-        await store.open()
-        engine = Engine(
-            dim=embedder.dim,
-            view_names=VIEW_NAMES,
-            budget_bytes=1 << 33,
-            stm_turns=settings.stm_turns,
-            stm_tokens=settings.stm_tokens,
+async def measure(
+    bench: Bench, tuning: Tuning, mode: SelectorMode, bars: Progress, name: str, *, is_noting_access: bool = False
+) -> dict[str, list[list[float]]]:
+    """Per conversation each question's [R@10, reciprocal rank]."""
+    outcomes: dict[str, list[list[float]]] = defaultdict(list)
+    async for answer in bench.ask(tuning, mode, bars, name, is_noting_access=is_noting_access):
+        evidence = answer.question.evidence
+        outcomes[answer.conversation_id].append(
+            [report.recall(answer.ranking, evidence, 10), report.reciprocal_rank(answer.ranking, evidence)]
         )
-        residents = Residents(store, engine, executor, embedding="bench")
-        writing = Writing(store, residents, embedder, embedding="bench", clock=clock)
-        turns: dict[str, str] = {}
-        task = bars.add_task("telling", total=sum(1 for conversation in conversations for _ in conversation.turns))
-        for conversation in conversations:
-            partition = Partition("default", conversation.conversation_id)
-            for session in conversation.sessions:
-                said = [
-                    Turn(turn.text, to_micros(turn.occurred_at), turn.speaker, Role(turn.role))
-                    for turn in session.turns
-                ]
-                batches = [
-                    WriteBatch(partition, said[start : start + TURNS_PER_WRITE], session_id=session.session_id)
-                    for start in range(0, len(said), TURNS_PER_WRITE)
-                ]
-                written = [id_ async for ack in writing.write(batches) for id_ in ack.memory_ids]
-                turns |= {str(id_): turn.turn_id for id_, turn in zip(written, session.turns, strict=True)}
-                bars.advance(task, len(said))
-
-        def retrieving(tuning: Tuning) -> Retrieving:
-            counters = {"": embedder.tokens}
-            return Retrieving(store, residents, embedder, selector, tokenizers=counters, clock=clock, tuning=tuning)
-
-        try:
-            yield Bench(retrieving, conversations, turns)
-        finally:
-            await store.close()
-            await real_embedder.close()
-            await real_selector.close()
+    return dict(outcomes)
 
 
 def average(outcomes: Mapping[str, Sequence[Sequence[float]]]) -> Figures:
@@ -226,26 +135,17 @@ def choose(outcomes: Sequence[Mapping[str, Sequence[Sequence[float]]]]) -> dict[
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the bench. Returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="file, or folder with --layout jsonl")
-    parser.add_argument("--layout", choices=sorted(READERS), default="locomo", help="default: locomo")
+    parser = make_parser(__doc__)
     parser.add_argument("--choose", action="store_true", help="choose constants by leaving one dialogue out")
-    parser.add_argument("--quick", action="store_true", help="one conversation, few questions; judges nothing")
-    options = parser.parse_args(arguments)
-    if not options.data.exists():
-        print(f"SKIPPED: there is no data at {options.data}; name it with --data PATH", file=sys.stderr)
-        return 0
-    try:
-        conversations = READERS[options.layout](options.data)
-    except (DataError, OSError) as error:
-        print(f"the data cannot be read: {error}", file=sys.stderr)
-        return 2
+    options = parse_options(parser, arguments)
+    conversations = read_conversations(options)
+    if isinstance(conversations, int):
+        return conversations
     if options.quick:
         conversations = take_quick(conversations, QUICK_QUESTIONS)
     memory = Memory(MEMORY_FILE)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
-        with Progress(*columns, console=Console(stderr=True)) as bars:
+        with open_bars() as bars:
             figures = asyncio.run(_run(conversations, memory, bars, is_choosing=options.choose))
     finally:
         memory.close()
@@ -268,16 +168,17 @@ async def _run(
     async with told(conversations, memory, bars) as bench:
         if is_choosing:
             made = [
-                await bench.ask(tuning, SelectorMode.FAST, bars, f"setting {i + 1} of {len(CHOICES)}")
+                await measure(bench, tuning, SelectorMode.FAST, bars, f"setting {i + 1} of {len(CHOICES)}")
                 for i, tuning in enumerate(CHOICES)
             ]
             chosen = choose(made)
             left_out = {name: made[number][name] for name, number in chosen.items()}
             averages = [average(outcomes) for outcomes in made]
             ordered = sorted(averages, key=lambda figures: figures.recall_at_10 + figures.mrr)
-            default = average(await bench.ask(DEFAULT, SelectorMode.FAST, bars, "defaults"))
+            default = average(await measure(bench, DEFAULT, SelectorMode.FAST, bars, "defaults"))
+            counts = Counter(_settings(CHOICES[number]) for number in chosen.values())
             return {
-                "chosen on the others": _row(average(left_out), left_out),
+                "chosen on the others": _row(average(left_out), left_out) | {"chosen": dict(counts)},
                 "defaults": {"recall_at_10": default.recall_at_10, "mrr": default.mrr},
                 "best of all settings": {"recall_at_10": ordered[-1].recall_at_10, "mrr": ordered[-1].mrr},
                 "worst of all settings": {"recall_at_10": ordered[0].recall_at_10, "mrr": ordered[0].mrr},
@@ -285,10 +186,18 @@ async def _run(
         rows: dict[str, Any] = {}
         whole: dict[str, list[list[float]]] | None = None
         for name, (tuning, mode) in VARIANTS.items():
-            outcomes = await bench.ask(tuning, mode, bars, name)
+            outcomes = await measure(bench, tuning, mode, bars, name)
             whole = whole or outcomes
             rows[name] = _row(average(outcomes), outcomes, against=whole)
+        # Last, for it leaves the memories warm.
+        warmed = await measure(bench, DEFAULT, SelectorMode.FAST, bars, WARMED, is_noting_access=True)
+        rows[WARMED] = _row(average(warmed), warmed, against=whole)
         return rows
+
+
+def _settings(tuning: Tuning) -> str:
+    """What a setting of CHOICES sets."""
+    return ", ".join(f"{name} {getattr(tuning, name)}" for name in CHOSEN)
 
 
 def _row(
@@ -330,7 +239,10 @@ def _print(figures: Mapping[str, Mapping[str, Any]]) -> None:
             *("" if change is None else f"{change:+.4f}" for change in changes),
             *("" if span is None else f"{span[0]:+.3f} to {span[1]:+.3f}" for span in ranges),
         )
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(table)
+    for setting, count in figures.get("chosen on the others", {}).get("chosen", {}).items():
+        console.print(f"chosen {count} times: {setting}", highlight=False)
 
 
 if __name__ == "__main__":

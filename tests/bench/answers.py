@@ -19,19 +19,15 @@ import asyncio
 import contextlib
 import json
 import sys
-import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from lightmem_client import Client, Turn
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from lightmem_server.cli.process import clean_environment, running_server
 from lightmem_server.config import load
 from lightmem_server.errors import ModelError
 from lightmem_server.slm.embedder import load_embedder
@@ -41,21 +37,16 @@ from lightmem_server.slm.writer import load_writer
 from tests.bench import report
 from tests.bench.datasets import (
     Conversation,
-    DataError,
     DialogueTurn,
     Question,
     digest,
-    read_jsonl,
-    read_locomo,
     take_quick,
     take_stratified,
 )
 from tests.bench.f1 import bootstrap, score
+from tests.bench.options import ROOT, add_server, make_parser, open_bars, open_server, parse_options, read_conversations
 
-ROOT = Path(__file__).parents[2]
-DEFAULT_DATA = ROOT.parent / "shared" / "data" / "locomo10.json"
 RESULT_FILE = ROOT / "target" / "bench" / "answers.json"
-READERS: dict[str, Callable[[Path], list[Conversation]]] = {"locomo": read_locomo, "jsonl": read_jsonl}
 
 NONE, RECENT, PLAIN, LIGHTMEM = "no memory", "recent turns", "plain top-k", "LightMem"
 ARMS = (NONE, RECENT, PLAIN, LIGHTMEM)
@@ -103,14 +94,9 @@ Contexts = Callable[[Question], Awaitable[dict[str, str]]]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the bench. Returns the exit code."""
     options = _parse(arguments)
-    if not options.data.exists():
-        print(f"SKIPPED: there is no data at {options.data}; name it with --data PATH", file=sys.stderr)
-        return 0
-    try:
-        conversations = READERS[options.layout](options.data)
-    except (DataError, OSError) as error:
-        print(f"the data cannot be read: {error}", file=sys.stderr)
-        return 2
+    conversations = read_conversations(options)
+    if isinstance(conversations, int):
+        return conversations
     if options.quick:
         conversations = take_quick(conversations, QUICK_QUESTIONS)
     else:
@@ -145,22 +131,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("path", nargs="?", type=Path, metavar="DATA", help="the same as --data")
-    parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="file, or folder with --layout jsonl")
-    parser.add_argument("--layout", choices=sorted(READERS), default="locomo", help="default: locomo")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result here too")
-    parser.add_argument("--quick", action="store_true", help="one conversation, two questions; judges nothing")
+    parser = make_parser(__doc__)
+    add_server(parser)
     parser.add_argument("--writer", default="small", help="the reader: a profile or a model; default: small")
     parser.add_argument("--questions", type=int, default=120, metavar="N", help="drawn by category; default: 120")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--tokens", type=int, default=1024, help="of a context; default: 1024")
     parser.add_argument("--memories", type=int, default=10, help="of plain top-k and LightMem; default: 10")
-    parser.add_argument("--target", metavar="HOST:PORT", help="a server that runs already")
-    parser.add_argument("--key", help="its key")
-    options = parser.parse_args(arguments)
-    options.data = options.path or options.data
-    return options
+    return parse_options(parser, arguments)
 
 
 async def _run(options: argparse.Namespace, conversations: Sequence[Conversation]) -> tuple[list[Answered], str]:
@@ -174,10 +152,10 @@ async def _run(options: argparse.Namespace, conversations: Sequence[Conversation
         stack.push_async_callback(writer.close)
         embedder = load_embedder(settings.models_dir, settings.embedder)
         stack.push_async_callback(embedder.close)
-        target, key = stack.enter_context(_server(options, settings.models_dir))
+        target, key = stack.enter_context(open_server(options))
         client = stack.enter_context(Client(target, api_key=key, timeout_seconds=120))
         client.wait_ready()
-        bars = stack.enter_context(_bars())
+        bars = stack.enter_context(open_bars())
         asking = bars.add_task("answers", total=sum(len(one.questions) for one in conversations) * len(ARMS))
         telling = bars.add_task("telling", total=sum(1 for one in conversations for _ in one.turns))
         for conversation in conversations:
@@ -190,26 +168,6 @@ async def _run(options: argparse.Namespace, conversations: Sequence[Conversation
                     await answer(writer, question, contexts, embedder.tokens, advance=lambda: bars.advance(asking))
                 )
         return answered, writer.identity
-
-
-@contextlib.contextmanager
-def _server(options: argparse.Namespace, models_dir: Path) -> Iterator[tuple[str, str | None]]:
-    """The server that runs already, or one with default settings for as long as this lasts."""
-    if options.target is not None:
-        yield options.target, options.key
-        return
-    with (
-        tempfile.TemporaryDirectory(prefix="lightmem-bench-") as folder,
-        running_server(
-            Path(folder) / "data", flags=("--models-dir", str(models_dir)), environment=clean_environment()
-        ) as server,
-    ):
-        yield server.target, server.key
-
-
-def _bars() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
 
 
 class Arms:

@@ -104,7 +104,7 @@ def _locomo_conversation(sample: dict[str, Any]) -> Conversation:
     for number in numbers:
         started_at = datetime.strptime(dialogue[f"session_{number}_date_time"], LOCOMO_TIME).replace(tzinfo=UTC)
         turns = tuple(
-            DialogueTurn(turn["dia_id"], turn["speaker"], Role.USER, _locomo_text(turn), _said_at(started_at, i))
+            DialogueTurn(turn["dia_id"], turn["speaker"], Role.USER, _locomo_text(turn), said_at(started_at, i))
             for i, turn in enumerate(dialogue[f"session_{number}"])
         )
         sessions.append(Session(f"session_{number}", turns))
@@ -172,7 +172,7 @@ def _jsonl_conversation(item: dict[str, Any], questions: Iterable[Question]) -> 
                 turn["speaker"],
                 Role[(turn.get("role") or "user").upper()],
                 turn["text"],
-                _said_at(started_at, i),
+                said_at(started_at, i),
             )
             for i, turn in enumerate(session["turns"])
         )
@@ -187,7 +187,8 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
 
 
-def _said_at(started_at: datetime, position: int) -> datetime:
+def said_at(started_at: datetime, position: int) -> datetime:
+    """When a turn was said: the sets tell when sessions began."""
     return started_at + timedelta(seconds=SECONDS_BETWEEN_TURNS * position)
 
 
@@ -250,7 +251,7 @@ def _only(conversations: Iterable[Conversation], question_ids: frozenset[str]) -
 
 def digest(path: Path) -> str:
     """The sha256 of a data set's bytes, for the report."""
-    files = [path] if path.is_file() else [path / CONVERSATIONS_FILE, path / QUESTIONS_FILE]
+    files = [path] if path.is_file() else sorted(path.glob("*.json*"))
     total = hashlib.sha256()
     for file in files:
         total.update(file.read_bytes())

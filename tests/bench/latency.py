@@ -44,7 +44,7 @@ from tests.bench.datasets import Conversation, DataError, digest, read_locomo
 from tests.bench.fill import make_conversation
 from tests.bench.latency_parts import MEASURES
 from tests.bench.latency_setting import QUICK, Bench, Sizes
-from tests.bench.quality import DEFAULT_DATA, ROOT, open_bars
+from tests.bench.options import DEFAULT_DATA, ROOT, open_bars
 
 RESULT_FILE = ROOT / "target" / "bench" / "latency.json"
 

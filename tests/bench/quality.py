@@ -19,28 +19,30 @@ Writes target/bench/quality.json. Ends with 1 when a bar is missed, unless only 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
-import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lightmem_client import Client, PermissionDeniedError, RetrieveResult, Turn
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
-from lightmem_server.cli.process import clean_environment, running_server
-from lightmem_server.config import load
 from tests.bench import report
-from tests.bench.datasets import Conversation, DataError, digest, read_jsonl, read_locomo, take_quick, take_sample
+from tests.bench.datasets import Conversation, digest, take_quick, take_sample
+from tests.bench.options import (
+    ROOT,
+    add_server,
+    make_parser,
+    open_bars,
+    open_server,
+    parse_options,
+    read_conversations,
+)
 
-ROOT = Path(__file__).parents[2]
-DEFAULT_DATA = ROOT.parent / "shared" / "data" / "locomo10.json"
 RESULT_FILE = ROOT / "target" / "bench" / "quality.json"
 
 QUICK_QUESTIONS = 8
@@ -48,8 +50,6 @@ DEEP_MEMORIES = 50
 DEEP_CANDIDATES = 100
 DEEP_TOKENS = 32_768
 DEEP_DEADLINE_SECONDS = 10.0
-
-READERS: dict[str, Callable[[Path], list[Conversation]]] = {"locomo": read_locomo, "jsonl": read_jsonl}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +64,9 @@ class Told:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the bench. Returns the exit code."""
     options = _parse(arguments)
-    if not options.data.exists():
-        print(f"SKIPPED: there is no data at {options.data}; name it with --data PATH", file=sys.stderr)
-        return 0
-    try:
-        conversations = READERS[options.layout](options.data)
-    except (DataError, OSError) as error:
-        print(f"the data cannot be read: {error}", file=sys.stderr)
-        return 2
+    conversations = read_conversations(options)
+    if isinstance(conversations, int):
+        return conversations
     if options.quick:
         conversations = take_quick(conversations, QUICK_QUESTIONS)
     elif options.sample is not None:
@@ -79,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     is_judged = not options.quick and options.sample is None
 
     with (
-        _server(options) as (target, key),
+        open_server(options) as (target, key),
         Client(target, api_key=key, timeout_seconds=120) as client,
         open_bars() as bars,
     ):
@@ -105,40 +100,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("path", nargs="?", type=Path, metavar="DATA", help="the same as --data")
-    parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="file, or folder with --layout jsonl")
-    parser.add_argument("--layout", choices=sorted(READERS), default="locomo", help="default: locomo")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result here too")
-    parser.add_argument("--quick", action="store_true", help="one conversation, few questions; judges nothing")
+    parser = make_parser(__doc__)
+    add_server(parser)
     parser.add_argument("--sample", type=int, metavar="N", help="only N questions; judges nothing")
     parser.add_argument("--seed", type=int, default=0, help="of --sample; default: 0")
     parser.add_argument("--no-deep", action="store_true", help="without R@20 and R@50")
-    parser.add_argument("--target", metavar="HOST:PORT", help="a server that runs already")
-    parser.add_argument("--key", help="its key")
-    options = parser.parse_args(arguments)
-    options.data = options.path or options.data
-    return options
-
-
-@contextlib.contextmanager
-def _server(options: argparse.Namespace) -> Iterator[tuple[str, str | None]]:
-    """The server that runs already, or one with default settings for as long as this lasts."""
-    if options.target is not None:
-        yield options.target, options.key
-        return
-    flags = ("--models-dir", str(load().models_dir))
-    with (
-        tempfile.TemporaryDirectory(prefix="lightmem-bench-") as folder,
-        running_server(Path(folder) / "data", flags=flags, environment=clean_environment()) as server,
-    ):
-        yield server.target, server.key
-
-
-def open_bars() -> Progress:
-    """Progress on standard error."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True))
+    return parse_options(parser, arguments)
 
 
 def tell(client: Client, conversations: Sequence[Conversation], bars: Progress) -> tuple[list[Told], float]:

@@ -6,6 +6,7 @@ use lightmem_core::engine::{Engine, EngineOptions};
 use lightmem_core::lexical::analyser::Analyser;
 use lightmem_core::tiers::RingLimits;
 use lightmem_core::vector::kernel::Kernel;
+use numpy::{PyArray1, PyArray3, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
@@ -100,6 +101,18 @@ impl PyEngine {
         let plan = plan.get().checked(self.engine.schema().dim)?;
         let found = py.detach(|| self.engine.search(partition, plan)).map_err(to_python)?;
         Ok(found.map(|found| PySearchResult::new(found, Arc::clone(&self.sources))))
+    }
+
+    fn similarities<'py>(
+        &self,
+        py: Python<'py>,
+        partition: &str,
+        ids: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyArray3<f32>>>> {
+        let ids = convert::ids(ids, "ids")?;
+        let found = py.detach(|| self.engine.similarities(partition, &ids)).map_err(to_python)?;
+        let shape = [self.engine.schema().views, ids.len(), ids.len()];
+        found.map(|found| PyArray1::from_vec(py, found).reshape(shape)).transpose()
     }
 
     fn session_ring<'py>(

@@ -61,6 +61,36 @@ async def test_a_duplicate_names_the_better_one(pipeline: Pipeline) -> None:
     assert any(str(memory_id) in lost.text for memory_id in both)
 
 
+async def test_a_near_duplicate_names_what_it_repeats(pipeline: Pipeline) -> None:
+    both = [*await ids(pipeline, "green tea.", session_id="a"), *await ids(pipeline, "green tea!", session_id="b")]
+    explanations = {memory_id: await explain(pipeline, "tea", memory_id) for memory_id in both}
+    (lost,) = [memory_id for memory_id, e in explanations.items() if e.reached_stage != "returned"]
+    (kept,) = set(both) - {lost}
+    assert explanations[lost].reached_stage == "select"
+    assert f"the same as {kept}" in explanations[lost].text
+
+
+async def test_a_stranger_is_ranked_among_near_duplicates_too(pipeline: Pipeline) -> None:
+    for i in range(5):
+        await ids(pipeline, "green tea" + "!" * i, session_id=f"s{i}")
+    *_, last = await ids(pipeline, "a green tea number 1", "a green tea number 2", "an unrelated matter")
+    explanation = await explain(pipeline, "green tea number", last, budget=Budget(2, 2, 1000, 5.0))
+    assert "8th of 8" in explanation.text
+    assert explanation.margin > 0
+
+
+async def test_behind_what_is_new_for_repeating_something(pipeline: Pipeline) -> None:
+    for i, word in enumerate(["still", "always"]):
+        await ids(pipeline, f"one of my hobbies is {word} painting flowers", session_id=f"s{i}")
+    (chess,) = await ids(pipeline, "hobbies include chess too", session_id="other")
+    query, budget = "which hobbies are there", Budget(2, 32, 1000, 5.0)
+    trace = (await explain(pipeline, query, chess, budget=budget)).trace
+    lost = next(c for c in trace.candidates if c.parts.get("repetition"))
+    explanation = await explain(pipeline, query, lost.memory_id, budget=budget)
+    assert explanation.reached_stage == "select"
+    assert "repetition of a better one" in explanation.text
+
+
 async def test_part_of_the_conversation(pipeline: Pipeline) -> None:
     (tea,) = await ids(pipeline, "green tea")
     explanation = await explain(pipeline, "tea", tea, session_id="s")
