@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lightmem_server.store.protocol import Change, VectorRecord
-from lightmem_server.types import Kind, Memory, Partition, Role, State, Tier
+from lightmem_server.types import Kind, Memory, Partition, Role, State, Statement, Tier
 
 USER = Partition("default", "ada")
 
@@ -50,6 +50,8 @@ def make_full_memory() -> Memory:
         valid_from=-5,
         valid_to=2**62,
         confidence=0.1 + 0.2,
+        statement=Statement("Ada", "lives in", '北京 | "x"'),
+        participants=("Ada", "Bob|Ö"),
         evidence_ids=(make_id(), make_id()),
         supersedes_ids=(make_id(),),
         previous_id=make_id(),

@@ -35,7 +35,7 @@ from lightmem_client._results import (
     WriteResult,
 )
 from lightmem_client._retry import RetryPolicy
-from lightmem_client._types import Kind, Memory, Role, Scalar, State, Tier, Turn
+from lightmem_client._types import Kind, Memory, Role, Scalar, State, Statement, Tier, Turn
 from lightmem_client._writer import PendingWrite, Writer
 from lightmem_client.errors import (
     AbortedError,
@@ -105,6 +105,7 @@ __all__ = [
     "SelectorMode",
     "SelectorStop",
     "State",
+    "Statement",
     "Stats",
     "Tier",
     "Tls",

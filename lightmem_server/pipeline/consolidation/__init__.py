@@ -1,0 +1,1 @@
+"""Offline consolidation: from turns to summaries and facts that code can tie to them."""
