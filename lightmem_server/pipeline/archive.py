@@ -93,7 +93,7 @@ class Archiving:
                 if memory is not None and memory.state is State.ACTIVE and not memory.is_pinned
             ]
             if puts:
-                await self._store.commit(Change(partition, puts=puts))
+                await self._store.commit(Change(partition, puts=puts, reason="archive"))
                 await self._residents.refresh(partition)
         return len(puts)
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from lightmem_server.store.protocol import Change, VectorRecord
+from lightmem_server.store.protocol import Change, Store, VectorRecord
 from lightmem_server.types import Kind, Memory, Partition, Role, State, Statement, Tier
 
 USER = Partition("default", "ada")
 
 MODEL = "bge-small-en-v1.5@int8"
+
+MakeStore = Callable[[], Store]
 
 _numbers = itertools.count(1)
 
