@@ -19,7 +19,7 @@ import apsw
 
 from lightmem_server.store import runs
 from lightmem_server.store.protocol import ClaimedJob, DeadJob, JobRecord
-from lightmem_server.types import Partition
+from lightmem_server.types import Kind, Partition
 
 FIRST_BACKOFF_MICROS = 5 * 1_000_000
 LAST_BACKOFF_MICROS = 3600 * 1_000_000
@@ -119,6 +119,20 @@ def next_at(connection: apsw.Connection, kinds: Sequence[str]) -> int | None:
         (json.dumps(list(kinds), ensure_ascii=False),),
     ).get
     return None if at is None else int(at)
+
+
+def enqueue_behind(connection: apsw.Connection, job: JobRecord, watermark: str) -> int:
+    """See `JobQueue.enqueue_behind`."""
+    rows: list[Any] = connection.execute(
+        """SELECT p.partition_id FROM partition p LEFT JOIN watermark w
+            ON w.partition_id = p.partition_id AND w.name = ?
+        WHERE EXISTS (SELECT 1 FROM memory m WHERE m.partition_id = p.partition_id
+            AND m.changed_version > coalesce(w.version, 0) AND m.kind = ?)""",
+        (watermark, int(Kind.TURN)),
+    ).fetchall()
+    for (partition_id,) in rows:
+        enqueue(connection, partition_id, job)
+    return len(rows)
 
 
 def list_dead(connection: apsw.Connection, namespace: str, limit: int) -> list[DeadJob]:

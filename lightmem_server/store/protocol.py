@@ -254,6 +254,9 @@ class JobQueue(Protocol):
     async def next_job_at(self, kinds: Sequence[str]) -> int | None:
         """When the next job of these kinds is due, or its lease lapses; None: there is none."""
 
+    async def enqueue_behind(self, job: JobRecord, *, watermark: str) -> int:
+        """Let a job wait in every partition with a turn that changed since its watermark; returns in how many."""
+
     async def list_dead_jobs(self, namespace: str, *, limit: int) -> list[DeadJob]:
         """Jobs that were set aside, the newest first."""
 

@@ -34,6 +34,7 @@ from lightmem_server.store.protocol import (
     ClaimedJob,
     CommitResult,
     DeadJob,
+    JobRecord,
     KeyRecord,
     Page,
     SnapshotRecord,
@@ -204,6 +205,10 @@ class SqliteStore:
     async def next_job_at(self, kinds: Sequence[str]) -> int | None:
         """See `JobQueue.next_job_at`."""
         return await self._read(partial(jobs.next_at, kinds=kinds))
+
+    async def enqueue_behind(self, job: JobRecord, *, watermark: str) -> int:
+        """See `JobQueue.enqueue_behind`."""
+        return await self._write(partial(jobs.enqueue_behind, job=job, watermark=watermark))
 
     async def list_dead_jobs(self, namespace: str, *, limit: int) -> list[DeadJob]:
         """See `JobQueue.list_dead_jobs`."""

@@ -86,5 +86,24 @@ CREATE TABLE model_time (
     UNIQUE (namespace, minute)
 );
 
--- A job that failed too often is set aside: it waits for a person.
-ALTER TABLE job ADD COLUMN dead_at INTEGER;
+-- Anew, for AUTOINCREMENT: the number of a finished job must not become another's, whom a late worker would take for its own.
+ALTER TABLE job RENAME TO old_job;
+CREATE TABLE job (
+    job_id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    partition_id INTEGER NOT NULL REFERENCES partition,
+    kind         TEXT    NOT NULL,
+    key          TEXT    NOT NULL,
+    payload      TEXT    NOT NULL,
+    not_before   INTEGER NOT NULL,
+    attempts     INTEGER NOT NULL DEFAULT 0,
+    lease_owner  TEXT,
+    lease_until  INTEGER,
+    last_error   TEXT    NOT NULL DEFAULT '',
+    dead_at      INTEGER                        -- failed too often, and set aside until somebody asks for it
+);
+INSERT INTO job SELECT *, NULL FROM old_job;
+DROP TABLE old_job;
+CREATE UNIQUE INDEX job_waiting ON job (partition_id, kind, key) WHERE lease_owner IS NULL;
+CREATE INDEX job_due ON job (kind, not_before) WHERE lease_owner IS NULL AND dead_at IS NULL;
+CREATE INDEX job_partition ON job (partition_id, lease_until);
+CREATE INDEX job_lapsed ON job (kind, lease_until) WHERE lease_owner IS NOT NULL;

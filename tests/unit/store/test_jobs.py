@@ -227,3 +227,13 @@ async def test_the_next_job_is_known(store: SqliteStore) -> None:
     assert await store.next_job_at(["k"]) == 30
     await claim_one(store, 30)
     assert await store.next_job_at(["k"]) == 30 + LEASE
+
+
+async def test_the_number_of_a_finished_job_is_not_given_again(store: SqliteStore) -> None:
+    await enqueue(store, JobRecord("k"))
+    first = await claim_one(store, 0)
+    assert await store.finish_job(first.job_id, owner="w")
+    await enqueue(store, JobRecord("k"))
+    second = await claim_one(store, 0)
+    assert not await store.extend_job(first.job_id, owner="w", lease_micros=LEASE, now=0)
+    assert second.job_id != first.job_id
