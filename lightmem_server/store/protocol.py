@@ -10,8 +10,8 @@ Errors (every method): StoreError when the disk refuses, or the store is closed;
 visible. OverloadedError when too many calls wait.
 
 Where a user's words are, for whoever erases them or adds a place: records, vectors and their history; snapshots; the steps
-of runs; payloads and errors of jobs, errors of runs; metadata filters and texts are in no request result. The tables of
-SQLite that hold them are `sqlite_write.TABLES_WITH_WORDS`.
+of runs; payloads and errors of jobs, errors of runs. A request's result holds ids alone. The tables of SQLite with words in
+them are `sqlite_write.TABLES_WITH_WORDS`.
 """
 
 from __future__ import annotations

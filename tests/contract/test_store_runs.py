@@ -310,3 +310,17 @@ async def test_expected_versions_guard_what_is_not_changed(
         await jobs.commit(Change(USER, expected_versions=change(turn.id)))
     assert (await jobs.changes_since(USER, None)).version == 1
     await jobs.commit(Change(USER, expected_versions={turn.id: 1}))
+
+
+async def test_a_job_for_all_who_have_news(jobs: JobStore) -> None:
+    turn, run, job_id = await started(jobs)
+    await finish(jobs, run, job_id)
+    bob, eve = Partition("default", "bob"), Partition("other", "eve")
+    for partition in (bob, eve):
+        await jobs.commit(make_change([make_memory()], partition=partition))
+    await jobs.commit(make_change([make_memory(**FACT)], partition=Partition("default", "no turns")))
+    assert await jobs.enqueue_behind(JobRecord(MARK, payload="schedule"), watermark=MARK) == 2
+    claimed = [await jobs.claim_job([MARK], owner="w", lease_micros=9, now=0) for _ in range(3)]
+    assert {job.partition for job in claimed if job is not None} == {bob, eve}
+    await jobs.commit(Change(USER, puts=[replace(turn, is_pinned=True, version=2)]))
+    assert await jobs.enqueue_behind(JobRecord(MARK), watermark=MARK) == 3

@@ -71,7 +71,9 @@ async def read(store: SqliteStore) -> dict[uuid.UUID, tuple[Memory, bytes]]:
     }
 
 
-async def check(folder: Path, before: list[Operation], in_run: list[Operation], executor: ThreadPoolExecutor) -> None:
+async def check(
+    folder: Path, before: list[Operation], in_run: list[Operation], archived: set[int], executor: ThreadPoolExecutor
+) -> None:
     store = SqliteStore(folder)
     await store.open()
     turns = [make_memory(f"turn {number}") for number in range(3)]
@@ -91,17 +93,23 @@ async def check(folder: Path, before: list[Operation], in_run: list[Operation], 
     await store.finish_run(
         run.run_id, job_id=job.job_id, owner="w", state=RunState.DONE, error="", watermark=WATERMARK, now=0
     )
+    puts = [replace(turns[number], state=State.ARCHIVED, version=2) for number in archived]
+    await store.commit(Change(USER, puts=puts, reason="archive"))
+    expected |= {turn.id: (replace(turn, version=0), b"") for turn in puts}
     engine = Engine(dim=DIM, view_names=VIEW_NAMES, budget_bytes=1 << 24, stm_turns=4, stm_tokens=100)
     residents = Residents(store, engine, executor, embedding="hash")
     await Undoing(store, residents, HashEmbedder(DIM), embedding="hash").undo("default", run.run_id)
     assert await read(store) == expected
-    for turn in turns:
-        assert (await store.get(USER, [turn.id]))[0] == turn
+    for number, turn in enumerate(turns):
+        (stored,) = await store.get(USER, [turn.id])
+        assert stored == (replace(turn, state=State.ARCHIVED, version=2) if number in archived else turn)
     await store.close()
 
 
-@given(before=operations, in_run=operations)
+@given(before=operations, in_run=operations, archived=st.sets(st.integers(0, 2)))
 @settings(max_examples=40, deadline=None)
-def test_a_run_that_is_undone_leaves_the_words_as_before(before: list[Operation], in_run: list[Operation]) -> None:
+def test_a_run_that_is_undone_leaves_the_words_as_before(
+    before: list[Operation], in_run: list[Operation], archived: set[int]
+) -> None:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as executor:
-        asyncio.run(check(Path(folder), before, in_run, executor))
+        asyncio.run(check(Path(folder), before, in_run, archived, executor))

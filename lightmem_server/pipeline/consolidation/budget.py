@@ -1,7 +1,7 @@
 """How much model time background work of a namespace may take: so many seconds in any hour, across restarts.
 
 What was spent stands in the store, by minute. The spending of the last hour counts, whole minutes: so the bound is kept
-over every hour, and exceeded at most by the one call to a model that was at work when it was reached.
+over every hour, and exceeded at most by the calls to a model that were at work when it was reached, one of each worker.
 """
 
 from __future__ import annotations

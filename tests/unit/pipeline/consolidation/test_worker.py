@@ -109,6 +109,27 @@ async def test_one_run_of_a_user_at_a_time_and_others_beside_it(workshop: Worksh
     assert await facts(workshop.store, USER) == ["ONE", "TWO"]
 
 
+async def test_as_many_runs_at_once_as_there_are_workers(workshop: Workshop) -> None:
+    workshop.policy = replace(workshop.policy, workers=2)
+    both = asyncio.Barrier(2)
+
+    async def at(moment: str, text: str) -> None:
+        if moment == "write":
+            await both.wait()
+
+    workshop.echo.at = at
+    await workshop.write("one")
+    await workshop.write("two", partition=BOB)
+    following = [asyncio.create_task(workshop.follow(partition)) for partition in (USER, BOB)]
+    await asyncio.sleep(0)
+    working = asyncio.create_task(workshop.worker().run())
+    async with asyncio.timeout(ENDED_SECONDS):
+        ends = await asyncio.gather(*following)
+    assert [posts[-1].ending for posts in ends] == [Ending.DONE, Ending.DONE]
+    working.cancel()
+    await asyncio.wait({working})
+
+
 # Failures
 
 
