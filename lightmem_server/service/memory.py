@@ -44,7 +44,10 @@ EXPLANATIONS = {
     "add": "It was abstracted from its evidence.",
     "reinforce": "It was said again.",
     "supersede": "A newer statement took its place.",
-    "decay": "It was not confirmed for long.",
+    "end": "It was said to hold no longer.",
+    "fade": "It was said once, long ago, and not asked for since.",
+    "summarise": "It tells of its evidence.",
+    "profile": "It was put together from what is known.",
 }
 """Of the reasons in the store; a reason without a sentence speaks for itself."""
 

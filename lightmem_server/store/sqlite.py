@@ -5,7 +5,8 @@
               └▶ one row by its key   ─▶ the event loop's own connection ──────────┘
 
 SQLite was chosen after measurement against RocksDB, LMDB and DuckDB: the shortest durable commit, and nothing lost after
-SIGKILL. The write-ahead log lets readers go on beside the writer.
+SIGKILL. The write-ahead log lets readers go on beside the writer. The file is as long as its Protocols: a method for each of
+theirs, whose work is elsewhere.
 """
 
 from __future__ import annotations

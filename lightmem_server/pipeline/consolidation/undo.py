@@ -20,11 +20,11 @@ from lightmem_server.store.protocol import MAX_GET, Change, Store, VectorRecord
 from lightmem_server.store.run_protocol import HistoryEntry, RunChange, RunRecord, RunState
 from lightmem_server.types import Memory
 
-HARMLESS = frozenset({"archive", "relink"})
-"""Reasons of later changes that don't build on the run."""
-
 UNDO = "undo"
 """Reason of what undoing changes."""
+
+HARMLESS = frozenset({"archive", "relink", UNDO})
+"""Reasons of later changes by no run that don't build on one. (What undid a later run has put the words of this one back.)"""
 
 ATTEMPTS = 4
 """How often it is tried again when a record is changed meanwhile."""
@@ -142,11 +142,11 @@ def _is_changed_since(history: Sequence[HistoryEntry], change: RunChange) -> boo
 def _check_later(history: Sequence[HistoryEntry], change: RunChange, later: Collection[uuid.UUID]) -> None:
     """Refuse when a record was changed after the run in a way that says something, and stands."""
     for entry in history:
-        if entry.memory.version <= change.version_after or entry.reason in HARMLESS:
+        if entry.memory.version <= change.version_after:
             continue
         if entry.run_id in later and entry.run_id is not None:
             raise _later_run(entry.run_id)
-        if entry.run_id is None and entry.reason != UNDO:
+        if entry.run_id is None and entry.reason not in HARMLESS:
             raise PreconditionError(
                 f"memory {entry.memory.id} was changed by hand since the run",
                 reason="EDITED",

@@ -53,13 +53,13 @@ class Desk:
             run.run_id, job_id=job_id, owner="w", state=RunState.DONE, error="", watermark=WATERMARK, now=0
         )
 
-    async def run(self, *commits: Sequence[Memory]) -> uuid.UUID:
+    async def run(self, *commits: Sequence[Memory], reason: str = "add") -> uuid.UUID:
         """A run that puts records, commit by commit."""
         run, job_id = await self.begin()
         for number, puts in enumerate(commits):
             tag = RunTag(run.run_id, "w", "integrate", str(number))
             vectors = [await self.vector(memory) for memory in puts]
-            await self.store.commit(Change(ANA, puts=puts, vectors=vectors, run=tag, reason="add"))
+            await self.store.commit(Change(ANA, puts=puts, vectors=vectors, run=tag, reason=reason))
         await self.end(run, job_id)
         await self.pipeline.residents.refresh(ANA)
         return run.run_id
@@ -131,16 +131,18 @@ async def test_a_run_at_work_is_in_the_way(desk: Desk) -> None:
     assert (await desk.undo(run_id)).removed_count == 1
 
 
-@pytest.mark.parametrize("how", ["changes it", "rests on it", "supersedes it"])
+@pytest.mark.parametrize("how", ["changes it", "archives it", "rests on it", "supersedes it"])
 async def test_a_later_run_that_builds_on_it_is_in_the_way_until_it_is_undone(desk: Desk, how: str) -> None:
     fact = make_memory(**FACT)
     first = await desk.run([fact])
     builds = {
         "changes it": replace(fact, confidence=0.7, version=2),
+        "archives it": replace(fact, state=State.ARCHIVED, version=2),
         "rests on it": make_memory(kind=Kind.PROFILE, tier=Tier.LTM, evidence_ids=(fact.id,)),
         "supersedes it": make_memory(**FACT, supersedes_ids=(fact.id,)),
     }
-    second = await desk.run([builds[how]])
+    reason = "archive" if how == "archives it" else "reinforce"
+    second = await desk.run([builds[how]], reason=reason)
     assert await refused(desk, first) == "LATER_RUN"
     assert await desk.get(fact) is not None
     await desk.undo(second)
