@@ -88,6 +88,29 @@ class Settings(BaseModel):
         le=10_000_000,
         description="Turns and summaries in search per user; beyond it the least useful are archived, pinned ones never.",
     )
+    consolidation: Literal["off", "on"] = Field(
+        "off", description="Whether turns are abstracted into summaries and facts in the background."
+    )
+    consolidation_workers: int = Field(1, ge=1, le=64, description="Users that are consolidated at once.")
+    consolidation_seconds_per_hour: float = Field(
+        1200,
+        ge=0,
+        le=3600 * 64,
+        description="Model time that consolidation may take of each namespace in any hour, in seconds. 0: no limit.",
+    )
+    consolidation_idle_seconds: float = Field(
+        900,
+        ge=1,
+        le=30 * 86_400,
+        description="After so long without a new turn, and so long after turns left the running conversation, a user is "
+        "consolidated.",
+    )
+    consolidation_schedule_hours: float = Field(
+        0, ge=0, le=24 * 365, description="How often every user with new turns is consolidated besides. 0: never."
+    )
+    consolidation_max_attempts: int = Field(
+        8, ge=1, le=1000, description="After so many failures a user's consolidation waits until somebody asks for it."
+    )
     resident_bytes: int = Field(
         1 << 30, ge=1 << 20, description="Memory for users' partitions; beyond it the least recently used leave."
     )

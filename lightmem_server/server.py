@@ -35,6 +35,12 @@ from lightmem_server.pb import (
 from lightmem_server.pipeline.access import AccessRecorder
 from lightmem_server.pipeline.archive import Archiving
 from lightmem_server.pipeline.clock import Clock
+from lightmem_server.pipeline.consolidation.control import Consolidating
+from lightmem_server.pipeline.consolidation.progress import ProgressBoard
+from lightmem_server.pipeline.consolidation.run import Consolidator
+from lightmem_server.pipeline.consolidation.triggers import Triggers
+from lightmem_server.pipeline.consolidation.undo import Undoing
+from lightmem_server.pipeline.consolidation.worker import Worker, WorkerPolicy
 from lightmem_server.pipeline.edit import Editing
 from lightmem_server.pipeline.graphs import GraphBuilder
 from lightmem_server.pipeline.passages import FORMAT, VIEW_NAMES
@@ -53,7 +59,7 @@ from lightmem_server.slm.foreground import Foreground
 from lightmem_server.slm.hypothetical import HypotheticalQueries
 from lightmem_server.slm.protocols import Embedder, Selector, TokenCounter, Writer
 from lightmem_server.slm.tokens import load_token_counter
-from lightmem_server.store.protocol import Store
+from lightmem_server.store.protocol import JobStore, Store
 from lightmem_server.store.sqlite import SqliteStore
 
 SERVICES = tuple(
@@ -91,15 +97,22 @@ class LightMemServer:
     """One server process's parts and their life."""
 
     def __init__(
-        self, settings: Settings, load_models: Callable[[Settings], Models], *, clock: Clock | None = None
+        self,
+        settings: Settings,
+        load_models: Callable[[Settings], Models],
+        *,
+        clock: Clock | None = None,
+        make_consolidator: Callable[[Store, Models], Consolidator] | None = None,
     ) -> None:
         """
         Args:
             load_models: Blocking; run in a thread. Raises ModelError.
+            make_consolidator: Makes what does the work of `consolidation = on`.
         """
         self._settings = settings
         self._load_models = load_models
         self._clock = clock or Clock()
+        self._make_consolidator = make_consolidator
         self._not_ready: UnavailableError | None = UnavailableError("the server is starting", reason="STARTING")
         self._backend: Backend | None = None
         self._health = health.aio.HealthServicer()
@@ -112,7 +125,8 @@ class LightMemServer:
         """Open the port, load, and say SERVING.
 
         Raises:
-            ConfigError: The address cannot be bound, or the store's vectors are another model's.
+            ConfigError: The address cannot be bound, the store's vectors are another model's, or consolidation is on and
+                there is nothing that does it.
             ModelError, StoreError.
         """
         settings = self._settings
@@ -149,6 +163,8 @@ class LightMemServer:
         """Drain: refuse new calls, let those at work end within `drain_seconds`, release everything."""
         self._not_ready = UnavailableError("the server is draining", reason="DRAINING")
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        if self._backend is not None:
+            self._backend.consolidating.drain()
         if self._grpc is not None:
             await self._grpc.stop(self._settings.drain_seconds)
         await self._resources.aclose()
@@ -193,9 +209,13 @@ class LightMemServer:
         residents = Residents(
             store, engine, executor, embedding=embedding, languages=settings.languages, snapshots=snapshots
         )
-        upkeep = Upkeep(Archiving(store, residents, _tier_policy(settings), clock), snapshots, clock)
+        triggers = None if settings.consolidation == "off" else _triggers(settings)
+        upkeep = Upkeep(Archiving(store, residents, _tier_policy(settings), clock, triggers), snapshots, clock)
         await resources.enter_async_context(_running(upkeep.run()))
         residents.listeners += [graphs.notice, upkeep.note]
+        undoing = Undoing(store, residents, embedder, embedding=embedding)
+        consolidating = self._consolidating(store, residents, models, undoing)
+        await resources.enter_async_context(_running(consolidating.run()))
         access = AccessRecorder(store, residents, clock)
         resources.push_async_callback(access.flush)
         await resources.enter_async_context(_running(access.run()))
@@ -203,7 +223,7 @@ class LightMemServer:
             store=store,
             engine=engine,
             authenticator=Authenticator(store, clock.now),
-            writing=Writing(store, residents, embedder, embedding=embedding, clock=clock),
+            writing=Writing(store, residents, embedder, embedding=embedding, clock=clock, triggers=triggers),
             retrieving=Retrieving(
                 store,
                 residents,
@@ -214,6 +234,7 @@ class LightMemServer:
                 clock=clock,
             ),
             editing=Editing(store, residents, embedder, embedding=embedding),
+            consolidating=consolidating,
             access=access,
             clock=clock,
             models=[
@@ -224,6 +245,21 @@ class LightMemServer:
             foreground=models.foreground,
             server_version=version("lightmem-server"),
         )
+
+    def _consolidating(self, store: JobStore, residents: Residents, models: Models, undoing: Undoing) -> Consolidating:
+        settings, board, worker = self._settings, ProgressBoard(), None
+        if settings.consolidation == "on":
+            if self._make_consolidator is None:
+                raise ConfigError("setting 'consolidation': this version has nothing that consolidates; set it to off")
+            consolidator = self._make_consolidator(store, models)
+            policy = WorkerPolicy(
+                workers=settings.consolidation_workers,
+                seconds_per_hour=settings.consolidation_seconds_per_hour,
+                most_attempts=settings.consolidation_max_attempts,
+            )
+            worker = Worker(store, consolidator, board, self._clock, policy, commit=residents.commit)
+        hours = settings.consolidation_schedule_hours
+        return Consolidating(store, board, undoing, self._clock, worker=worker, schedule_hours=hours)
 
     def _bind(self, server: grpc.aio.Server) -> str:
         settings = self._settings
@@ -299,6 +335,10 @@ def _tier_policy(settings: Settings) -> TierPolicy:
         stm_turns=settings.stm_turns,
         stm_tokens=settings.stm_tokens,
     )
+
+
+def _triggers(settings: Settings) -> Triggers:
+    return Triggers(settings.consolidation_idle_seconds, settings.stm_turns, settings.stm_tokens)
 
 
 @contextlib.asynccontextmanager

@@ -21,7 +21,7 @@ from lightmem_server.core import ALWAYS, HEAT_HALF_LIFE, NEVER, Engine, Ids, Row
 from lightmem_server.errors import CoreError
 from lightmem_server.pipeline.passages import PRECEDING_TURNS, informativeness, lexical_views, session_passage
 from lightmem_server.pipeline.snapshots import Snapshots
-from lightmem_server.store.protocol import MAX_GET, Store, StoredRow
+from lightmem_server.store.protocol import MAX_GET, Change, CommitResult, Store, StoredRow
 from lightmem_server.types import Kind, Memory, Partition, State
 
 P = ParamSpec("P")
@@ -74,6 +74,13 @@ class Residents:
     def writer(self, partition: Partition) -> asyncio.Lock:
         """Held by whoever writes turns to a partition, so that each turn knows the one before it."""
         return self._writers.setdefault(partition, asyncio.Lock())
+
+    async def commit(self, change: Change) -> CommitResult:
+        """Commit a change as background work does it: in turn with whoever writes turns, and searchable when it returns."""
+        async with self.writer(change.partition):
+            result = await self._store.commit(change)
+            await self.refresh(change.partition)
+        return result
 
     async def refresh(self, partition: Partition) -> None:
         """Bring the resident copy to the store's version, loading it when it isn't resident."""

@@ -1196,7 +1196,9 @@ class GetMemoryHistoryResponse(_message.Message):
         CAUSE_FIELD_NUMBER: _builtins.int
         EXPLANATION_FIELD_NUMBER: _builtins.int
         cause: _builtins.str
-        """What changed it: "write", "update", or the id of a consolidation run."""
+        """What changed it: "write", "update", "archive", "relink" (the turn before it was deleted), "undo", or the id of a
+        consolidation run.
+        """
         explanation: _builtins.str
         """Why, for a person."""
         @_builtins.property
