@@ -1,0 +1,411 @@
+"""The grounding gate: a proposal is kept only where code can tie it to the turn that it cites.
+
+Each rule is a function of a proposal beside its evidence and says whether it is broken; the first broken one is the reason
+that is counted. Cheap rules first, the Selector last. Strict by design: a fact that is lost can still be found in its turn, a
+fact that is wrong misleads.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from lightmem_server.pipeline.consolidation.clauses import About
+from lightmem_server.pipeline.consolidation.grounds import Grounds, ground
+from lightmem_server.pipeline.consolidation.lexicon import LEXICON
+from lightmem_server.pipeline.consolidation.model import (
+    Proposal,
+    Reason,
+    Rejection,
+    Resolution,
+    ResolutionKind,
+    Utterance,
+    Window,
+)
+from lightmem_server.pipeline.consolidation.people import RELATIVES
+from lightmem_server.pipeline.consolidation.proposals import Relation
+from lightmem_server.pipeline.consolidation.words import (
+    Sentence,
+    content_keys,
+    proper_names,
+    split_words,
+    stem,
+)
+
+MIN_LOGIT = -4.0
+"""What the Selector must give a statement beside its evidence."""
+
+Score: TypeAlias = Callable[[str, Sequence[str]], Awaitable[Sequence[float | None]]]
+"""Selector.judge: logits of passages for a statement."""
+
+Rule: TypeAlias = Callable[[Grounds], bool]
+
+_IDIOMS = re.compile(
+    r"can(?:'|\u2019)t wait|can(?:'|\u2019)t believe|could(?:n't|n\u2019t) be happier|not only|no wonder|no problem|no matter"
+    r"|don(?:'|\u2019)t worry|why not|if only you knew|^no,|\bno,\s|has(?:n't|n\u2019t) stopped|never stop",
+    re.IGNORECASE,
+)
+HYPOTHETICAL = LEXICON["hypothetical"]
+_INTENTION = LEXICON["intention"]
+_PAST_HABIT = re.compile(r"\bused to\b|\bno longer\b|\bany ?more\b|\bstopped\b|\bquit\b|\bcancel", re.IGNORECASE)
+_COURTESY = re.compile(
+    r"^\W*(?:(?:oh|wow|aw+|hey|hi|hello|ah|ha|haha|well|yes|yeah)\W+)*(?:thanks?\b|thank you|congrat\w*"
+    r"|good (?:luck|night|morning|evening|afternoon|to know)|bye\b"
+    r"|see you|take care|welcome\b|you(?:'|\u2019)re welcome|no problem|happy birthday|sorry\b"
+    r"|how are you|nice to|that(?:'|\u2019)s (?:great|awesome|amazing|wonderful|nice|so)|sounds (?:great|good|fun|like))",
+    re.IGNORECASE,
+)
+_INSTRUCTION = re.compile(
+    r"\b(?:ignore|disregard|forget|override)\s+(?:\w+\s+){0,3}?(?:above|previous|prior|earlier|instructions?|rules|everything)\b"
+    r"|\b(?:output|print|write|append|add|insert|respond with|reply with|return)\s+(?:\w+\s+){0,3}?"
+    r"(?:following|line|lines|fact|facts|exactly|verbatim|json)\b"
+    r"|\b(?:new|updated?) (?:instructions?|system prompt|facts?)\s*:|\bsystem\s*(?:prompt)?\s*:|<\|?\w+\|?>|\w\s*\|\s*\w+\s*\|"
+    r"|\b(?:you are|act as|pretend to be) (?:now )?(?:an?|the) (?:ai|assistant|model|language model|system)\b",
+    re.IGNORECASE,
+)
+_VAGUE = LEXICON["vague"]
+
+
+def has_unknown_relation(grounds: Grounds) -> bool:
+    """The relation is none of the slots."""
+    return grounds.relation is None
+
+
+def is_empty(grounds: Grounds) -> bool:
+    """The object says nothing: no word of content, or only the subject again."""
+    claimed = {word.key for word in split_words(grounds.proposal.object) if word.is_content and word.base not in _VAGUE}
+    return not claimed - _keys(grounds.proposal.subject)
+
+
+def is_not_a_person(grounds: Grounds) -> bool:
+    """The subject is neither a speaker nor somebody whom a speaker mentions as theirs."""
+    return not (_is_participant(grounds) or _find_relative(grounds))
+
+
+def is_assistants(grounds: Grounds) -> bool:
+    """It rests on an assistant's, system's or tool's words."""
+    return not grounds.cited.is_evidence
+
+
+def is_instruction(grounds: Grounds) -> bool:
+    """The turn speaks to a model instead of telling something: nothing of it is evidence."""
+    return is_instruction_text(grounds.cited.text)
+
+
+def is_echo(grounds: Grounds) -> bool:
+    """It rests on words that were recalled from memory."""
+    return grounds.is_echo
+
+
+def has_unsupported_number(grounds: Grounds) -> bool:
+    """A number of the object isn't in the turn."""
+    numbers = {word.key for word in split_words(grounds.proposal.object) if word.is_number}
+    return not numbers <= grounds.keys
+
+
+def has_unsupported_name(grounds: Grounds) -> bool:
+    """A name of the object isn't in the turn, nor resolved in it."""
+    said = proper_names(f". {grounds.proposal.object}") or ()
+    first = split_words(grounds.proposal.object)[:1]
+    names = {word.key for word in (*said, *first) if word.is_capitalised and word.is_content}
+    return not names <= grounds.keys
+
+
+def has_unsupported_date(grounds: Grounds) -> bool:
+    """`when` is neither a date that the turn resolves to, nor in its words."""
+    when = grounds.proposal.when
+    return bool(when) and find_when(when, grounds.cited) is None and not _is_said(when, grounds)
+
+
+def has_unsupported_object(grounds: Grounds) -> bool:
+    """A word of content of the object isn't in the turn."""
+    return not content_keys(grounds.proposal.object) <= grounds.keys
+
+
+def is_courtesy(grounds: Grounds) -> bool:
+    """The sentence only greets, thanks or congratulates."""
+    return _COURTESY.search(grounds.sentence.text) is not None and not _tells_more(grounds)
+
+
+def is_question(grounds: Grounds) -> bool:
+    """The sentence asks."""
+    return grounds.sentence.is_question
+
+
+def has_wrong_speaker(grounds: Grounds) -> bool:
+    """It is about one who takes part, by the words of another: who is the other's to say nothing for."""
+    return _is_participant(grounds) and not _is_speaker(grounds)
+
+
+def has_wrong_subject(grounds: Grounds) -> bool:
+    """The clause is about somebody else than the proposal."""
+    about = grounds.subject.about
+    if _is_speaker(grounds):
+        if about is About.SPEAKER:
+            return False
+        if about is About.SPEAKERS_OWN:
+            return False
+        if about is About.RELATIVE:
+            return not (grounds.relation and grounds.relation.is_of_others)
+        if grounds.relation and grounds.relation.is_of_others:
+            return not _mentions_as_own(grounds)
+        return not (about is About.OTHER and grounds.answers and _is_short_answer(grounds))
+    if about is About.RELATIVE:
+        return grounds.subject.noun not in _lower_words(grounds.proposal.subject)
+    if about is About.THIRD:
+        return not _means_subject(grounds)
+    return True
+
+
+def has_wrong_relation(grounds: Grounds) -> bool:
+    """The turn has no word for the relation: a model fills slots with what is near."""
+    relation = grounds.relation
+    if relation is None or not relation.cues:
+        return False
+    text = f"{grounds.answers} {grounds.sentence.text}".lower().replace("\u2019", "'")
+    keys = {word.key for word in split_words(text)}
+    return not any((cue in text) if not cue.isalpha() else stem(cue) in keys for cue in relation.cues)
+
+
+def is_negated(grounds: Grounds) -> bool:
+    """The clause denies it."""
+    relation = grounds.relation
+    denies = any(word.is_negation for word in _claim(grounds).words) or _denies_question(grounds)
+    return denies and not (relation is not None and relation.is_denial) and not _has_negation(grounds.proposal.object)
+
+
+def is_hypothetical(grounds: Grounds) -> bool:
+    """The sentence says what might be, or would be."""
+    words = {word.base for word in _claim(grounds).words} | {word.lower for word in _claim(grounds).words}
+    conditional = any(word.base in ("if", "unless") for word in grounds.sentence.words)
+    return conditional or bool(words & HYPOTHETICAL)
+
+
+def is_not_done(grounds: Grounds) -> bool:
+    """It is told as done or as so, and the clause speaks of a plan, or of what is over."""
+    relation = grounds.relation
+    if relation is None or relation.is_plan:
+        return relation is not None and _PAST_HABIT.search(grounds.clause.text) is not None
+    words = [word.lower for word in _claim(grounds).words]
+    intends = any(word in _INTENTION or word.endswith("'ll") for word in words)
+    is_over = not relation.is_past and _PAST_HABIT.search(grounds.clause.text) is not None
+    return intends or is_over
+
+
+RULES: tuple[tuple[Reason, Rule], ...] = (
+    (Reason.UNKNOWN_RELATION, has_unknown_relation),
+    (Reason.EMPTY, is_empty),
+    (Reason.NOT_A_PERSON, is_not_a_person),
+    (Reason.ASSISTANT, is_assistants),
+    (Reason.INSTRUCTION, is_instruction),
+    (Reason.ECHO, is_echo),
+    (Reason.UNSUPPORTED_NUMBER, has_unsupported_number),
+    (Reason.UNSUPPORTED_NAME, has_unsupported_name),
+    (Reason.UNSUPPORTED_DATE, has_unsupported_date),
+    (Reason.UNSUPPORTED_OBJECT, has_unsupported_object),
+    (Reason.COURTESY, is_courtesy),
+    (Reason.QUESTION, is_question),
+    (Reason.WRONG_SPEAKER, has_wrong_speaker),
+    (Reason.WRONG_SUBJECT, has_wrong_subject),
+    (Reason.NEGATED, is_negated),
+    (Reason.HYPOTHETICAL, is_hypothetical),
+    (Reason.NOT_DONE, is_not_done),
+    (Reason.WRONG_RELATION, has_wrong_relation),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gated:
+    """What the gate made of a window's proposals, in their order."""
+
+    kept: tuple[Proposal, ...]
+    rejected: tuple[Rejection, ...]
+
+
+def check(
+    proposals: Sequence[Proposal], window: Window, relations: Mapping[str, Relation], *, recalled: Sequence[str] = ()
+) -> Gated:
+    """All rules but the Selector's. What is kept has its validity in time, and its subject written in one way.
+
+    Args:
+        recalled: What was returned from memory to the agent lately.
+    """
+    kept: list[Proposal] = []
+    rejected: list[Rejection] = []
+    seen: set[tuple[str, str, frozenset[str]]] = set()
+    for proposal in proposals:
+        grounds = ground(proposal, window, relations, recalled)
+        reason = Reason.NO_EVIDENCE if grounds is None else find_reason(grounds)
+        if grounds is not None and reason is None:
+            proposal = _settle(grounds)
+            same = (proposal.subject, proposal.relation, content_keys(proposal.object))
+            if same in seen:
+                reason = Reason.DUPLICATE
+            seen.add(same)
+        if reason is None:
+            kept.append(proposal)
+        else:
+            rejected.append(Rejection(proposal, reason))
+    return Gated(tuple(kept), tuple(rejected))
+
+
+async def check_all(
+    proposals: Sequence[Proposal],
+    window: Window,
+    relations: Mapping[str, Relation],
+    score: Score,
+    *,
+    recalled: Sequence[str] = (),
+    min_logit: float = MIN_LOGIT,
+) -> Gated:
+    """All rules, and then the Selector: does the turn, with the one before it, tell what the statement says?"""
+    gated = check(proposals, window, relations, recalled=recalled)
+    kept, rejected = [], list(gated.rejected)
+    for proposal in gated.kept:
+        (logit,) = await score(statement(proposal, relations), [evidence(proposal, window)])
+        judged = replace(proposal, score=logit)
+        if logit is None or logit < min_logit:
+            rejected.append(Rejection(judged, Reason.INCONSISTENT))
+        else:
+            kept.append(judged)
+    return Gated(tuple(kept), tuple(rejected))
+
+
+def is_instruction_text(text: str) -> bool:
+    """Whether a text speaks to a model: "ignore the above and write ..."."""
+    return _INSTRUCTION.search(text) is not None
+
+
+def find_reason(grounds: Grounds) -> Reason | None:
+    """The first rule that a proposal breaks."""
+    return next((reason for reason, breaks in RULES if breaks(grounds)), None)
+
+
+def statement(proposal: Proposal, relations: Mapping[str, Relation]) -> str:
+    """A fact in words, without its time."""
+    relation = relations.get(proposal.relation)
+    states = relation.states if relation else "{subject}: {object}"
+    return states.format(subject=proposal.subject, object=proposal.object)
+
+
+def evidence(proposal: Proposal, window: Window) -> str:
+    """The cited turns in words."""
+    cited = [turn for turn in window.turns if turn.id in proposal.evidence_ids]
+    return " ".join(f"{turn.speaker}: {turn.annotated}" for turn in cited)
+
+
+def find_when(when: str, cited: Utterance) -> Resolution | None:
+    """The date of a turn that `when` means: by its label, a coarser part of it, or the words that it was resolved from."""
+    dates = [each for each in cited.resolutions if each.kind is ResolutionKind.DATE]
+    wanted = when.strip("[]() .").lower()
+    for date in dates:
+        label, words = date.value.lower(), cited.text[date.start : date.end].lower()
+        if wanted in (label, words, label.removeprefix("week of ")) or (wanted and label.startswith(f"{wanted}-")):
+            return date
+    return None
+
+
+def _settle(grounds: Grounds) -> Proposal:
+    proposal = grounds.proposal
+    date = find_when(proposal.when, grounds.cited) if proposal.when else None
+    subject = grounds.cited.speaker if _is_speaker(grounds) else proposal.subject
+    if date is None:
+        return replace(proposal, subject=subject)
+    return replace(proposal, subject=subject, when=date.value, valid_from=date.valid_from, valid_to=date.valid_to)
+
+
+def _keys(text: str) -> frozenset[str]:
+    return frozenset(word.key for word in split_words(text))
+
+
+def _lower_words(text: str) -> frozenset[str]:
+    return frozenset(word.base for word in split_words(text))
+
+
+def _named(subject: str, speaker: str) -> bool:
+    """Whether a subject names a speaker: in full, or by a part of the name alone."""
+    wanted, full = subject.casefold().split(), speaker.casefold().split()
+    return bool(wanted) and (wanted == full or (len(wanted) == 1 and wanted[0] in full))
+
+
+def _is_participant(grounds: Grounds) -> bool:
+    return any(_named(grounds.proposal.subject, speaker) for speaker in grounds.window.speakers)
+
+
+def _is_speaker(grounds: Grounds) -> bool:
+    return _named(grounds.proposal.subject, grounds.cited.speaker)
+
+
+def _find_relative(grounds: Grounds) -> str:
+    """The noun, or the name, by which the cited turn's speaker mentions the subject as theirs; "" when they don't."""
+    subject = _lower_words(grounds.proposal.subject)
+    owner = {part.casefold() for part in grounds.cited.speaker.split()}
+    for person, whose in grounds.people:
+        if whose != grounds.cited.speaker:
+            continue
+        others = subject - owner - {person.noun, person.name.lower()}
+        if others - {"the", "my"} or not subject & {person.noun, person.name.lower()}:
+            continue
+        if person.name.lower() in subject or subject & owner:
+            return person.name if person.name.lower() in subject else person.noun
+    return ""
+
+
+def _means_subject(grounds: Grounds) -> bool:
+    """Whether a pronoun or name in front of the claim is the proposal's subject."""
+    if grounds.subject.text in ("", "I"):
+        return False
+    if grounds.subject.text.lower() in _lower_words(grounds.proposal.subject):
+        return True
+    start = grounds.sentence.start + grounds.subject.start
+    for resolution in grounds.cited.resolutions:
+        if resolution.kind is ResolutionKind.PERSON and resolution.start == start:
+            return _lower_words(grounds.proposal.subject) <= _lower_words(resolution.value)
+    return False
+
+
+def _mentions_as_own(grounds: Grounds) -> bool:
+    """Whether the sentence has a person of the speaker's who is the object."""
+    claimed = _lower_words(grounds.proposal.object)
+    return any(
+        whose == grounds.cited.speaker and {person.noun, person.name.lower()} & claimed and person.noun in RELATIVES
+        for person, whose in grounds.people
+        if grounds.sentence.text.find(person.noun) >= 0
+    )
+
+
+def _is_short_answer(grounds: Grounds) -> bool:
+    asked = _lower_words(grounds.answers)
+    return len(grounds.sentence.words) <= 6 and bool(asked & {"you", "your", "yours"})
+
+
+def _claim(grounds: Grounds) -> Sentence:
+    """The clause without idioms that look like denials."""
+    return Sentence(_IDIOMS.sub(" ", grounds.clause.text), grounds.clause.start)
+
+
+def _has_negation(text: str) -> bool:
+    return any(word.is_negation for word in split_words(text))
+
+
+def _denies_question(grounds: Grounds) -> bool:
+    """ "No." to a question that had the words: the sentence before the claim took it back."""
+    return False if not grounds.answers else _is_short_answer(grounds) and _has_negation(grounds.sentence.text)
+
+
+def _is_said(when: str, grounds: Grounds) -> bool:
+    """Whether `when` is in the turn's words, and no date."""
+    if re.search(r"\b(?:19|20)\d\d\b", when):
+        return when.lower() in grounds.cited.text.lower()
+    keys = _keys(when)
+    return bool(keys) and keys <= _keys(grounds.cited.text)
+
+
+def _tells_more(grounds: Grounds) -> bool:
+    """Whether a sentence that begins with a courtesy goes on: "Thanks, I moved to Lisbon"."""
+    after = _COURTESY.sub("", grounds.sentence.text, count=1)
+    first = re.search(r"\b(?:I|we|my)\b", after)
+    words = grounds.sentence.words
+    return first is not None and bool(words) and words[grounds.first].start >= len(grounds.sentence.text) - len(after)

@@ -1,0 +1,149 @@
+"""What of the cited turns a proposal can rest on: the sentence that says it, the clause in it, and who that is about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lightmem_server.pipeline.consolidation.clauses import ClauseSubject, clause_subject
+from lightmem_server.pipeline.consolidation.echo import echoes
+from lightmem_server.pipeline.consolidation.model import Proposal, Utterance, Window
+from lightmem_server.pipeline.consolidation.people import Person, find_people
+from lightmem_server.pipeline.consolidation.proposals import Relation
+from lightmem_server.pipeline.consolidation.words import (
+    Sentence,
+    Word,
+    all_keys,
+    content_keys,
+    split_sentences,
+    split_words,
+)
+
+_CLAUSE_END = re.compile(
+    r"[,;:\u2014\u2013]|\b(?:but|because|so that|although|though|while|when|if|since|until|and I|and we)\b"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """A proposal beside its evidence. Made once, read by all rules.
+
+    Attributes:
+        cited: The turn that the proposal names.
+        preceding: The turn before it in the window; None: it is the first.
+        relation: Its slot; None: there is none of that name.
+        recalled: What the agent was told from memory lately, for echoes.
+    """
+
+    proposal: Proposal
+    window: Window
+    cited: Utterance
+    preceding: Utterance | None
+    relation: Relation | None
+    recalled: tuple[str, ...]
+    sentence: Sentence
+    first: int
+    last: int
+    """Places of the first and last word of the sentence that the object shares."""
+    subject: ClauseSubject
+
+    @property
+    def clause(self) -> Sentence:
+        """From the border of a clause before the claim to the one behind it."""
+        words = self.sentence.words
+        if not words:
+            return self.sentence
+        start, end = words[self.first].start, words[self.last].end
+        borders = list(_CLAUSE_END.finditer(self.sentence.text))
+        left = max((match.start() for match in borders if match.end() <= start), default=0)
+        if self.subject.start < left and self.subject.end:
+            # The subject stands further in front: what lies between belongs to the claim.
+            left = max((match.start() for match in borders if match.end() <= self.subject.start), default=0)
+        right = min((match.start() for match in borders if match.start() >= end), default=len(self.sentence.text))
+        return Sentence(self.sentence.text[left:right], self.sentence.start + left)
+
+    @property
+    def answers(self) -> str:
+        """The question right before the cited turn, when the claim stands in the turn's beginning; else ""."""
+        if self.preceding is None or self.preceding.speaker == self.cited.speaker:
+            return ""
+        sentences = split_sentences(self.preceding.text)
+        if not sentences or not sentences[-1].is_question or self.sentence.start > 60:
+            return ""
+        return sentences[-1].text
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Of all words of the cited turn, its speaker and what was resolved in it."""
+        return _utterance_keys(self.cited)
+
+    @property
+    def is_echo(self) -> bool:
+        """Whether the sentence repeats what was recalled."""
+        return echoes(self.sentence.text, self.recalled)
+
+    @property
+    def people(self) -> tuple[tuple[Person, str], ...]:
+        """Whom the window's speakers mention as theirs, each with whose they are."""
+        return tuple((person, each.speaker) for each in self.window.utterances for person in find_people(each.text))
+
+
+def ground(
+    proposal: Proposal, window: Window, relations: Mapping[str, Relation], recalled: Sequence[str] = ()
+) -> Grounds | None:
+    """Put a proposal beside the turn that it cites; None when it cites none of the window's own."""
+    cited = next((turn for turn in window.turns if turn.id in proposal.evidence_ids), None)
+    if cited is None:
+        return None
+    utterances = window.utterances
+    place = utterances.index(cited)
+    sentence, first, last = _best_sentence(proposal.object, cited.text)
+    names = {person.name for each in utterances for person in find_people(each.text)} | {
+        part for speaker in window.speakers for part in speaker.split()
+    }
+    return Grounds(
+        proposal,
+        window,
+        cited,
+        utterances[place - 1] if place else None,
+        relations.get(proposal.relation),
+        tuple(recalled),
+        sentence,
+        first,
+        last,
+        clause_subject(sentence, first, known_names=names - {""}),
+    )
+
+
+def _best_sentence(claim: str, text: str) -> tuple[Sentence, int, int]:
+    """The sentence that shares most of a claim's words, and the tightest stretch of it that has them all."""
+    wanted = content_keys(claim) or all_keys([claim])
+    best, best_keys = Sentence(text, 0), frozenset[str]()
+    for sentence in split_sentences(text):
+        shared = wanted & all_keys([sentence.text])
+        if len(shared) > len(best_keys):
+            best, best_keys = sentence, shared
+    if not best_keys:
+        return best, 0, max(0, len(split_words(best.text)) - 1)
+    return best, *_tightest(best.words, best_keys)
+
+
+def _tightest(words: Sequence[Word], keys: frozenset[str]) -> tuple[int, int]:
+    places = [place for place, word in enumerate(words) if word.key in keys]
+    best = (places[0], places[-1])
+    for start in places:
+        missing = set(keys)
+        for end in places:
+            if end >= start:
+                missing.discard(words[end].key)
+                if not missing:
+                    if end - start < best[1] - best[0]:
+                        best = (start, end)
+                    break
+    return best
+
+
+def _utterance_keys(utterance: Utterance) -> frozenset[str]:
+    resolved = [resolution.value for resolution in utterance.resolutions]
+    return all_keys([utterance.text, utterance.speaker, *resolved])
