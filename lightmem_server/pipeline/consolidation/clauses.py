@@ -21,6 +21,7 @@ _STARTERS = LEXICON["clause_starters"]
 _DETERMINERS = LEXICON["determiners"]
 _POSSESSIVES = LEXICON["own_possessives"]
 _OTHERS_POSSESSIVES = LEXICON["others_possessives"]
+_REPORTING = LEXICON["reporting_verbs"]
 _AUXILIARIES = LEXICON["auxiliaries"]
 _ELIDED = LEXICON["elided_verbs"]
 _PREPOSITIONS = LEXICON["prepositions"]
@@ -82,7 +83,8 @@ def _subject_at(
     following = words[place + 1].base if place + 1 < len(words) else ""
     before = words[place - 1].base if place else ""
     if base in ("i", "we"):
-        return ClauseSubject(About.SPEAKER, word.start, word.end, word.text)
+        about = About.OTHER if _is_reported(words, place) else About.SPEAKER
+        return ClauseSubject(about, word.start, word.end, word.text)
     if base in ("he", "she", "they"):
         return ClauseSubject(About.THIRD, word.start, word.end, word.text)
     if base in ("who", "which") and place:
@@ -108,6 +110,12 @@ def _subject_at(
         if is_name and is_subject and before not in _PREPOSITIONS and not _is_address(sentence, word):
             return ClauseSubject(About.THIRD, word.start, word.end, word.text)
     return None
+
+
+def _is_reported(words: Sequence[Word], place: int) -> bool:
+    """Whether somebody else says so: "she says I snore"."""
+    before = [word.base for word in words[max(0, place - 4) : place] if word.base not in ("that", "me")]
+    return len(before) > 1 and before[-1] in _REPORTING and before[-2] not in ("i", "we", "and", "just", "also")
 
 
 def _is_address(sentence: Sentence, word: Word) -> bool:

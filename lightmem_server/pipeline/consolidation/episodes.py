@@ -19,11 +19,11 @@ from lightmem_server.types import Memory
 
 GAP = timedelta(hours=4)
 """A pause of one session that begins another episode."""
-BLOCK_TURNS = 3
+BLOCK_TURNS = 4
 """Turns on each side of a border whose vectors are compared."""
 LEAST_TURNS, MOST_TURNS = 4, 24
 """Of an episode that topic alone delimits; a Writer summarises more turns badly."""
-LEAST_DEPTH = 0.05
+LEAST_DEPTH = 0.12
 """A valley of less depth is noise, whatever the others are."""
 
 

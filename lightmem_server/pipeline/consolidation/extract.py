@@ -40,7 +40,10 @@ PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("works_at", re.compile(rf"{_I}(?:work|working)\s+(?:at|for)\s+{_PLACE}")),
     ("studies", re.compile(rf"{_I}(?:study|studying|majoring\s+in)\s+{_THING}")),
     ("allergic_to", re.compile(rf"{_I}allergic\s+to\s+{_THING}")),
-    ("likes", re.compile(rf"{_I}(?:love|like|enjoy)\s+(?!to\b|it\b|that\b|this\b|you\b){_THING}")),
+    (
+        "likes",
+        re.compile(rf"\bI\s+(?:(?:just|really|also|still)\s+)?(?:love|like|enjoy)\s+(?!to\b|is\b|you\b){_THING}"),
+    ),
     ("speaks", re.compile(rf"{_I}speak\s+{_PLACE}")),
     ("age", re.compile(rf"{_I}(?P<object>\d{{1,3}}\s+years\s+old)")),
     ("other", re.compile(r"\b[Mm]y\s+(?P<object>name\s+is\s+[A-Z][\w\u2019'-]+(?:\s+[A-Z][\w\u2019'-]+)?)")),
@@ -62,7 +65,7 @@ def _extract(utterance: Utterance) -> Iterator[Proposal]:
     for person in find_people(utterance.text):
         if person.name:
             relation = "friend" if person.noun == "friend" else "family" if person.noun in FAMILY else "has"
-            said = f"{person.noun} {person.name}"
+            said = person.name if relation == "friend" else f"{person.noun} {person.name}"
             yield Proposal(utterance.speaker, relation, said, "", (utterance.id,), line=utterance.text)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, tzinfo
 
 from lightmem_server.pipeline.consolidation.extract import extract
 from lightmem_server.pipeline.consolidation.gate import Score, check, check_all
@@ -19,7 +18,6 @@ async def find_facts(
     writer: Writer | None = None,
     score: Score | None = None,
     recalled: Sequence[str] = (),
-    zone: tzinfo = UTC,
 ) -> WindowOutcome:
     """The facts of one window, and what became of every proposal.
 
@@ -27,12 +25,11 @@ async def find_facts(
         writer: None: profile `lite`, by patterns.
         score: Selector.judge; None: without the last rule.
         recalled: What was returned from memory to the agent lately.
-        zone: The user's.
 
     Raises:
         OverloadedError: A model's queue is full.
     """
-    proposed = Proposed(extract(window), 0) if writer is None else await propose(window, writer, prompt, zone)
+    proposed = Proposed(extract(window), 0) if writer is None else await propose(window, writer, prompt)
     relations = prompt.by_name
     if score is None:
         gated = check(proposed.proposals, window, relations, recalled=recalled)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TypeAlias
 
 from lightmem_server.pipeline.consolidation.clauses import About
-from lightmem_server.pipeline.consolidation.grounds import Grounds, ground
+from lightmem_server.pipeline.consolidation.grounds import Grounds, ground, has_cue
 from lightmem_server.pipeline.consolidation.lexicon import LEXICON
 from lightmem_server.pipeline.consolidation.model import (
     Proposal,
@@ -24,15 +25,16 @@ from lightmem_server.pipeline.consolidation.model import (
     Utterance,
     Window,
 )
-from lightmem_server.pipeline.consolidation.people import RELATIVES
+from lightmem_server.pipeline.consolidation.normalise import quotations
+from lightmem_server.pipeline.consolidation.people import find_people
 from lightmem_server.pipeline.consolidation.proposals import Relation
 from lightmem_server.pipeline.consolidation.words import (
     Sentence,
     content_keys,
     proper_names,
     split_words,
-    stem,
 )
+from lightmem_server.slm.time_window import EPOCH, MICROSECOND
 
 MIN_LOGIT = -4.0
 """What the Selector must give a statement beside its evidence."""
@@ -47,6 +49,7 @@ _IDIOMS = re.compile(
     r"|don(?:'|\u2019)t worry|why not|if only you knew|^no,|\bno,\s|has(?:n't|n\u2019t) stopped|never stop",
     re.IGNORECASE,
 )
+_AUXILIARIES = LEXICON["be_and_have"]
 HYPOTHETICAL = LEXICON["hypothetical"]
 _INTENTION = LEXICON["intention"]
 _PAST_HABIT = re.compile(r"\bused to\b|\bno longer\b|\bany ?more\b|\bstopped\b|\bquit\b|\bcancel", re.IGNORECASE)
@@ -65,6 +68,7 @@ _INSTRUCTION = re.compile(
     r"|\b(?:you are|act as|pretend to be) (?:now )?(?:an?|the) (?:ai|assistant|model|language model|system)\b",
     re.IGNORECASE,
 )
+HALF_DAY = timedelta(hours=12)
 _VAGUE = LEXICON["vague"]
 
 
@@ -74,7 +78,10 @@ def has_unknown_relation(grounds: Grounds) -> bool:
 
 
 def is_empty(grounds: Grounds) -> bool:
-    """The object says nothing: no word of content, or only the subject again."""
+    """The object says nothing: no word of content, only the subject again, or only points ("that movie")."""
+    said = split_words(grounds.proposal.object)
+    if said and said[0].base in ("that", "this", "these", "those"):
+        return True
     claimed = {word.key for word in split_words(grounds.proposal.object) if word.is_content and word.base not in _VAGUE}
     return not claimed - _keys(grounds.proposal.subject)
 
@@ -116,7 +123,9 @@ def has_unsupported_name(grounds: Grounds) -> bool:
 def has_unsupported_date(grounds: Grounds) -> bool:
     """`when` is neither a date that the turn resolves to, nor in its words."""
     when = grounds.proposal.when
-    return bool(when) and find_when(when, grounds.cited) is None and not _is_said(when, grounds)
+    if not when or _is_date_of(when, grounds.cited):
+        return False
+    return find_when(when, grounds.cited) is None and not _is_said(when, grounds)
 
 
 def has_unsupported_object(grounds: Grounds) -> bool:
@@ -131,7 +140,7 @@ def is_courtesy(grounds: Grounds) -> bool:
 
 def is_question(grounds: Grounds) -> bool:
     """The sentence asks."""
-    return grounds.sentence.is_question
+    return not _mentions_as_own(grounds) and grounds.sentence.is_question
 
 
 def has_wrong_speaker(grounds: Grounds) -> bool:
@@ -142,6 +151,8 @@ def has_wrong_speaker(grounds: Grounds) -> bool:
 def has_wrong_subject(grounds: Grounds) -> bool:
     """The clause is about somebody else than the proposal."""
     about = grounds.subject.about
+    if any(start <= grounds.claim_start < end for start, end in quotations(grounds.cited.text)):
+        return True  # somebody else's words
     if _is_speaker(grounds):
         if about is About.SPEAKER:
             return False
@@ -149,8 +160,8 @@ def has_wrong_subject(grounds: Grounds) -> bool:
             return False
         if about is About.RELATIVE:
             return not (grounds.relation and grounds.relation.is_of_others)
-        if grounds.relation and grounds.relation.is_of_others:
-            return not _mentions_as_own(grounds)
+        if _mentions_as_own(grounds):
+            return False
         return not (about is About.OTHER and grounds.answers and _is_short_answer(grounds))
     if about is About.RELATIVE:
         return grounds.subject.noun not in _lower_words(grounds.proposal.subject)
@@ -164,20 +175,25 @@ def has_wrong_relation(grounds: Grounds) -> bool:
     relation = grounds.relation
     if relation is None or not relation.cues:
         return False
-    text = f"{grounds.answers} {grounds.sentence.text}".lower().replace("\u2019", "'")
-    keys = {word.key for word in split_words(text)}
-    return not any((cue in text) if not cue.isalpha() else stem(cue) in keys for cue in relation.cues)
+    claimed = split_words(grounds.proposal.object)
+    if claimed and claimed[0].base in _AUXILIARIES and relation.name not in ("plans", "did"):
+        return True  # "the woman I love is tall": what is loved isn't "is tall"
+    return not has_cue(relation, f"{grounds.answers} {grounds.sentence.text}")
 
 
 def is_negated(grounds: Grounds) -> bool:
     """The clause denies it."""
     relation = grounds.relation
+    if _mentions_as_own(grounds):
+        return False
     denies = any(word.is_negation for word in _claim(grounds).words) or _denies_question(grounds)
     return denies and not (relation is not None and relation.is_denial) and not _has_negation(grounds.proposal.object)
 
 
 def is_hypothetical(grounds: Grounds) -> bool:
     """The sentence says what might be, or would be."""
+    if _mentions_as_own(grounds):
+        return False
     words = {word.base for word in _claim(grounds).words} | {word.lower for word in _claim(grounds).words}
     conditional = any(word.base in ("if", "unless") for word in grounds.sentence.words)
     return conditional or bool(words & HYPOTHETICAL)
@@ -186,6 +202,8 @@ def is_hypothetical(grounds: Grounds) -> bool:
 def is_not_done(grounds: Grounds) -> bool:
     """It is told as done or as so, and the clause speaks of a plan, or of what is over."""
     relation = grounds.relation
+    if _mentions_as_own(grounds):
+        return False
     if relation is None or relation.is_plan:
         return relation is not None and _PAST_HABIT.search(grounds.clause.text) is not None
     words = [word.lower for word in _claim(grounds).words]
@@ -307,9 +325,20 @@ def find_when(when: str, cited: Utterance) -> Resolution | None:
     return None
 
 
+def _is_date_of(when: str, cited: Utterance) -> bool:
+    """Whether `when` is the day on which the turn was said, to within the zones of the earth."""
+    try:
+        said = EPOCH + cited.turn.occurred_at * MICROSECOND
+        return when in {f"{said + shift:%Y-%m-%d}" for shift in (-HALF_DAY, timedelta(0), HALF_DAY)}
+    except OverflowError:
+        return False
+
+
 def _settle(grounds: Grounds) -> Proposal:
     proposal = grounds.proposal
     date = find_when(proposal.when, grounds.cited) if proposal.when else None
+    if date is None and _is_date_of(proposal.when, grounds.cited):
+        proposal = replace(proposal, when="")  # when it was said, which the evidence knows better
     subject = grounds.cited.speaker if _is_speaker(grounds) else proposal.subject
     if date is None:
         return replace(proposal, subject=subject)
@@ -367,12 +396,14 @@ def _means_subject(grounds: Grounds) -> bool:
 
 
 def _mentions_as_own(grounds: Grounds) -> bool:
-    """Whether the sentence has a person of the speaker's who is the object."""
+    """Whether the claim is that a speaker has a relative, whom the sentence calls theirs: "my sister" says so in any sentence,
+    also in a question or a denial."""
+    if grounds.relation is None or not grounds.relation.is_of_others or not _is_speaker(grounds):
+        return False
     claimed = _lower_words(grounds.proposal.object)
     return any(
-        whose == grounds.cited.speaker and {person.noun, person.name.lower()} & claimed and person.noun in RELATIVES
-        for person, whose in grounds.people
-        if grounds.sentence.text.find(person.noun) >= 0
+        {person.noun, person.name.lower()} >= {word for word in claimed if word not in _VAGUE} and claimed
+        for person in find_people(grounds.sentence.text)
     )
 
 

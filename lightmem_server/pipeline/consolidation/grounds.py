@@ -18,11 +18,17 @@ from lightmem_server.pipeline.consolidation.words import (
     content_keys,
     split_sentences,
     split_words,
+    stem,
 )
 
 _CLAUSE_END = re.compile(
     r"[,;:\u2014\u2013]|\b(?:but|because|so that|although|though|while|when|if|since|until|and I|and we)\b"
 )
+_LIKENESS = re.compile(
+    r"\b(?:looks?|feels?|felt|sounds?|seems?|was|is|are|were|be|been|it's|that's|i'm|you're|he's|she's|just)\s+like\b"
+    r"|\blike\s+(?:this|that|a|an|the|when|if|i|you|what)\b|,\s*like\b"
+)
+"""Where "like" compares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,12 @@ class Grounds:
         return Sentence(self.sentence.text[left:right], self.sentence.start + left)
 
     @property
+    def claim_start(self) -> int:
+        """Where in the turn the claim begins."""
+        words = self.sentence.words
+        return self.sentence.start + (words[self.first].start if words else 0)
+
+    @property
     def answers(self) -> str:
         """The question right before the cited turn, when the claim stands in the turn's beginning; else ""."""
         if self.preceding is None or self.preceding.speaker == self.cited.speaker:
@@ -98,7 +110,8 @@ def ground(
         return None
     utterances = window.utterances
     place = utterances.index(cited)
-    sentence, first, last = _best_sentence(proposal.object, cited.text)
+    relation = relations.get(proposal.relation)
+    sentence, first, last = _best_sentence(proposal.object, cited.text, relation)
     names = {person.name for each in utterances for person in find_people(each.text)} | {
         part for speaker in window.speakers for part in speaker.split()
     }
@@ -107,7 +120,7 @@ def ground(
         window,
         cited,
         utterances[place - 1] if place else None,
-        relations.get(proposal.relation),
+        relation,
         tuple(recalled),
         sentence,
         first,
@@ -116,14 +129,23 @@ def ground(
     )
 
 
-def _best_sentence(claim: str, text: str) -> tuple[Sentence, int, int]:
-    """The sentence that shares most of a claim's words, and the tightest stretch of it that has them all."""
+def has_cue(relation: Relation, text: str) -> bool:
+    """Whether a text has one of a relation's words; always where it has none."""
+    plain = text.lower().replace("\u2019", "'")
+    keys = all_keys([_LIKENESS.sub(" ", plain)])
+    return not relation.cues or any(stem(cue) in keys if cue.isalpha() else cue in plain for cue in relation.cues)
+
+
+def _best_sentence(claim: str, text: str, relation: Relation | None) -> tuple[Sentence, int, int]:
+    """The sentence that shares most of a claim's words, one with a word for the relation before others, and the tightest
+    stretch of it that has them all."""
     wanted = content_keys(claim) or all_keys([claim])
-    best, best_keys = Sentence(text, 0), frozenset[str]()
+    best, best_keys, best_rank = Sentence(text, 0), frozenset[str](), (0, False)
     for sentence in split_sentences(text):
         shared = wanted & all_keys([sentence.text])
-        if len(shared) > len(best_keys):
-            best, best_keys = sentence, shared
+        rank = (len(shared), relation is not None and has_cue(relation, sentence.text))
+        if shared and rank > best_rank:
+            best, best_keys, best_rank = sentence, shared, rank
     if not best_keys:
         return best, 0, max(0, len(split_words(best.text)) - 1)
     return best, *_tightest(best.words, best_keys)

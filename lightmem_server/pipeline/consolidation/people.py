@@ -75,6 +75,6 @@ def find_people(text: str) -> tuple[Person, ...]:
     found = [
         Person(noun := match["noun"].lower(), match["name"] or "", RELATIVES[noun], match.start(), match.end())
         for match in (*_POSSESSED.finditer(text), *_APPOSED.finditer(text))
-        if match.re is _APPOSED or match["name"] is None or match["name"][0].isupper()
+        if (match["name"] or "").lower() not in LEXICON["clause_starters"] | LEXICON["stop_words"]
     ]
     return tuple(sorted(found, key=lambda person: person.start))

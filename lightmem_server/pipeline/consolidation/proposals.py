@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, tzinfo
+from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ConfigDict
 
-from lightmem_server.pipeline.consolidation.model import Proposal, Utterance, Window
+from lightmem_server.pipeline.consolidation.model import Proposal, Window
 from lightmem_server.slm.prompt import Prompt
 from lightmem_server.slm.protocols import Ending, Message, Writer
-from lightmem_server.slm.time_window import EPOCH, MICROSECOND
 
 PROMPT = "facts-1"
+OTHER = "other"
+"""The relation whose object is a whole predicate."""
 LINE_TOKENS = 36
 """What a line takes at most, of the Writer's tokens."""
-LINES_PER_TURN = 3
-STOPS = ("\n\n", "\nDate:", "\nTurns:", "\nBefore:")
+LINES_PER_TURN = 2.5
+STOPS = ("\n\n", "\nTurns:", "\nBefore:")
 LONGEST_FIELD = 120
 LONGEST_TURN = 2000
 """Characters of a turn that the Writer reads."""
@@ -37,6 +37,7 @@ class Relation(BaseModel):
     """A slot of the grammar.
 
     Attributes:
+        aliases: What models write for it.
         states: The fact in words, with {subject} and {object}.
         cues: Words of which the evidence must have one, or the object itself must; empty: none needed.
         is_plan: About what is to come: words of intention don't speak against it.
@@ -49,6 +50,7 @@ class Relation(BaseModel):
 
     name: str
     states: str
+    aliases: tuple[str, ...] = ()
     cues: tuple[str, ...] = ()
     is_plan: bool = False
     is_denial: bool = False
@@ -66,6 +68,20 @@ class FactsPrompt(Prompt):
         """The relations by their names."""
         return {relation.name: relation for relation in self.relations}
 
+    def settle(self, proposal: Proposal) -> Proposal:
+        """A proposal in a slot: its own, one that it is another word for, or else OTHER with the words that it has for one.
+
+        A small model fills the slot with a verb of the turn, "Ben | unpacked | boxes"; the words say what it means, and the
+        gate wants them in the turn as those of the object.
+        """
+        for relation in self.relations:
+            if proposal.relation == relation.name:
+                return proposal
+            if proposal.relation in relation.aliases:
+                return replace(proposal, relation=relation.name)
+        words = proposal.relation.replace("_", " ")
+        return replace(proposal, relation=OTHER, object=f"{words} {proposal.object}")
+
 
 @dataclass(frozen=True, slots=True)
 class Proposed:
@@ -77,7 +93,7 @@ class Proposed:
     tokens: int = 0
 
 
-async def propose(window: Window, writer: Writer, prompt: FactsPrompt, zone: tzinfo = UTC) -> Proposed:
+async def propose(window: Window, writer: Writer, prompt: FactsPrompt) -> Proposed:
     """Ask a Writer for a window's facts.
 
     Raises:
@@ -87,23 +103,23 @@ async def propose(window: Window, writer: Writer, prompt: FactsPrompt, zone: tzi
         return Proposed((), 0)  # nobody's own words: nothing can be kept
     written = await writer.generate(
         prompt.static,
-        ask(window, prompt, zone),
-        max_tokens=LINE_TOKENS * LINES_PER_TURN * len(window.turns),
+        ask(window, prompt),
+        max_tokens=int(LINE_TOKENS * LINES_PER_TURN * len(window.turns)),
         stops=STOPS,
     )
     is_cut = written.ending in (Ending.MAX_TOKENS, Ending.DEADLINE)
     proposals, malformed = read_lines(written.text, window, is_cut=is_cut)
-    return Proposed(proposals, malformed, written.prompt_tokens, written.tokens)
+    return Proposed(tuple(map(prompt.settle, proposals)), malformed, written.prompt_tokens, written.tokens)
 
 
-def ask(window: Window, prompt: FactsPrompt, zone: tzinfo = UTC) -> Sequence[Message]:
+def ask(window: Window, prompt: FactsPrompt) -> Sequence[Message]:
     """The part of the prompt that is the window's own."""
     context = "\n".join(f"{said.speaker}: {_flat(said.text[-LONGEST_CONTEXT:])}" for said in window.context)
     turns = "\n".join(
         f"{number} {said.speaker}: {_flat(said.annotated[:LONGEST_TURN])}"
         for number, said in enumerate(window.turns, 1)
     )
-    return prompt.ask(date=_date(window.turns[0], zone), context=context or "-", turns=turns)
+    return prompt.ask(context=context or "-", turns=turns)
 
 
 def read_lines(text: str, window: Window, *, is_cut: bool = False) -> tuple[tuple[Proposal, ...], int]:
@@ -151,10 +167,3 @@ def _read_line(line: str, window: Window) -> Proposal | None:
 def _flat(text: str) -> str:
     """On one line, and without the sign that parts the fields: a turn can't write lines of the grammar."""
     return " ".join(text.replace("|", "/").split())
-
-
-def _date(utterance: Utterance, zone: tzinfo) -> str:
-    try:
-        return f"{(EPOCH + utterance.turn.occurred_at * MICROSECOND).astimezone(zone):%A %Y-%m-%d}"
-    except OverflowError:
-        return "-"

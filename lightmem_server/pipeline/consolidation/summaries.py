@@ -92,8 +92,8 @@ def find_support(sentence: Sentence, utterances: Sequence[Utterance]) -> tuple[U
     if sentence.is_question:
         return ()
     speakers = {each.speaker for each in utterances}
-    words = {word.text for word in sentence.words}
-    named = {speaker for speaker in speakers if set(speaker.split()) & words}
+    words = {word.base for word in sentence.words}
+    named = {speaker for speaker in speakers if set(speaker.lower().split()) & words}
     if not named:
         return ()
     own = [each for each in utterances if each.speaker in named and each.is_evidence]
