@@ -7,6 +7,7 @@ fact that is wrong misleads.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from lightmem_server.pipeline.consolidation.model import (
     Window,
 )
 from lightmem_server.pipeline.consolidation.normalise import quotations
-from lightmem_server.pipeline.consolidation.people import find_people
+from lightmem_server.pipeline.consolidation.people import RELATIVES, find_people
 from lightmem_server.pipeline.consolidation.proposals import Relation
 from lightmem_server.pipeline.consolidation.words import (
     Sentence,
@@ -36,8 +37,10 @@ from lightmem_server.pipeline.consolidation.words import (
 )
 from lightmem_server.slm.time_window import EPOCH, MICROSECOND
 
-MIN_LOGIT = -4.0
-"""What the Selector must give a statement beside its evidence."""
+MIN_LOGIT = 0.0
+"""What the Selector must give a statement beside its evidence. On statements that the rules kept of FriendsQA's dialogues (public,
+Apache-2.0) ms-marco-MiniLM-L-12-v2 gave 2.6 to 8.8 beside their own turn, and half of the time -11 beside another turn
+of the scene. It sees what a turn is about, not who did what: that is for the rules."""
 
 Score: TypeAlias = Callable[[str, Sequence[str]], Awaitable[Sequence[float | None]]]
 """Selector.judge: logits of passages for a statement."""
@@ -53,6 +56,7 @@ _AUXILIARIES = LEXICON["be_and_have"]
 HYPOTHETICAL = LEXICON["hypothetical"]
 _INTENTION = LEXICON["intention"]
 _PAST_HABIT = re.compile(r"\bused to\b|\bno longer\b|\bany ?more\b|\bstopped\b|\bquit\b|\bcancel", re.IGNORECASE)
+_DENIED_DENIAL = re.compile(r"(?:n['\u2019]t|\bnot|\bnever)\s+(?:\w+\s+)?(?:hate|dislike|detest|mind)", re.IGNORECASE)
 _COURTESY = re.compile(
     r"^\W*(?:(?:oh|wow|aw+|hey|hi|hello|ah|ha|haha|well|yes|yeah)\W+)*(?:thanks?\b|thank you|congrat\w*"
     r"|good (?:luck|night|morning|evening|afternoon|to know)|bye\b"
@@ -68,6 +72,10 @@ _INSTRUCTION = re.compile(
     r"|\b(?:you are|act as|pretend to be) (?:now )?(?:an?|the) (?:ai|assistant|model|language model|system)\b",
     re.IGNORECASE,
 )
+_SUBJECTS = frozenset(["i", "we", "you", "he", "she", "they", "it", "my", "our"])
+_PAST_STATES = LEXICON["past_states"]
+RIGHT_AFTER_WORDS = 3
+"""How many words back a relation's word may stand that has to be right in front of its object."""
 HALF_DAY = timedelta(hours=12)
 _VAGUE = LEXICON["vague"]
 
@@ -80,7 +88,7 @@ def has_unknown_relation(grounds: Grounds) -> bool:
 def is_empty(grounds: Grounds) -> bool:
     """The object says nothing: no word of content, only the subject again, or only points ("that movie")."""
     said = split_words(grounds.proposal.object)
-    if said and said[0].base in ("that", "this", "these", "those"):
+    if said and (said[0].base in ("that", "this", "these", "those") or {"you", "your"} & {word.base for word in said}):
         return True
     claimed = {word.key for word in split_words(grounds.proposal.object) if word.is_content and word.base not in _VAGUE}
     return not claimed - _keys(grounds.proposal.subject)
@@ -121,16 +129,20 @@ def has_unsupported_name(grounds: Grounds) -> bool:
 
 
 def has_unsupported_date(grounds: Grounds) -> bool:
-    """`when` is neither a date that the turn resolves to, nor in its words."""
+    """`when` is neither a date that the claim's words resolve to, nor in its sentence."""
     when = grounds.proposal.when
     if not when or _is_date_of(when, grounds.cited):
         return False
-    return find_when(when, grounds.cited) is None and not _is_said(when, grounds)
+    date = find_when(when, grounds.cited)
+    return not _is_said(when, grounds) if date is None else not _is_of_claim(date, grounds)
 
 
 def has_unsupported_object(grounds: Grounds) -> bool:
-    """A word of content of the object isn't in the turn."""
-    return not content_keys(grounds.proposal.object) <= grounds.keys
+    """The words of content of the object aren't in one sentence of the turn, in their order: other orders turn "my dog bit the
+    cat" around, and words of several sentences are a mosaic."""
+    wanted = [word.key for word in split_words(grounds.proposal.object) if word.is_content]
+    said = iter([word.key for word in grounds.sentence.words])
+    return not all(key in said for key in wanted)
 
 
 def is_courtesy(grounds: Grounds) -> bool:
@@ -155,9 +167,9 @@ def has_wrong_subject(grounds: Grounds) -> bool:
         return True  # somebody else's words
     if _is_speaker(grounds):
         if about is About.SPEAKER:
-            return False
+            return _is_done_by_object(grounds)
         if about is About.SPEAKERS_OWN:
-            return False
+            return not (grounds.relation and grounds.relation.is_of_own) and not _begins_with_own(grounds)
         if about is About.RELATIVE:
             return not (grounds.relation and grounds.relation.is_of_others)
         if _mentions_as_own(grounds):
@@ -173,12 +185,21 @@ def has_wrong_subject(grounds: Grounds) -> bool:
 def has_wrong_relation(grounds: Grounds) -> bool:
     """The turn has no word for the relation: a model fills slots with what is near."""
     relation = grounds.relation
-    if relation is None or not relation.cues:
+    if relation is None:
         return False
     claimed = split_words(grounds.proposal.object)
-    if claimed and claimed[0].base in _AUXILIARIES and relation.name not in ("plans", "did"):
+    if claimed and claimed[0].base in _AUXILIARIES and not relation.is_predicate:
         return True  # "the woman I love is tall": what is loved isn't "is tall"
-    return not has_cue(relation, f"{grounds.answers} {grounds.sentence.text}")
+    if relation.needs_number and not any(word.is_number for word in claimed):
+        return True
+    if relation.nouns and not _mentions_as_own(grounds) and not {word.base for word in claimed} & set(relation.nouns):
+        return True
+    before = [word.base for word in grounds.sentence.words[: grounds.first]]
+    if set(before[-1:]) & set(relation.not_after) or set(before[-4:]) & set(relation.not_near):
+        return True
+    if relation.right_after and not set(before[-RIGHT_AFTER_WORDS:]) & set(relation.right_after):
+        return True
+    return not has_cue(relation, f"{grounds.answers} {grounds.claim_clause}")
 
 
 def is_negated(grounds: Grounds) -> bool:
@@ -186,8 +207,10 @@ def is_negated(grounds: Grounds) -> bool:
     relation = grounds.relation
     if _mentions_as_own(grounds):
         return False
+    if relation is not None and relation.is_denial:
+        return _DENIED_DENIAL.search(grounds.clause.text) is not None
     denies = any(word.is_negation for word in _claim(grounds).words) or _denies_question(grounds)
-    return denies and not (relation is not None and relation.is_denial) and not _has_negation(grounds.proposal.object)
+    return denies and not _has_negation(grounds.proposal.object)
 
 
 def is_hypothetical(grounds: Grounds) -> bool:
@@ -209,6 +232,11 @@ def is_not_done(grounds: Grounds) -> bool:
     words = [word.lower for word in _claim(grounds).words]
     intends = any(word in _INTENTION or word.endswith("'ll") for word in words)
     is_over = not relation.is_past and _PAST_HABIT.search(grounds.clause.text) is not None
+    if relation.is_state:
+        is_over = is_over or any(
+            word in _PAST_STATES and before not in ("have", "i've", "we've", "has", "'ve")
+            for before, word in itertools.pairwise(["", *words])
+        )
     return intends or is_over
 
 
@@ -340,6 +368,7 @@ def _settle(grounds: Grounds) -> Proposal:
     if date is None and _is_date_of(proposal.when, grounds.cited):
         proposal = replace(proposal, when="")  # when it was said, which the evidence knows better
     subject = grounds.cited.speaker if _is_speaker(grounds) else proposal.subject
+    proposal = replace(proposal, evidence_ids=(grounds.cited.id,))
     if date is None:
         return replace(proposal, subject=subject)
     return replace(proposal, subject=subject, when=date.value, valid_from=date.valid_from, valid_to=date.valid_to)
@@ -404,7 +433,24 @@ def _mentions_as_own(grounds: Grounds) -> bool:
     return any(
         {person.noun, person.name.lower()} >= {word for word in claimed if word not in _VAGUE} and claimed
         for person in find_people(grounds.sentence.text)
+        if person.noun in grounds.relation.nouns
     )
+
+
+def _is_done_by_object(grounds: Grounds) -> bool:
+    """Whether what is claimed is done by somebody between the speaker and it: "I saw Tom win", "I want my sister to win"."""
+    if grounds.relation is None or not grounds.relation.is_predicate:
+        return False
+    before = [
+        word for word in grounds.sentence.words[: grounds.first] if word.base not in ("to", "not", "also", "always")
+    ]
+    return bool(before) and (before[-1].base in RELATIVES or (before[-1].is_capitalised and len(before) > 1))
+
+
+def _begins_with_own(grounds: Grounds) -> bool:
+    """Whether the claim takes along what is the speaker's: "my name is Ana" as "name is Ana"."""
+    words = grounds.sentence.words
+    return grounds.first > 0 and words[grounds.first - 1].start == grounds.subject.start
 
 
 def _is_short_answer(grounds: Grounds) -> bool:
@@ -427,11 +473,25 @@ def _denies_question(grounds: Grounds) -> bool:
 
 
 def _is_said(when: str, grounds: Grounds) -> bool:
-    """Whether `when` is in the turn's words, and no date."""
+    """Whether `when` is in the sentence's words, and no date."""
     if re.search(r"\b(?:19|20)\d\d\b", when):
-        return when.lower() in grounds.cited.text.lower()
+        return when.lower() in grounds.sentence.text.lower()
     keys = _keys(when)
-    return bool(keys) and keys <= _keys(grounds.cited.text)
+    return bool(keys) and keys <= _keys(grounds.sentence.text)
+
+
+def _is_of_claim(date: Resolution, grounds: Grounds) -> bool:
+    """Whether a date belongs to the claim: in its clause, or parted from it by nothing that somebody else does."""
+    sentence, clause = grounds.sentence, grounds.clause
+    if not sentence.start <= date.start < sentence.end:
+        return False
+    if clause.start <= date.start < clause.end:
+        return True
+    if date.start < clause.start:
+        between = grounds.cited.text[grounds.clause_before(date.start) : clause.start]
+    else:
+        between = grounds.cited.text[clause.end : date.end]
+    return not any(word.base in _SUBJECTS for word in split_words(between))
 
 
 def _tells_more(grounds: Grounds) -> bool:

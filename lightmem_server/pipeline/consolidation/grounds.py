@@ -24,6 +24,7 @@ from lightmem_server.pipeline.consolidation.words import (
 _CLAUSE_END = re.compile(
     r"[,;:\u2014\u2013]|\b(?:but|because|so that|although|though|while|when|if|since|until|and I|and we)\b"
 )
+_TURN = re.compile(r"\b(?:but|although|though|because|while|whereas|so|until)\b", re.IGNORECASE)
 _LIKENESS = re.compile(
     r"\b(?:looks?|feels?|felt|sounds?|seems?|was|is|are|were|be|been|it's|that's|i'm|you're|he's|she's|just)\s+like\b"
     r"|\blike\s+(?:this|that|a|an|the|when|if|i|you|what)\b|,\s*like\b"
@@ -69,6 +70,24 @@ class Grounds:
         right = min((match.start() for match in borders if match.start() >= end), default=len(self.sentence.text))
         return Sentence(self.sentence.text[left:right], self.sentence.start + left)
 
+    def clause_before(self, place: int) -> int:
+        """Where, before a place of the turn, a clause of the sentence begins."""
+        at = place - self.sentence.start
+        return self.sentence.start + max(
+            (m.end() for m in _CLAUSE_END.finditer(self.sentence.text, 0, max(0, at))), default=0
+        )
+
+    @property
+    def claim_clause(self) -> str:
+        """The clause from the last word that turns it, such as "but", before the claim."""
+        turns = [match.end() for match in _TURN.finditer(self.sentence.text, 0, self._claim_place)]
+        start = max([self.clause.start - self.sentence.start, *turns])
+        return self.sentence.text[start : self.clause.end - self.sentence.start]
+
+    @property
+    def _claim_place(self) -> int:
+        return self.claim_start - self.sentence.start
+
     @property
     def claim_start(self) -> int:
         """Where in the turn the claim begins."""
@@ -104,10 +123,15 @@ class Grounds:
 def ground(
     proposal: Proposal, window: Window, relations: Mapping[str, Relation], recalled: Sequence[str] = ()
 ) -> Grounds | None:
-    """Put a proposal beside the turn that it cites; None when it cites none of the window's own."""
+    """Put a proposal beside its turn; None when it cites none of the window's own.
+
+    Small models miscount: where the cited turn lacks words of the object and another turn of the window has them all,
+    said by the one whom it is about where that is one of the speakers, that other is taken.
+    """
     cited = next((turn for turn in window.turns if turn.id in proposal.evidence_ids), None)
     if cited is None:
         return None
+    cited = _recite(proposal, cited, window)
     utterances = window.utterances
     place = utterances.index(cited)
     relation = relations.get(proposal.relation)
@@ -127,6 +151,19 @@ def ground(
         last,
         clause_subject(sentence, first, known_names=names - {""}),
     )
+
+
+def _recite(proposal: Proposal, cited: Utterance, window: Window) -> Utterance:
+    wanted = content_keys(proposal.object)
+    subject = proposal.subject.casefold()
+    own = [turn for turn in window.turns if subject in (turn.speaker.casefold(), *turn.speaker.casefold().split())]
+    candidates: list[Utterance] = [cited, *(own or window.turns)]
+    for turn in candidates:
+        if (turn in own or not own) and any(
+            wanted <= all_keys([sentence.text]) for sentence in split_sentences(turn.text)
+        ):
+            return turn
+    return cited
 
 
 def has_cue(relation: Relation, text: str) -> bool:

@@ -49,6 +49,11 @@ _POSSESSED = re.compile(
     re.IGNORECASE,
 )
 _APPOSED = re.compile(rf"\b(?P<name>[A-Z][^\W\d_]+)\s*,\s+my\s+(?:[a-z]+\s+){{0,2}}?(?P<noun>{_NOUN})\b")
+_INTRODUCED = re.compile(
+    rf"\bI(?:['\u2019]ve)?\s+(?:have|got|adopted)\b[^.!?;\n]{{0,60}}?\ban?\s+(?:[a-z]+\s+){{0,2}}?(?P<noun>{_NOUN})\b"
+    r"\s*,?\s*(?:(?:named|called)\s+)?(?P<name>[A-Z][^\W\d_]+)\b"
+)
+"""As in "I have a cat, Biscuit"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +76,13 @@ def find_people(text: str) -> tuple[Person, ...]:
 
     >>> [(person.noun, person.name) for person in find_people("My older sister Mia knows Tom, my boss.")]
     [('sister', 'Mia'), ('boss', 'Tom')]
+    >>> [(person.noun, person.name) for person in find_people("I have a flat and a cat, Biscuit.")]
+    [('cat', 'Biscuit')]
     """
     found = [
         Person(noun := match["noun"].lower(), match["name"] or "", RELATIVES[noun], match.start(), match.end())
-        for match in (*_POSSESSED.finditer(text), *_APPOSED.finditer(text))
+        for pattern in (_POSSESSED, _APPOSED, _INTRODUCED)
+        for match in pattern.finditer(text)
         if (match["name"] or "").lower() not in LEXICON["clause_starters"] | LEXICON["stop_words"]
     ]
     return tuple(sorted(found, key=lambda person: person.start))

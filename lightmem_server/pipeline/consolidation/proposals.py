@@ -44,6 +44,14 @@ class Relation(BaseModel):
         is_denial: Something that isn't so, or isn't liked: negations don't speak against it.
         is_of_others: May be told of what is the speaker's: "my sister is a nurse" tells of the speaker's family.
         is_past: About what happened.
+        is_of_own: May be told of what is the speaker's: "my job is to fix wheels".
+        is_state: So now, and not when it is told in the past: "I lived in Rome".
+        needs_number: The object has a number.
+        is_predicate: The object is what somebody does or is, with its verb.
+        not_after: Words that, right before the object, say something else: "moved from Rome".
+        not_near: Words that, a few words before the object, say something else: "I like tea and hate coffee".
+        right_after: Words of which one must be among the few before the object.
+        nouns: Words of which the object must have one, unless the sentence gives it for the object's name: "my friend Tom".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,6 +64,14 @@ class Relation(BaseModel):
     is_denial: bool = False
     is_of_others: bool = False
     is_past: bool = False
+    is_of_own: bool = False
+    is_state: bool = False
+    needs_number: bool = False
+    is_predicate: bool = False
+    not_after: tuple[str, ...] = ()
+    not_near: tuple[str, ...] = ()
+    right_after: tuple[str, ...] = ()
+    nouns: tuple[str, ...] = ()
 
 
 class FactsPrompt(Prompt):
@@ -79,6 +95,8 @@ class FactsPrompt(Prompt):
                 return proposal
             if proposal.relation in relation.aliases:
                 return replace(proposal, relation=relation.name)
+            if proposal.relation in relation.nouns:  # "Ana | sister | Mia"
+                return replace(proposal, relation=relation.name, object=f"{proposal.relation} {proposal.object}")
         words = proposal.relation.replace("_", " ")
         return replace(proposal, relation=OTHER, object=f"{words} {proposal.object}")
 
