@@ -35,15 +35,14 @@ async def kept(writer: GeneratorWriter, *lines: str) -> tuple[Proposal, ...]:
 
 
 async def test_what_two_people_say_of_themselves_becomes_facts_of_theirs(writer: GeneratorWriter) -> None:
-    facts = await kept(
-        writer,
+    its = window(
         "Rosa: I moved to Antwerp last month, and I'm allergic to peanuts.",
         "Dirk: Great! I have a greyhound, and I love long walks.",
     )
-    about = {fact.subject for fact in facts}
-    assert about <= {"Rosa", "Dirk"}
-    stated = " ".join(statement(fact, PROMPTS.by_name) for fact in facts)
-    assert "Rosa lives in Antwerp" in stated or "Rosa is allergic to peanuts" in stated or "Antwerp" in stated
+    outcome = await find_facts(its, PROMPTS, writer=writer)
+    assert outcome.kept or outcome.rejected
+    assert {fact.subject for fact in outcome.kept} <= {"Rosa", "Dirk"}
+    stated = " ".join(statement(fact, PROMPTS.by_name) for fact in outcome.kept)
     for other in ("Dirk lives", "Dirk is allergic", "Rosa has greyhound", "Rosa likes long walks"):
         assert other not in stated
 

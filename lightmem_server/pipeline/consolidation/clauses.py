@@ -52,13 +52,19 @@ class ClauseSubject:
     noun: str = ""
 
 
-def clause_subject(sentence: Sentence, at: int, *, known_names: Collection[str] = ()) -> ClauseSubject:
+def clause_subject(
+    sentence: Sentence, at: int, *, end: int | None = None, known_names: Collection[str] = ()
+) -> ClauseSubject:
     """The subject in front of the word at place `at` of a sentence's words.
 
     Args:
+        end: Place of the last word of what is claimed.
         known_names: Capitalised words that are people, so that they are seen where a sentence begins with them.
     """
     words = sentence.words
+    behind = words[end + 1].base if end is not None and end + 1 < len(words) else ""
+    if at and behind not in _AUXILIARIES and words[at - 1].base in _DETERMINERS:
+        at -= 1  # "a flat and a cat": the claim's own article begins no clause
     for place in range(min(at, len(words)) - 1, -1, -1):
         found = _subject_at(sentence, words, place, at, known_names)
         if found is not None:

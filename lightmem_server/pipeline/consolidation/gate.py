@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TypeAlias
 
-from lightmem_server.pipeline.consolidation.clauses import About
+from lightmem_server.pipeline.consolidation.clauses import About, begins_clause
 from lightmem_server.pipeline.consolidation.grounds import Grounds, ground, has_cue
 from lightmem_server.pipeline.consolidation.lexicon import LEXICON
 from lightmem_server.pipeline.consolidation.model import (
@@ -35,12 +35,12 @@ from lightmem_server.pipeline.consolidation.words import (
     proper_names,
     split_words,
 )
-from lightmem_server.slm.time_window import EPOCH, MICROSECOND
+from lightmem_server.slm.time_window import EPOCH, MICROSECOND, speaks_of_time
 
 MIN_LOGIT = 0.0
-"""What the Selector must give a statement beside its evidence. On statements that the rules kept of FriendsQA's dialogues (public,
-Apache-2.0) ms-marco-MiniLM-L-12-v2 gave 2.6 to 8.8 beside their own turn, and half of the time -11 beside another turn
-of the scene. It sees what a turn is about, not who did what: that is for the rules."""
+"""What the Selector must give a statement beside its evidence. On what the rules kept of FriendsQA's dialogues
+ms-marco-MiniLM-L-12-v2 gave 2.6 to 8.8 beside the own turn, and to half of them -11 beside another turn of the scene. It sees
+what a turn is about, not who did what: that is for the rules."""
 
 Score: TypeAlias = Callable[[str, Sequence[str]], Awaitable[Sequence[float | None]]]
 """Selector.judge: logits of passages for a statement."""
@@ -73,6 +73,7 @@ _INSTRUCTION = re.compile(
     re.IGNORECASE,
 )
 _SUBJECTS = frozenset(["i", "we", "you", "he", "she", "they", "it", "my", "our"])
+_ATTEMPTS = LEXICON["attempts"]
 _PAST_STATES = LEXICON["past_states"]
 RIGHT_AFTER_WORDS = 3
 """How many words back a relation's word may stand that has to be right in front of its object."""
@@ -176,7 +177,10 @@ def has_wrong_subject(grounds: Grounds) -> bool:
             return False
         return not (about is About.OTHER and grounds.answers and _is_short_answer(grounds))
     if about is About.RELATIVE:
-        return grounds.subject.noun not in _lower_words(grounds.proposal.subject)
+        meant = {
+            person.name.lower() for person in find_people(grounds.sentence.text) if person.noun == grounds.subject.noun
+        }
+        return not (meant | {grounds.subject.noun}) & _lower_words(grounds.proposal.subject)
     if about is About.THIRD:
         return not _means_subject(grounds)
     return True
@@ -190,6 +194,8 @@ def has_wrong_relation(grounds: Grounds) -> bool:
     claimed = split_words(grounds.proposal.object)
     if claimed and claimed[0].base in _AUXILIARIES and not relation.is_predicate:
         return True  # "the woman I love is tall": what is loved isn't "is tall"
+    if relation.is_feeling and {word.base for word in claimed} & {"a", "an", "the"}:
+        return True
     if relation.needs_number and not any(word.is_number for word in claimed):
         return True
     if relation.nouns and not _mentions_as_own(grounds) and not {word.base for word in claimed} & set(relation.nouns):
@@ -231,6 +237,9 @@ def is_not_done(grounds: Grounds) -> bool:
         return relation is not None and _PAST_HABIT.search(grounds.clause.text) is not None
     words = [word.lower for word in _claim(grounds).words]
     intends = any(word in _INTENTION or word.endswith("'ll") for word in words)
+    if relation.is_predicate:
+        before = {word.base for word in grounds.sentence.words[max(0, grounds.first - 2) : grounds.first]}
+        return intends or bool(before & _ATTEMPTS)
     is_over = not relation.is_past and _PAST_HABIT.search(grounds.clause.text) is not None
     if relation.is_state:
         is_over = is_over or any(
@@ -441,9 +450,10 @@ def _is_done_by_object(grounds: Grounds) -> bool:
     """Whether what is claimed is done by somebody between the speaker and it: "I saw Tom win", "I want my sister to win"."""
     if grounds.relation is None or not grounds.relation.is_predicate:
         return False
-    before = [
-        word for word in grounds.sentence.words[: grounds.first] if word.base not in ("to", "not", "also", "always")
-    ]
+    words = grounds.sentence.words
+    if grounds.first and words[grounds.first].is_capitalised and begins_clause(grounds.sentence, words, grounds.first):
+        return True
+    before = [word for word in words[: grounds.first] if word.base not in ("to", "not", "also", "always")]
     return bool(before) and (before[-1].base in RELATIVES or (before[-1].is_capitalised and len(before) > 1))
 
 
@@ -474,6 +484,8 @@ def _denies_question(grounds: Grounds) -> bool:
 
 def _is_said(when: str, grounds: Grounds) -> bool:
     """Whether `when` is in the sentence's words, and no date."""
+    if not speaks_of_time(when) and not set(_lower_words(when)) & LEXICON["times"]:
+        return False
     if re.search(r"\b(?:19|20)\d\d\b", when):
         return when.lower() in grounds.sentence.text.lower()
     keys = _keys(when)

@@ -149,7 +149,7 @@ def ground(
         sentence,
         first,
         last,
-        clause_subject(sentence, first, known_names=names - {""}),
+        clause_subject(sentence, first, end=last, known_names=names - {""}),
     )
 
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from pydantic import BaseModel, ConfigDict
 
 from lightmem_server.pipeline.consolidation.model import Proposal, Window
+from lightmem_server.pipeline.consolidation.people import RELATIVES
 from lightmem_server.slm.prompt import Prompt
 from lightmem_server.slm.protocols import Ending, Message, Writer
 
 PROMPT = "facts-1"
-OTHER = "other"
-"""The relation whose object is a whole predicate."""
+OTHER, HAS = "other", "has"
+"""The relation whose object is a whole predicate, and the one of what and whom somebody has."""
 LINE_TOKENS = 36
 """What a line takes at most, of the Writer's tokens."""
 LINES_PER_TURN = 2.5
@@ -46,6 +47,7 @@ class Relation(BaseModel):
         is_past: About what happened.
         is_of_own: May be told of what is the speaker's: "my job is to fix wheels".
         is_state: So now, and not when it is told in the past: "I lived in Rome".
+        is_feeling: The object is how somebody feels, no thing.
         needs_number: The object has a number.
         is_predicate: The object is what somebody does or is, with its verb.
         not_after: Words that, right before the object, say something else: "moved from Rome".
@@ -66,6 +68,7 @@ class Relation(BaseModel):
     is_past: bool = False
     is_of_own: bool = False
     is_state: bool = False
+    is_feeling: bool = False
     needs_number: bool = False
     is_predicate: bool = False
     not_after: tuple[str, ...] = ()
@@ -97,8 +100,11 @@ class FactsPrompt(Prompt):
                 return replace(proposal, relation=relation.name)
             if proposal.relation in relation.nouns:  # "Ana | sister | Mia"
                 return replace(proposal, relation=relation.name, object=f"{proposal.relation} {proposal.object}")
+        if proposal.relation in RELATIVES:
+            return replace(proposal, relation=HAS, object=f"{proposal.relation} {proposal.object}")
         words = proposal.relation.replace("_", " ")
-        return replace(proposal, relation=OTHER, object=f"{words} {proposal.object}")
+        said = words if proposal.object.lower() in words else f"{words} {proposal.object}"
+        return replace(proposal, relation=OTHER, object=said)
 
 
 @dataclass(frozen=True, slots=True)
