@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from importlib import resources
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -46,7 +47,13 @@ class Prompt(BaseModel):
         return (Message("user", self.user.format(**values)),)
 
 
+    @classmethod
+    def load(cls, name: str) -> Self:
+        """The prompt in prompts/NAME.toml."""
+        path = resources.files("lightmem_server.slm").joinpath("prompts", f"{name}.toml")
+        return cls.model_validate(tomllib.loads(path.read_text("utf-8")))
+
+
 def load_prompt(name: str) -> Prompt:
     """The prompt in prompts/NAME.toml."""
-    path = resources.files("lightmem_server.slm").joinpath("prompts", f"{name}.toml")
-    return Prompt.model_validate(tomllib.loads(path.read_text("utf-8")))
+    return Prompt.load(name)
