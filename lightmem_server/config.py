@@ -12,6 +12,7 @@ import ipaddress
 import json
 import os
 import tomllib
+import zoneinfo
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -89,8 +90,9 @@ class Settings(BaseModel):
         description="Turns and summaries in search per user; beyond it the least useful are archived, pinned ones never.",
     )
     consolidation: Literal["off", "on"] = Field(
-        "off", description="Whether turns are abstracted into summaries and facts in the background."
+        "on", description="Whether turns are abstracted into summaries and facts in the background."
     )
+    time_zone: str = Field("UTC", description='Where the users\' days begin, for what "yesterday" was: Europe/Paris.')
     consolidation_workers: int = Field(1, ge=1, le=64, description="Users that are consolidated at once.")
     consolidation_seconds_per_hour: float = Field(
         1200,
@@ -174,6 +176,15 @@ class Settings(BaseModel):
     def _parse_json(cls, value: object) -> object:
         """The environment and flags have text alone."""
         return json.loads(value) if isinstance(value, str) else value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _check_zone(cls, name: str) -> str:
+        try:
+            zoneinfo.ZoneInfo(name)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("is no time zone of the IANA database, such as Europe/Paris") from None
+        return name
 
     @field_validator("listen")
     @classmethod

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Protocol
+from zoneinfo import ZoneInfo
 
 import grpc
 import grpc.aio
@@ -35,9 +36,13 @@ from lightmem_server.pb import (
 from lightmem_server.pipeline.access import AccessRecorder
 from lightmem_server.pipeline.archive import Archiving
 from lightmem_server.pipeline.clock import Clock
+from lightmem_server.pipeline.consolidation.consolidate import StagedConsolidator
 from lightmem_server.pipeline.consolidation.control import Consolidating
 from lightmem_server.pipeline.consolidation.progress import ProgressBoard
+from lightmem_server.pipeline.consolidation.proposals import PROMPT as FACTS_PROMPT
+from lightmem_server.pipeline.consolidation.proposals import FactsPrompt
 from lightmem_server.pipeline.consolidation.run import Consolidator
+from lightmem_server.pipeline.consolidation.summaries import PROMPT as SUMMARY_PROMPT
 from lightmem_server.pipeline.consolidation.triggers import Triggers
 from lightmem_server.pipeline.consolidation.undo import Undoing
 from lightmem_server.pipeline.consolidation.worker import Worker, WorkerPolicy
@@ -57,6 +62,7 @@ from lightmem_server.service.memory import MemoryServicer
 from lightmem_server.slm import time_window
 from lightmem_server.slm.foreground import Foreground
 from lightmem_server.slm.hypothetical import HypotheticalQueries
+from lightmem_server.slm.prompt import load_prompt
 from lightmem_server.slm.protocols import Embedder, Selector, TokenCounter, Writer
 from lightmem_server.slm.tokens import load_token_counter
 from lightmem_server.store.protocol import JobStore, Store
@@ -107,12 +113,12 @@ class LightMemServer:
         """
         Args:
             load_models: Blocking; run in a thread. Raises ModelError.
-            make_consolidator: Makes what does the work of `consolidation = on`.
+            make_consolidator: Makes what consolidates; None: stage by stage, with the models.
         """
         self._settings = settings
         self._load_models = load_models
         self._clock = clock or Clock()
-        self._make_consolidator = make_consolidator
+        self._make_consolidator = make_consolidator or self._staged
         self._not_ready: UnavailableError | None = UnavailableError("the server is starting", reason="STARTING")
         self._backend: Backend | None = None
         self._health = health.aio.HealthServicer()
@@ -125,8 +131,7 @@ class LightMemServer:
         """Open the port, load, and say SERVING.
 
         Raises:
-            ConfigError: The address cannot be bound, the store's vectors are another model's, or consolidation is on and
-                there is nothing that does it.
+            ConfigError: The address cannot be bound, or the store's vectors are another model's.
             ModelError, StoreError.
         """
         settings = self._settings
@@ -183,7 +188,7 @@ class LightMemServer:
         store = SqliteStore(settings.data_dir)
         resources.push_async_callback(store.close)
         await store.open()
-        embedding = f"{embedder.identity}/passages-{FORMAT}"
+        embedding = _embedding_of(embedder)
         await _check_embedding(store, embedding)
         await ensure_admin_key(store, settings.admin_key_file, clock.now)
 
@@ -249,8 +254,6 @@ class LightMemServer:
     def _consolidating(self, store: JobStore, residents: Residents, models: Models, undoing: Undoing) -> Consolidating:
         settings, board, worker = self._settings, ProgressBoard(), None
         if settings.consolidation == "on":
-            if self._make_consolidator is None:
-                raise ConfigError("setting 'consolidation': this version has nothing that consolidates; set it to off")
             consolidator = self._make_consolidator(store, models)
             policy = WorkerPolicy(
                 workers=settings.consolidation_workers,
@@ -260,6 +263,19 @@ class LightMemServer:
             worker = Worker(store, consolidator, board, self._clock, policy, commit=residents.commit)
         hours = settings.consolidation_schedule_hours
         return Consolidating(store, board, undoing, self._clock, worker=worker, schedule_hours=hours)
+
+    def _staged(self, store: Store, models: Models) -> Consolidator:
+        return StagedConsolidator(
+            store,
+            models.embedder,
+            models.selector,
+            models.writer,
+            embedding=_embedding_of(models.embedder),
+            clock=self._clock,
+            facts_prompt=FactsPrompt.load(FACTS_PROMPT),
+            summary_prompt=load_prompt(SUMMARY_PROMPT),
+            zone=ZoneInfo(self._settings.time_zone),
+        )
 
     def _bind(self, server: grpc.aio.Server) -> str:
         settings = self._settings
@@ -307,6 +323,11 @@ async def serve(settings: Settings, load_models: Callable[[Settings], Models]) -
         # A start that was interrupted while models load in a thread can't be cut short; it ends by itself in seconds.
         await asyncio.gather(starting, return_exceptions=True)
         await server.stop()
+
+
+def _embedding_of(embedder: Embedder) -> str:
+    """What vectors are stored under: what makes them, and of what."""
+    return f"{embedder.identity}/passages-{FORMAT}"
 
 
 async def _check_embedding(store: Store, embedding: str) -> None:

@@ -113,6 +113,8 @@ class Memory:
     """Who took part in what a summary tells of."""
     evidence_ids: tuple[uuid.UUID, ...] = ()
     supersedes_ids: tuple[uuid.UUID, ...] = ()
+    related_ids: tuple[uuid.UUID, ...] = ()
+    """Facts near to this one: told by the same turn, or of the same subject."""
     previous_id: uuid.UUID | None = None
     metadata: Mapping[str, Scalar] = field(default_factory=lambda: NO_METADATA)
     is_pinned: bool = False

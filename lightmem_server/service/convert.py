@@ -283,6 +283,7 @@ def from_memory(memory: Memory, user_id: str, *, tier: Tier | None = None) -> pb
         participants=memory.participants,
         evidence_ids=[str(id_) for id_ in memory.evidence_ids],
         supersedes_ids=[str(id_) for id_ in memory.supersedes_ids],
+        related_ids=[str(id_) for id_ in memory.related_ids],
         previous_id="" if memory.previous_id is None else str(memory.previous_id),
         access_count=memory.access_count,
         is_pinned=memory.is_pinned,

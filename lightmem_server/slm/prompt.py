@@ -46,7 +46,6 @@ class Prompt(BaseModel):
         """The part of one call. Raises KeyError for a place without a value."""
         return (Message("user", self.user.format(**values)),)
 
-
     @classmethod
     def load(cls, name: str) -> Self:
         """The prompt in prompts/NAME.toml."""

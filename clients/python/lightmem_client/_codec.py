@@ -173,6 +173,7 @@ def to_memory(value: pb.Memory) -> Memory:
         confidence=value.confidence,
         evidence_ids=tuple(value.evidence_ids),
         supersedes_ids=tuple(value.supersedes_ids),
+        related_ids=tuple(value.related_ids),
         previous_id=value.previous_id,
         metadata={key: from_scalar(item) for key, item in value.metadata.items()},
         is_pinned=value.is_pinned,

@@ -147,6 +147,7 @@ def _to_trace(value: pb.RetrievalTrace) -> results.RetrievalTrace:
             is_personal=plan.is_personal,
             is_list=plan.is_list,
             is_multi_hop=plan.is_multi_hop,
+            is_broad=plan.is_broad,
             asks_when=plan.asks_when,
             is_window_filter=plan.is_window_filter,
             judged_query=plan.judged_query,

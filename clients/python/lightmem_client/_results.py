@@ -34,6 +34,8 @@ class DropReason(IntEnum):
     DUPLICATE = 4
     IN_CONTEXT = 5
     GONE = 6
+    COVERED = 7
+    SUPERSEDED = 8
 
 
 class QueryNeed(IntEnum):
@@ -157,6 +159,7 @@ class TracePlan:
         is_personal: It is about somebody, rather than about the world.
         is_list: Several memories are asked for.
         is_multi_hop: Several memories have to be joined: what the first hits speak of was then searched for too.
+        is_broad: A summary answers better than a single turn: summaries and profiles were then searched too.
         asks_when: A time is asked for: memories that speak of one are then preferred.
         is_window_filter: The time window restricted the search; else it only favours.
         judged_query: The wording that the Selector read.
@@ -172,6 +175,7 @@ class TracePlan:
     is_personal: bool = False
     is_list: bool = False
     is_multi_hop: bool = False
+    is_broad: bool = False
     asks_when: bool = False
     is_window_filter: bool = False
     judged_query: str = ""

@@ -101,6 +101,7 @@ class Memory:
         confidence: How sure the server is of a derived record, 0 to 1; turns have 1.
         evidence_ids: The memories that it rests on; empty for turns.
         supersedes_ids: The older facts that it replaces.
+        related_ids: Facts near to it: told by the same turn, or of the same subject.
         previous_id: The turn before it in its session; "" for the first one and for derived records.
         statement: What a FACT says; None for other kinds.
         participants: Who took part in what a SUMMARY tells of; empty for other kinds.
@@ -123,6 +124,7 @@ class Memory:
     confidence: float
     evidence_ids: tuple[str, ...]
     supersedes_ids: tuple[str, ...]
+    related_ids: tuple[str, ...]
     previous_id: str
     metadata: Mapping[str, Scalar]
     is_pinned: bool

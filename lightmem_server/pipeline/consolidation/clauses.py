@@ -108,7 +108,7 @@ def _subject_at(
         return ClauseSubject(about, word.start, end, sentence.text[word.start : end], noun)
     if base in _OTHERS_POSSESSIVES and begins:
         return ClauseSubject(About.OTHER, word.start, word.end, word.text)
-    if base in _DETERMINERS and begins:
+    if base in _DETERMINERS and begins and before != "as":  # "I work as a nurse": of what, not who
         return ClauseSubject(About.OTHER, word.start, word.end, word.text)
     if word.is_capitalised and base not in CALENDAR and base not in _STARTERS and base not in _PREPOSITIONS:
         is_name = word.text in known_names or place > 0

@@ -29,7 +29,7 @@ _I = r"\bI(?:['\u2019]m|['\u2019]ve|\s+am|\s+have)?\s+(?:(?:now|currently|also|j
 _PLACE = r"(?P<object>(?:the\s+)?[A-Z][\w\u2019'-]+(?:\s+[A-Z][\w\u2019'-]+){0,2})"
 _THING = (
     r"(?P<object>(?:[\w\u2019'-]+\s+){0,4}?[\w\u2019'-]+)"
-    r"(?=\s*(?:[.,;!?\u2014]|$|\b(?:and|but|because|so|since|when|for|at|in)\b))"
+    r"(?=\s*(?:[.,;!?\u2014]|$|\b(?:and|but|because|so|since|when|for|at|in|now|again|these|lately)\b))"
 )
 
 PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (

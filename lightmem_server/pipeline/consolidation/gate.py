@@ -53,7 +53,6 @@ _IDIOMS = re.compile(
     re.IGNORECASE,
 )
 _AUXILIARIES = LEXICON["be_and_have"]
-HYPOTHETICAL = LEXICON["hypothetical"]
 _INTENTION = LEXICON["intention"]
 _PAST_HABIT = re.compile(r"\bused to\b|\bno longer\b|\bany ?more\b|\bstopped\b|\bquit\b|\bcancel", re.IGNORECASE)
 _DENIED_DENIAL = re.compile(r"(?:n['\u2019]t|\bnot|\bnever)\s+(?:\w+\s+)?(?:hate|dislike|detest|mind)", re.IGNORECASE)
@@ -223,9 +222,8 @@ def is_hypothetical(grounds: Grounds) -> bool:
     """The sentence says what might be, or would be."""
     if _mentions_as_own(grounds):
         return False
-    words = {word.base for word in _claim(grounds).words} | {word.lower for word in _claim(grounds).words}
     conditional = any(word.base in ("if", "unless") for word in grounds.sentence.words)
-    return conditional or bool(words & HYPOTHETICAL)
+    return conditional or any(word.is_hypothetical for word in _claim(grounds).words)
 
 
 def is_not_done(grounds: Grounds) -> bool:

@@ -54,6 +54,10 @@ class Relation(BaseModel):
         not_near: Words that, a few words before the object, say something else: "I like tea and hate coffee".
         right_after: Words of which one must be among the few before the object.
         nouns: Words of which the object must have one, unless the sentence gives it for the object's name: "my friend Tom".
+        is_single: One holds at a time: a newer one ends the older.
+        is_stable: Goes into a person's profile.
+        opposes: The relation that can't hold of the same object; "" for none.
+        lasts_days: After which it no longer holds; 0: it holds until something ends it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -75,6 +79,10 @@ class Relation(BaseModel):
     not_near: tuple[str, ...] = ()
     right_after: tuple[str, ...] = ()
     nouns: tuple[str, ...] = ()
+    is_single: bool = False
+    is_stable: bool = False
+    opposes: str = ""
+    lasts_days: float = 0.0
 
 
 class FactsPrompt(Prompt):

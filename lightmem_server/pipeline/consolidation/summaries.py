@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightmem_server.pipeline.consolidation.extract import represent
-from lightmem_server.pipeline.consolidation.gate import HYPOTHETICAL, is_instruction_text
+from lightmem_server.pipeline.consolidation.gate import is_instruction_text
 from lightmem_server.pipeline.consolidation.lexicon import LEXICON
 from lightmem_server.pipeline.consolidation.model import Episode, Summary, Utterance
 from lightmem_server.pipeline.consolidation.normalise import normalise
@@ -123,8 +123,7 @@ def _asserted(utterance: Utterance) -> frozenset[str]:
     told = [
         sentence
         for sentence in split_sentences(utterance.text)
-        if not sentence.is_question
-        and not any(word.is_negation or word.base in HYPOTHETICAL for word in sentence.words)
+        if not sentence.is_question and not any(word.is_negation or word.is_hypothetical for word in sentence.words)
     ]
     resolved = [
         resolution.value

@@ -64,6 +64,11 @@ class Word:
         return bool(_NEGATION.search(self.lower)) or self.lower in _NEGATIONS
 
     @property
+    def is_hypothetical(self) -> bool:
+        """Whether it says what might be, or would be; the month of May does not."""
+        return (self.base in HYPOTHETICAL or self.lower in HYPOTHETICAL) and self.text != "May"
+
+    @property
     def is_number(self) -> bool:
         """Whether it is a number, in digits or in words."""
         return self.text[0].isdigit() or self.lower in _NUMBER_WORDS
@@ -75,6 +80,7 @@ class Word:
 
 
 _NEGATIONS = LEXICON["negations"]
+HYPOTHETICAL = LEXICON["hypothetical"]
 
 
 @dataclass(frozen=True, slots=True)

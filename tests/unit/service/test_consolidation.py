@@ -233,14 +233,6 @@ async def test_off_refuses_to_start_and_lets_the_rest_work(tmp_path: Path) -> No
     await running.server.stop()
 
 
-async def test_on_without_anything_that_consolidates_is_refused_at_start(tmp_path: Path) -> None:
-    settings = load({"data_dir": tmp_path, "listen": "127.0.0.1:0", "consolidation": "on"}, environment={})
-    server = LightMemServer(settings, lambda _: FakeModels())
-    with pytest.raises(errors.ConfigError, match="consolidation"):
-        await server.start()
-    await server.stop()
-
-
 async def test_the_schedule_reaches_whoever_has_news(tmp_path: Path) -> None:
     running = await start(tmp_path / "data", "off")
     await running.client.write("I moved to Porto.")

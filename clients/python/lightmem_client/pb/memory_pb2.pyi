@@ -362,6 +362,7 @@ class Memory(_message.Message):
     SUPERSEDES_IDS_FIELD_NUMBER: _builtins.int
     STATEMENT_FIELD_NUMBER: _builtins.int
     PARTICIPANTS_FIELD_NUMBER: _builtins.int
+    RELATED_IDS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Output only. UUIDv7 in its 36-character form."""
     tier: Global___Tier.ValueType
@@ -434,6 +435,10 @@ class Memory(_message.Message):
     def participants(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Output only. Who took part in what a KIND_SUMMARY tells of; empty for other kinds."""
 
+    @_builtins.property
+    def related_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. Facts near to this one: told by the same turn, or of the same subject."""
+
     def __init__(
         self,
         *,
@@ -461,10 +466,11 @@ class Memory(_message.Message):
         supersedes_ids: _abc.Iterable[_builtins.str] | None = ...,
         statement: Global___Statement | None = ...,
         participants: _abc.Iterable[_builtins.str] | None = ...,
+        related_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "expires_at", b"expires_at", "last_accessed_at", b"last_accessed_at", "occurred_at", b"occurred_at", "scope", b"scope", "statement", b"statement", "valid_from", b"valid_from", "valid_to", b"valid_to"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_count", b"access_count", "confidence", b"confidence", "created_at", b"created_at", "evidence_ids", b"evidence_ids", "expires_at", b"expires_at", "id", b"id", "is_pinned", b"is_pinned", "kind", b"kind", "last_accessed_at", b"last_accessed_at", "metadata", b"metadata", "occurred_at", b"occurred_at", "participants", b"participants", "previous_id", b"previous_id", "role", b"role", "scope", b"scope", "speaker", b"speaker", "state", b"state", "statement", b"statement", "supersedes_ids", b"supersedes_ids", "text", b"text", "tier", b"tier", "valid_from", b"valid_from", "valid_to", b"valid_to", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_count", b"access_count", "confidence", b"confidence", "created_at", b"created_at", "evidence_ids", b"evidence_ids", "expires_at", b"expires_at", "id", b"id", "is_pinned", b"is_pinned", "kind", b"kind", "last_accessed_at", b"last_accessed_at", "metadata", b"metadata", "occurred_at", b"occurred_at", "participants", b"participants", "previous_id", b"previous_id", "related_ids", b"related_ids", "role", b"role", "scope", b"scope", "speaker", b"speaker", "state", b"state", "statement", b"statement", "supersedes_ids", b"supersedes_ids", "text", b"text", "tier", b"tier", "valid_from", b"valid_from", "valid_to", b"valid_to", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

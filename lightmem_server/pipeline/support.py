@@ -1,0 +1,77 @@
+"""Facts and the turns that they rest on, in one answer: they must not crowd each other out, nor contradict each other.
+
+what happened is asked ─▶ a fact leads to its turn, which takes its place: the words as they were said
+what is so is asked    ─▶ a fact that answers better stands for its turns; turns that tell what was superseded leave
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+from lightmem_server.pipeline.retrieval import Candidate, DropReason
+from lightmem_server.slm.controller import Need
+from lightmem_server.store.protocol import Store
+from lightmem_server.types import Kind, Partition
+
+
+def fold_facts(ranked: Sequence[Candidate], need: Need) -> list[Candidate]:
+    """The order in which no fact stands beside its own evidence; what is left out is marked, with what it is covered by.
+
+    Args:
+        ranked: Best first, judged.
+    """
+    order = list(ranked)
+    alive = {candidate.memory_id: candidate for candidate in order if candidate.drop_reason is None}
+    for fact in ranked:
+        if fact.memory is None or fact.drop_reason is not None or fact.memory.kind is not Kind.FACT:
+            continue
+        turns = [alive[id_] for id_ in fact.memory.evidence_ids if id_ in alive and alive[id_].drop_reason is None]
+        if not turns:
+            continue
+        if need is Need.EPISODE:
+            best = min(turns, key=order.index)
+            if order.index(fact) < order.index(best):
+                order.remove(best)
+                order.insert(order.index(fact), best)
+            _cover(fact, best)
+            continue
+        for turn in turns:
+            if order.index(fact) < order.index(turn) and _answers_as_well(fact, turn):
+                _cover(turn, fact)
+    return order
+
+
+async def drop_superseded(store: Store, partition: Partition, ranked: Sequence[Candidate]) -> None:
+    """Mark the turns that tell what a returned fact has replaced: "I live in Ghent" beside "Ruth lives in Leuven".
+
+    A turn stays where it is evidence of something that holds, too.
+    """
+    facts = [
+        candidate.memory
+        for candidate in ranked
+        if candidate.drop_reason is None and candidate.memory is not None and candidate.memory.kind is Kind.FACT
+    ]
+    by: dict[uuid.UUID, uuid.UUID] = {old: fact.id for fact in facts for old in fact.supersedes_ids}
+    if not by:
+        return
+    held = {id_ for fact in facts for id_ in fact.evidence_ids}
+    told = {
+        turn_id: by[old.id]
+        for old in await store.get(partition, list(by))
+        if old is not None
+        for turn_id in old.evidence_ids
+    }
+    for candidate in ranked:
+        if candidate.drop_reason is None and candidate.memory_id in told and candidate.memory_id not in held:
+            candidate.drop_reason = DropReason.SUPERSEDED
+            candidate.duplicate_of = told[candidate.memory_id]
+
+
+def _answers_as_well(fact: Candidate, turn: Candidate) -> bool:
+    return fact.logit is not None and turn.logit is not None and fact.logit >= turn.logit
+
+
+def _cover(candidate: Candidate, by: Candidate) -> None:
+    candidate.drop_reason = DropReason.COVERED
+    candidate.duplicate_of = by.memory_id
