@@ -22,7 +22,13 @@ def test_what_was_recalled_is_known_again(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["I moved to Porto last autumn with my dog.", "I like slow bike rides too, but not in winter.", "my two cats", ""],
+    [
+        "I moved to Porto last autumn with my dog.",
+        "I like slow bike rides too, but not in winter.",
+        "my two cats",
+        "I moved to Lisbon last spring, and later on I bought a house by the sea.",
+        "",
+    ],
 )
 def test_what_is_new_is_not(text: str) -> None:
     assert not echoes(text, TOLD)

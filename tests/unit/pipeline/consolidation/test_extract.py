@@ -70,3 +70,11 @@ def test_central_turns_stand_for_an_episode() -> None:
     assert summary.text == "Ana: I planted roses and beans in my garden. Ben: Roses need water each day."
     assert summary.evidence_ids == (said[1].id, said[3].id)
     assert summary.is_extractive
+
+
+def test_of_turns_of_like_length_the_central_ones_stand() -> None:
+    said = turns("Ana: roses need water", "Ana: trains run late", "Ben: beans need water", "Ben: lilies need water")
+    vectors = np.array([[1, 0], [0, 1], [0.8, 0.6], [0.96, -0.28]], np.float32)
+    (episode,) = segment(said, vectors)
+    assert said[1].id not in represent(episode, vectors).evidence_ids
+    assert represent(episode, vectors).evidence_ids == (said[0].id, said[2].id)
