@@ -42,7 +42,7 @@ from lightmem_server.pipeline.retrieval import (
     Trace,
 )
 from lightmem_server.pipeline.select import limits_of, select
-from lightmem_server.pipeline.support import drop_superseded, fold_facts
+from lightmem_server.pipeline.support import drop_covered, drop_superseded
 from lightmem_server.pipeline.tuning import Tuning
 from lightmem_server.slm.controller import Need, Plan, make_plan
 from lightmem_server.slm.hypothetical import HypotheticalQueries, with_guesses
@@ -167,7 +167,7 @@ class Retrieving:
                 ids = [candidate.memory_id for candidate in ranked]
                 alike = await self._residents.similarities(query.partition, ids)
                 ranked = diversify(ranked, alike, self._tuning)
-            ranked = fold_facts(ranked, plan.need)
+            drop_covered(ranked, plan.need)
             if plan.need is Need.KNOWLEDGE:
                 await drop_superseded(self._store, query.partition, ranked)
             selected = _choose(query, ranked, counter, [] if query.exclude_context else conversation)

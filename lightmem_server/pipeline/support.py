@@ -15,31 +15,26 @@ from lightmem_server.store.protocol import Store
 from lightmem_server.types import Kind, Partition
 
 
-def fold_facts(ranked: Sequence[Candidate], need: Need) -> list[Candidate]:
-    """The order in which no fact stands beside its own evidence; what is left out is marked, with what it is covered by.
+def drop_covered(ranked: Sequence[Candidate], need: Need) -> None:
+    """Mark facts that stand behind their own evidence, and, where what is so is asked, evidence behind a fact that
+    answers at least as well. Which is which the Selector says: a turn may hold more than its fact.
 
     Args:
         ranked: Best first, judged.
     """
-    order = list(ranked)
-    alive = {candidate.memory_id: candidate for candidate in order if candidate.drop_reason is None}
-    for fact in ranked:
-        if fact.memory is None or fact.drop_reason is not None or fact.memory.kind is not Kind.FACT:
+    alive = {candidate.memory_id: candidate for candidate in ranked if candidate.drop_reason is None}
+    place = {id_: at for at, id_ in enumerate(alive)}
+    for fact in list(alive.values()):
+        if fact.memory is None or fact.memory.kind is not Kind.FACT:
             continue
         turns = [alive[id_] for id_ in fact.memory.evidence_ids if id_ in alive and alive[id_].drop_reason is None]
-        if not turns:
-            continue
-        if need is Need.EPISODE:
-            best = min(turns, key=order.index)
-            if order.index(fact) < order.index(best):
-                order.remove(best)
-                order.insert(order.index(fact), best)
-            _cover(fact, best)
-            continue
-        for turn in turns:
-            if order.index(fact) < order.index(turn) and _answers_as_well(fact, turn):
-                _cover(turn, fact)
-    return order
+        before = [turn for turn in turns if place[turn.memory_id] < place[fact.memory_id]]
+        if before:
+            _cover(fact, before[0])
+        elif need is Need.KNOWLEDGE:
+            for turn in turns:
+                if _answers_as_well(fact, turn):
+                    _cover(turn, fact)
 
 
 async def drop_superseded(store: Store, partition: Partition, ranked: Sequence[Candidate]) -> None:
