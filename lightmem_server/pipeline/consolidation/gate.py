@@ -72,6 +72,7 @@ _INSTRUCTION = re.compile(
     re.IGNORECASE,
 )
 _SUBJECTS = frozenset(["i", "we", "you", "he", "she", "they", "it", "my", "our"])
+_BEFORE_NOUNS = LEXICON["determiners"] | LEXICON["own_possessives"] | LEXICON["prepositions"]
 _ATTEMPTS = LEXICON["attempts"]
 _PAST_STATES = LEXICON["past_states"]
 RIGHT_AFTER_WORDS = 3
@@ -202,6 +203,9 @@ def has_wrong_relation(grounds: Grounds) -> bool:
     before = [word.base for word in grounds.sentence.words[: grounds.first]]
     if set(before[-1:]) & set(relation.not_after) or set(before[-4:]) & set(relation.not_near):
         return True
+    is_noun = bool(set(before[-1:]) & _BEFORE_NOUNS) and not _begins_with_own(grounds)
+    if relation.is_predicate and not relation.is_plan and is_noun:
+        return True  # "I love the quiet" tells of no "quiet" that somebody did
     if relation.right_after and not set(before[-RIGHT_AFTER_WORDS:]) & set(relation.right_after):
         return True
     return not has_cue(relation, f"{grounds.answers} {grounds.claim_clause}")

@@ -102,6 +102,7 @@ def test_what_was_said_is_kept(said: str, proposed: str) -> None:
         ("Ana: I moved to Porto.", "Ana | lives_in | Porto | Porto | 1", Reason.UNSUPPORTED_DATE),
         ("Ana: I love Rome and the weather is bad.", "Ana | likes | weather | - | 1", Reason.WRONG_SUBJECT),
         ("Ana: I've started writing a book.", "Ana | did | writing a book | - | 1", Reason.NOT_DONE),
+        ("Ana: I love the quiet.", "Ana | did | quiet | - | 1", Reason.WRONG_RELATION),
         ("Ana: My teacher Odile paints.", "Ana | family | teacher Odile | - | 1", Reason.WRONG_RELATION),
         ("Ana: My sister has two dogs.", "Ana | family | two dogs | - | 1", Reason.WRONG_RELATION),
         ("Ana: I went with a friend to Rome.", "Ana | friend | Rome | - | 1", Reason.WRONG_RELATION),
