@@ -15,6 +15,10 @@ from lightmem_server.store.protocol import Store
 from lightmem_server.types import Kind, Partition
 
 
+MOST_STEPS = 8
+"""How far back a chain of facts that replaced each other is followed: one read a step."""
+
+
 def drop_covered(ranked: Sequence[Candidate], need: Need) -> None:
     """Mark facts that stand behind their own evidence, and, where what is so is asked, evidence behind a fact that
     answers at least as well. Which is which the Selector says: a turn may hold more than its fact.
@@ -47,16 +51,18 @@ async def drop_superseded(store: Store, partition: Partition, ranked: Sequence[C
         for candidate in ranked
         if candidate.drop_reason is None and candidate.memory is not None and candidate.memory.kind is Kind.FACT
     ]
-    by: dict[uuid.UUID, uuid.UUID] = {old: fact.id for fact in facts for old in fact.supersedes_ids}
-    if not by:
-        return
     held = {id_ for fact in facts for id_ in fact.evidence_ids}
-    told = {
-        turn_id: by[old.id]
-        for old in await store.get(partition, list(by))
-        if old is not None
-        for turn_id in old.evidence_ids
-    }
+    replaced_by = {old: fact.id for fact in facts for old in fact.supersedes_ids}
+    told: dict[uuid.UUID, uuid.UUID] = {}
+    waiting = list(replaced_by)
+    for _ in range(MOST_STEPS):
+        if not waiting:
+            break
+        found = [old for old in await store.get(partition, waiting) if old is not None]
+        told |= {id_: replaced_by[old.id] for old in found for id_ in old.evidence_ids}
+        before = {older: replaced_by[old.id] for old in found for older in old.supersedes_ids if older not in replaced_by}
+        replaced_by |= before
+        waiting = list(before)
     for candidate in ranked:
         if candidate.drop_reason is None and candidate.memory_id in told and candidate.memory_id not in held:
             candidate.drop_reason = DropReason.SUPERSEDED

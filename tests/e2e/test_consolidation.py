@@ -92,5 +92,5 @@ def test_a_broad_need_is_met_by_a_summary_or_a_profile(client: Client) -> None:
 def test_history_says_why_a_fact_ended(client: Client) -> None:
     facts = client.list(filter=MemoryFilter(kinds=[Kind.FACT], as_of=day(60)))
     ghent = next(fact for fact in facts if fact.text == "Ruth lives in Ghent")
-    reasons = [entry.reason for entry in client.history(ghent.id)]
-    assert reasons == ["add", "supersede"]
+    told = [version.explanation for version in client.history(ghent.id)]
+    assert told == ["It was abstracted from its evidence.", "A newer statement took its place."]
