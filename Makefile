@@ -108,6 +108,11 @@ bench-answers: models ## LoCoMo's questions answered by a local Writer from four
 	@$(BIN)/lightmem models pull --profile small
 	$(BIN)/python -m tests.bench.answers $(ARGS)
 
+.PHONY: bench-facts
+bench-facts: models ## What the Writer proposes of a dialogue and what the gate keeps, for reading (ARGS="--writer small FILE")
+	@$(BIN)/lightmem models pull --profile standard
+	$(BIN)/python -m tests.bench.facts $(ARGS)
+
 .PHONY: bench-ablation
 bench-ablation: models ## What each part of retrieval is worth: one part off at a time (ARGS="--data PATH", --choose)
 	$(BIN)/python -m tests.bench.ablation $(ARGS)

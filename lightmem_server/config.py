@@ -12,6 +12,7 @@ import ipaddress
 import json
 import os
 import tomllib
+import zoneinfo
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -88,6 +89,30 @@ class Settings(BaseModel):
         le=10_000_000,
         description="Turns and summaries in search per user; beyond it the least useful are archived, pinned ones never.",
     )
+    consolidation: Literal["off", "on"] = Field(
+        "on", description="Whether turns are abstracted into summaries and facts in the background."
+    )
+    time_zone: str = Field("UTC", description='Where the users\' days begin, for what "yesterday" was: Europe/Paris.')
+    consolidation_workers: int = Field(1, ge=1, le=64, description="Users that are consolidated at once.")
+    consolidation_seconds_per_hour: float = Field(
+        1200,
+        ge=0,
+        le=3600 * 64,
+        description="Model time that consolidation may take of each namespace in any hour, in seconds. 0: no limit.",
+    )
+    consolidation_idle_seconds: float = Field(
+        900,
+        ge=1,
+        le=30 * 86_400,
+        description="After so long without a new turn, and so long after turns left the running conversation, a user is "
+        "consolidated.",
+    )
+    consolidation_schedule_hours: float = Field(
+        0, ge=0, le=24 * 365, description="How often every user with new turns is consolidated besides. 0: never."
+    )
+    consolidation_max_attempts: int = Field(
+        8, ge=1, le=1000, description="After so many failures a user's consolidation waits until somebody asks for it."
+    )
     resident_bytes: int = Field(
         1 << 30, ge=1 << 20, description="Memory for users' partitions; beyond it the least recently used leave."
     )
@@ -151,6 +176,15 @@ class Settings(BaseModel):
     def _parse_json(cls, value: object) -> object:
         """The environment and flags have text alone."""
         return json.loads(value) if isinstance(value, str) else value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _check_zone(cls, name: str) -> str:
+        try:
+            zoneinfo.ZoneInfo(name)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("is no time zone of the IANA database, such as Europe/Paris") from None
+        return name
 
     @field_validator("listen")
     @classmethod

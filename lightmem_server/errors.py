@@ -8,7 +8,9 @@
     ├── UnauthenticatedError     no key, an unknown, expired or revoked one
     ├── ForbiddenError           a key without the right
     ├── OverloadedError          a limit is reached; says when to retry
-    ├── PreconditionError        the server isn't set up for what was asked
+    │   └── BudgetSpentError     a namespace's model time for this hour is used up
+    ├── PreconditionError        the server, or what is stored, is not in the state that was asked for
+    │   └── RunEndedError        a consolidation run was cancelled, or is another worker's now
     ├── NotImplementedYetError   in the proto, not in this version
     ├── UnavailableError         starting, draining
     │   └── StoreError           the disk refused: full, read-only, damaged
@@ -91,10 +93,23 @@ class OverloadedError(LightMemError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class BudgetSpentError(OverloadedError):
+    """Background work has used up the model time of its namespace."""
+
+    reason = "BUDGET_SPENT"
+
+
 class PreconditionError(LightMemError):
-    """The server isn't set up for what was asked; the same request will not be accepted before its settings change."""
+    """The server isn't set up for what was asked, or what is stored isn't in the state for it; the same request will not be
+    accepted before that changes."""
 
     reason = "FAILED_PRECONDITION"
+
+
+class RunEndedError(PreconditionError):
+    """A consolidation run was cancelled, or another worker has taken it over: whoever is at work on it stops."""
+
+    reason = "RUN_ENDED"
 
 
 class NotImplementedYetError(LightMemError):

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Protocol
+from zoneinfo import ZoneInfo
 
 import grpc
 import grpc.aio
@@ -35,6 +36,16 @@ from lightmem_server.pb import (
 from lightmem_server.pipeline.access import AccessRecorder
 from lightmem_server.pipeline.archive import Archiving
 from lightmem_server.pipeline.clock import Clock
+from lightmem_server.pipeline.consolidation.consolidate import StagedConsolidator
+from lightmem_server.pipeline.consolidation.control import Consolidating
+from lightmem_server.pipeline.consolidation.progress import ProgressBoard
+from lightmem_server.pipeline.consolidation.proposals import PROMPT as FACTS_PROMPT
+from lightmem_server.pipeline.consolidation.proposals import FactsPrompt
+from lightmem_server.pipeline.consolidation.run import Consolidator
+from lightmem_server.pipeline.consolidation.summaries import PROMPT as SUMMARY_PROMPT
+from lightmem_server.pipeline.consolidation.triggers import Triggers
+from lightmem_server.pipeline.consolidation.undo import Undoing
+from lightmem_server.pipeline.consolidation.worker import Worker, WorkerPolicy
 from lightmem_server.pipeline.edit import Editing
 from lightmem_server.pipeline.graphs import GraphBuilder
 from lightmem_server.pipeline.passages import FORMAT, VIEW_NAMES
@@ -51,9 +62,10 @@ from lightmem_server.service.memory import MemoryServicer
 from lightmem_server.slm import time_window
 from lightmem_server.slm.foreground import Foreground
 from lightmem_server.slm.hypothetical import HypotheticalQueries
+from lightmem_server.slm.prompt import load_prompt
 from lightmem_server.slm.protocols import Embedder, Selector, TokenCounter, Writer
 from lightmem_server.slm.tokens import load_token_counter
-from lightmem_server.store.protocol import Store
+from lightmem_server.store.protocol import JobStore, Store
 from lightmem_server.store.sqlite import SqliteStore
 
 SERVICES = tuple(
@@ -91,15 +103,22 @@ class LightMemServer:
     """One server process's parts and their life."""
 
     def __init__(
-        self, settings: Settings, load_models: Callable[[Settings], Models], *, clock: Clock | None = None
+        self,
+        settings: Settings,
+        load_models: Callable[[Settings], Models],
+        *,
+        clock: Clock | None = None,
+        make_consolidator: Callable[[Store, Models], Consolidator] | None = None,
     ) -> None:
         """
         Args:
             load_models: Blocking; run in a thread. Raises ModelError.
+            make_consolidator: Makes what consolidates; None: stage by stage, with the models.
         """
         self._settings = settings
         self._load_models = load_models
         self._clock = clock or Clock()
+        self._make_consolidator = make_consolidator or self._staged
         self._not_ready: UnavailableError | None = UnavailableError("the server is starting", reason="STARTING")
         self._backend: Backend | None = None
         self._health = health.aio.HealthServicer()
@@ -149,6 +168,8 @@ class LightMemServer:
         """Drain: refuse new calls, let those at work end within `drain_seconds`, release everything."""
         self._not_ready = UnavailableError("the server is draining", reason="DRAINING")
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        if self._backend is not None:
+            self._backend.consolidating.drain()
         if self._grpc is not None:
             await self._grpc.stop(self._settings.drain_seconds)
         await self._resources.aclose()
@@ -167,7 +188,7 @@ class LightMemServer:
         store = SqliteStore(settings.data_dir)
         resources.push_async_callback(store.close)
         await store.open()
-        embedding = f"{embedder.identity}/passages-{FORMAT}"
+        embedding = _embedding_of(embedder)
         await _check_embedding(store, embedding)
         await ensure_admin_key(store, settings.admin_key_file, clock.now)
 
@@ -193,9 +214,13 @@ class LightMemServer:
         residents = Residents(
             store, engine, executor, embedding=embedding, languages=settings.languages, snapshots=snapshots
         )
-        upkeep = Upkeep(Archiving(store, residents, _tier_policy(settings), clock), snapshots, clock)
+        triggers = None if settings.consolidation == "off" else _triggers(settings)
+        upkeep = Upkeep(Archiving(store, residents, _tier_policy(settings), clock, triggers), snapshots, clock)
         await resources.enter_async_context(_running(upkeep.run()))
         residents.listeners += [graphs.notice, upkeep.note]
+        undoing = Undoing(store, residents, embedder, embedding=embedding)
+        consolidating = self._consolidating(store, residents, models, undoing)
+        await resources.enter_async_context(_running(consolidating.run()))
         access = AccessRecorder(store, residents, clock)
         resources.push_async_callback(access.flush)
         await resources.enter_async_context(_running(access.run()))
@@ -203,7 +228,7 @@ class LightMemServer:
             store=store,
             engine=engine,
             authenticator=Authenticator(store, clock.now),
-            writing=Writing(store, residents, embedder, embedding=embedding, clock=clock),
+            writing=Writing(store, residents, embedder, embedding=embedding, clock=clock, triggers=triggers),
             retrieving=Retrieving(
                 store,
                 residents,
@@ -214,6 +239,7 @@ class LightMemServer:
                 clock=clock,
             ),
             editing=Editing(store, residents, embedder, embedding=embedding),
+            consolidating=consolidating,
             access=access,
             clock=clock,
             models=[
@@ -223,6 +249,32 @@ class LightMemServer:
             ],
             foreground=models.foreground,
             server_version=version("lightmem-server"),
+        )
+
+    def _consolidating(self, store: JobStore, residents: Residents, models: Models, undoing: Undoing) -> Consolidating:
+        settings, board, worker = self._settings, ProgressBoard(), None
+        if settings.consolidation == "on":
+            consolidator = self._make_consolidator(store, models)
+            policy = WorkerPolicy(
+                workers=settings.consolidation_workers,
+                seconds_per_hour=settings.consolidation_seconds_per_hour,
+                most_attempts=settings.consolidation_max_attempts,
+            )
+            worker = Worker(store, consolidator, board, self._clock, policy, commit=residents.commit)
+        hours = settings.consolidation_schedule_hours
+        return Consolidating(store, board, undoing, self._clock, worker=worker, schedule_hours=hours)
+
+    def _staged(self, store: Store, models: Models) -> Consolidator:
+        return StagedConsolidator(
+            store,
+            models.embedder,
+            models.selector,
+            models.writer,
+            embedding=_embedding_of(models.embedder),
+            clock=self._clock,
+            facts_prompt=FactsPrompt.load(FACTS_PROMPT),
+            summary_prompt=load_prompt(SUMMARY_PROMPT),
+            zone=ZoneInfo(self._settings.time_zone),
         )
 
     def _bind(self, server: grpc.aio.Server) -> str:
@@ -273,6 +325,11 @@ async def serve(settings: Settings, load_models: Callable[[Settings], Models]) -
         await server.stop()
 
 
+def _embedding_of(embedder: Embedder) -> str:
+    """What vectors are stored under: what makes them, and of what."""
+    return f"{embedder.identity}/passages-{FORMAT}"
+
+
 async def _check_embedding(store: Store, embedding: str) -> None:
     """Refuse to mix vectors of different models, which don't compare."""
     others = {name: count for name, count in (await store.embedding_models()).items() if name != embedding}
@@ -299,6 +356,10 @@ def _tier_policy(settings: Settings) -> TierPolicy:
         stm_turns=settings.stm_turns,
         stm_tokens=settings.stm_tokens,
     )
+
+
+def _triggers(settings: Settings) -> Triggers:
+    return Triggers(settings.consolidation_idle_seconds, settings.stm_turns, settings.stm_tokens)
 
 
 @contextlib.asynccontextmanager

@@ -83,6 +83,15 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Statement:
+    """What a fact says, in the parts by which facts are compared."""
+
+    subject: str
+    relation: str
+    object: str
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """One record of the memory. `version` counts its changes from 1; access statistics don't count as changes."""
 
@@ -99,8 +108,13 @@ class Memory:
     valid_from: int | None = None
     valid_to: int | None = None
     confidence: float = 1.0
+    statement: Statement | None = None
+    participants: tuple[str, ...] = ()
+    """Who took part in what a summary tells of."""
     evidence_ids: tuple[uuid.UUID, ...] = ()
     supersedes_ids: tuple[uuid.UUID, ...] = ()
+    related_ids: tuple[uuid.UUID, ...] = ()
+    """Facts near to this one: told by the same turn, or of the same subject."""
     previous_id: uuid.UUID | None = None
     metadata: Mapping[str, Scalar] = field(default_factory=lambda: NO_METADATA)
     is_pinned: bool = False

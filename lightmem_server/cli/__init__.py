@@ -13,6 +13,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "add": ("lightmem_server.cli.add", "Store one turn, or many from a file."),
     "search": ("lightmem_server.cli.search", "Find what matters to a question."),
     "list": ("lightmem_server.cli.list_", "Show a user's memories, newest first."),
+    "history": ("lightmem_server.cli.history", "Show how a memory came to be what it is."),
+    "consolidate": ("lightmem_server.cli.consolidate", "Abstract a user's turns now, or undo that."),
     "stats": ("lightmem_server.cli.stats", "Figures of the server, or of one user."),
     "keys": ("lightmem_server.cli.keys", "Make, list and revoke API keys."),
     "doctor": ("lightmem_server.cli.doctor", "Check this machine, and say what to do."),

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import click
-from lightmem_client import Client, Tls
+from lightmem_client import Client, LightMemError, Tls
 
 from lightmem_server.cli import output
 from lightmem_server.cli.options import CommandError, ExitCode, json_option
@@ -155,13 +155,29 @@ def check_port(settings: Settings) -> Iterator[Finding]:
         tls = False if certificate is None else Tls(root_certificates=certificate)
         with Client(settings.listen, tls=tls) as client:
             is_ours = client.is_healthy(timeout_seconds=2)
-        if is_ours:
-            yield Finding("port", Level.OK, f"a server answers at {settings.listen} and is ready")
-        else:
+            if is_ours:
+                yield Finding("port", Level.OK, f"a server answers at {settings.listen} and is ready")
+                yield from check_jobs(client)
+        if not is_ours:
             message = f"{settings.listen} cannot be listened on ({error.strerror}), and no ready server answers there"
             yield Finding("port", Level.FAIL, message, "end the other program, or choose another with LIGHTMEM_LISTEN")
     else:
         yield Finding("port", Level.OK, f"{settings.listen} is free")
+
+
+def check_jobs(client: Client) -> Iterator[Finding]:
+    """Background work that the running server has set aside; without an admin key there is nothing to see."""
+    try:
+        stats = client.stats(timeout_seconds=2)
+    except LightMemError:
+        return
+    if not stats.dead_job_count:
+        yield Finding("jobs", Level.OK, f"{stats.pending_job_count} wait, none was set aside")
+        return
+    message = f"{stats.dead_job_count} failed too often and were set aside"
+    for job in stats.dead_jobs[:1]:
+        message += f"; the last is {job.kind} of {job.user_id}: {job.error}"
+    yield Finding("jobs", Level.WARN, message, "see `lightmem stats`; try again with `lightmem consolidate USER`")
 
 
 def check_sqlite(settings: Settings) -> Iterator[Finding]:

@@ -159,6 +159,7 @@ def _print_trace(console: Console, answer: RetrieveResult) -> None:
         "about somebody": plan.is_personal,
         "a list": plan.is_list,
         "joins several": plan.is_multi_hop,
+        "asks broadly": plan.is_broad,
         "asks when": plan.asks_when,
         "searched in that time alone": plan.is_window_filter,
     }

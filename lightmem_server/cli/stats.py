@@ -38,5 +38,9 @@ def stats(user_id: str | None, server: ServerOptions, as_json: bool) -> None:
     for model in figures.models:
         facts.add_row(model.role, model.name)
     facts.add_row("waiting jobs", f"{figures.pending_job_count:,}")
+    if figures.dead_job_count:
+        facts.add_row("jobs set aside", f"{figures.dead_job_count:,}; `lightmem consolidate USER` tries one again")
+        for job in figures.dead_jobs:
+            facts.add_row("", output.plain(f"{job.user_id}: {job.kind} failed {job.attempt_count} times: {job.error}"))
     facts.add_row("server", f"{figures.server_version}, up {timedelta(seconds=round(figures.uptime_seconds))}")
     console.print(facts)

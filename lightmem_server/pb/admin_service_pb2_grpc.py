@@ -45,6 +45,11 @@ class AdminServiceStub:
                 request_serializer=lightmem_dot_v1_dot_admin__service__pb2.ConsolidateRequest.SerializeToString,
                 response_deserializer=lightmem_dot_v1_dot_admin__service__pb2.ConsolidateResponse.FromString,
                 _registered_method=True)
+        self.CancelConsolidation = channel.unary_unary(
+                '/lightmem.v1.AdminService/CancelConsolidation',
+                request_serializer=lightmem_dot_v1_dot_admin__service__pb2.CancelConsolidationRequest.SerializeToString,
+                response_deserializer=lightmem_dot_v1_dot_admin__service__pb2.CancelConsolidationResponse.FromString,
+                _registered_method=True)
         self.UndoConsolidation = channel.unary_unary(
                 '/lightmem.v1.AdminService/UndoConsolidation',
                 request_serializer=lightmem_dot_v1_dot_admin__service__pb2.UndoConsolidationRequest.SerializeToString,
@@ -100,15 +105,27 @@ class AdminServiceServicer:
 
     def Consolidate(self, request, context):
         """Abstracts a user's new turns into summaries and facts now, and streams progress until the run ends. A second call while one
-        runs for the same user follows that run. Cancelling the call does not stop the run. UNIMPLEMENTED in this version.
+        runs for the same user follows that run. Cancelling the call does not stop the run. Statuses: FAILED_PRECONDITION (reason
+        CONSOLIDATION_OFF: the setting; RUN_CANCELLED: it was cancelled), UNAVAILABLE (reason RUN_FAILED: it is tried again by
+        itself later, or now by calling again; DRAINING: call again to follow).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelConsolidation(self, request, context):
+        """Ends a user's consolidation: the run at work, and what waits. What the run had stored stays, and can be undone. Durable
+        when answered. Idempotent. The next new turns start another run; the setting `consolidation` stops them for good.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UndoConsolidation(self, request, context):
-        """Takes back everything that one consolidation run changed. Idempotent. Statuses: NOT_FOUND, FAILED_PRECONDITION (a
-        later run builds on it). UNIMPLEMENTED in this version.
+        """Takes back everything that one consolidation run changed: what it changed is again what it was, as a new version, and what it
+        made is removed. The turns that it read are not read again by later runs. Durable when answered. Idempotent: repeating it
+        returns the first counts. Statuses: NOT_FOUND, FAILED_PRECONDITION (reason RUN_AT_WORK: a run of this user; LATER_RUN: a
+        later run builds on it; EDITED: a user changed a memory that it had made or changed).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -178,6 +195,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.Consolidate,
                     request_deserializer=lightmem_dot_v1_dot_admin__service__pb2.ConsolidateRequest.FromString,
                     response_serializer=lightmem_dot_v1_dot_admin__service__pb2.ConsolidateResponse.SerializeToString,
+            ),
+            'CancelConsolidation': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelConsolidation,
+                    request_deserializer=lightmem_dot_v1_dot_admin__service__pb2.CancelConsolidationRequest.FromString,
+                    response_serializer=lightmem_dot_v1_dot_admin__service__pb2.CancelConsolidationResponse.SerializeToString,
             ),
             'UndoConsolidation': grpc.unary_unary_rpc_method_handler(
                     servicer.UndoConsolidation,
@@ -275,6 +297,33 @@ class AdminService:
             '/lightmem.v1.AdminService/Consolidate',
             lightmem_dot_v1_dot_admin__service__pb2.ConsolidateRequest.SerializeToString,
             lightmem_dot_v1_dot_admin__service__pb2.ConsolidateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelConsolidation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lightmem.v1.AdminService/CancelConsolidation',
+            lightmem_dot_v1_dot_admin__service__pb2.CancelConsolidationRequest.SerializeToString,
+            lightmem_dot_v1_dot_admin__service__pb2.CancelConsolidationResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,11 +40,19 @@ class AdminServiceStub:
     """Figures of the namespace and of the server. Sees every acknowledged write. Idempotent."""
     Consolidate: _grpc.UnaryStreamMultiCallable[_admin_service_pb2.ConsolidateRequest, _admin_service_pb2.ConsolidateResponse]
     """Abstracts a user's new turns into summaries and facts now, and streams progress until the run ends. A second call while one
-    runs for the same user follows that run. Cancelling the call does not stop the run. UNIMPLEMENTED in this version.
+    runs for the same user follows that run. Cancelling the call does not stop the run. Statuses: FAILED_PRECONDITION (reason
+    CONSOLIDATION_OFF: the setting; RUN_CANCELLED: it was cancelled), UNAVAILABLE (reason RUN_FAILED: it is tried again by
+    itself later, or now by calling again; DRAINING: call again to follow).
+    """
+    CancelConsolidation: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CancelConsolidationRequest, _admin_service_pb2.CancelConsolidationResponse]
+    """Ends a user's consolidation: the run at work, and what waits. What the run had stored stays, and can be undone. Durable
+    when answered. Idempotent. The next new turns start another run; the setting `consolidation` stops them for good.
     """
     UndoConsolidation: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.UndoConsolidationRequest, _admin_service_pb2.UndoConsolidationResponse]
-    """Takes back everything that one consolidation run changed. Idempotent. Statuses: NOT_FOUND, FAILED_PRECONDITION (a
-    later run builds on it). UNIMPLEMENTED in this version.
+    """Takes back everything that one consolidation run changed: what it changed is again what it was, as a new version, and what it
+    made is removed. The turns that it read are not read again by later runs. Durable when answered. Idempotent: repeating it
+    returns the first counts. Statuses: NOT_FOUND, FAILED_PRECONDITION (reason RUN_AT_WORK: a run of this user; LATER_RUN: a
+    later run builds on it; EDITED: a user changed a memory that it had made or changed).
     """
     EraseUser: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.EraseUserRequest, _admin_service_pb2.EraseUserResponse]
     """Removes everything of one user, bytes on disk included, and leaves a bodiless tombstone. Durable when answered.
@@ -76,11 +84,19 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Figures of the namespace and of the server. Sees every acknowledged write. Idempotent."""
     Consolidate: _aio.UnaryStreamMultiCallable[_admin_service_pb2.ConsolidateRequest, _admin_service_pb2.ConsolidateResponse]  # type: ignore[assignment]
     """Abstracts a user's new turns into summaries and facts now, and streams progress until the run ends. A second call while one
-    runs for the same user follows that run. Cancelling the call does not stop the run. UNIMPLEMENTED in this version.
+    runs for the same user follows that run. Cancelling the call does not stop the run. Statuses: FAILED_PRECONDITION (reason
+    CONSOLIDATION_OFF: the setting; RUN_CANCELLED: it was cancelled), UNAVAILABLE (reason RUN_FAILED: it is tried again by
+    itself later, or now by calling again; DRAINING: call again to follow).
+    """
+    CancelConsolidation: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CancelConsolidationRequest, _admin_service_pb2.CancelConsolidationResponse]  # type: ignore[assignment]
+    """Ends a user's consolidation: the run at work, and what waits. What the run had stored stays, and can be undone. Durable
+    when answered. Idempotent. The next new turns start another run; the setting `consolidation` stops them for good.
     """
     UndoConsolidation: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.UndoConsolidationRequest, _admin_service_pb2.UndoConsolidationResponse]  # type: ignore[assignment]
-    """Takes back everything that one consolidation run changed. Idempotent. Statuses: NOT_FOUND, FAILED_PRECONDITION (a
-    later run builds on it). UNIMPLEMENTED in this version.
+    """Takes back everything that one consolidation run changed: what it changed is again what it was, as a new version, and what it
+    made is removed. The turns that it read are not read again by later runs. Durable when answered. Idempotent: repeating it
+    returns the first counts. Statuses: NOT_FOUND, FAILED_PRECONDITION (reason RUN_AT_WORK: a run of this user; LATER_RUN: a
+    later run builds on it; EDITED: a user changed a memory that it had made or changed).
     """
     EraseUser: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.EraseUserRequest, _admin_service_pb2.EraseUserResponse]  # type: ignore[assignment]
     """Removes everything of one user, bytes on disk included, and leaves a bodiless tombstone. Durable when answered.
@@ -121,7 +137,19 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_service_pb2.ConsolidateResponse], _abc.AsyncIterator[_admin_service_pb2.ConsolidateResponse]]:
         """Abstracts a user's new turns into summaries and facts now, and streams progress until the run ends. A second call while one
-        runs for the same user follows that run. Cancelling the call does not stop the run. UNIMPLEMENTED in this version.
+        runs for the same user follows that run. Cancelling the call does not stop the run. Statuses: FAILED_PRECONDITION (reason
+        CONSOLIDATION_OFF: the setting; RUN_CANCELLED: it was cancelled), UNAVAILABLE (reason RUN_FAILED: it is tried again by
+        itself later, or now by calling again; DRAINING: call again to follow).
+        """
+
+    @_abc_1.abstractmethod
+    def CancelConsolidation(
+        self,
+        request: _admin_service_pb2.CancelConsolidationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.CancelConsolidationResponse, _abc.Awaitable[_admin_service_pb2.CancelConsolidationResponse]]:
+        """Ends a user's consolidation: the run at work, and what waits. What the run had stored stays, and can be undone. Durable
+        when answered. Idempotent. The next new turns start another run; the setting `consolidation` stops them for good.
         """
 
     @_abc_1.abstractmethod
@@ -130,8 +158,10 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.UndoConsolidationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.UndoConsolidationResponse, _abc.Awaitable[_admin_service_pb2.UndoConsolidationResponse]]:
-        """Takes back everything that one consolidation run changed. Idempotent. Statuses: NOT_FOUND, FAILED_PRECONDITION (a
-        later run builds on it). UNIMPLEMENTED in this version.
+        """Takes back everything that one consolidation run changed: what it changed is again what it was, as a new version, and what it
+        made is removed. The turns that it read are not read again by later runs. Durable when answered. Idempotent: repeating it
+        returns the first counts. Statuses: NOT_FOUND, FAILED_PRECONDITION (reason RUN_AT_WORK: a run of this user; LATER_RUN: a
+        later run builds on it; EDITED: a user changed a memory that it had made or changed).
         """
 
     @_abc_1.abstractmethod

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lightmem/v1/memory.proto\x12\x0blightmem.v1\x1a\x1fgoogle/protobuf/timestamp.proto\">\n\x05Scope\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\"s\n\rMetadataValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x13\n\tint_value\x18\x02 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x03 \x01(\x01H\x00\x12\x14\n\nbool_value\x18\x04 \x01(\x08H\x00\x42\x07\n\x05value\"\xba\x02\n\x04Turn\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0f\n\x07speaker\x18\x02 \x01(\t\x12\x1f\n\x04role\x18\x03 \x01(\x0e\x32\x11.lightmem.v1.Role\x12/\n\x0boccurred_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x08metadata\x18\x05 \x03(\x0b\x32\x1f.lightmem.v1.Turn.MetadataEntry\x12\x11\n\tis_pinned\x18\x06 \x01(\x08\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1aK\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.lightmem.v1.MetadataValue:\x02\x38\x01\"\x94\x06\n\x06Memory\x12\n\n\x02id\x18\x01 \x01(\t\x12!\n\x05scope\x18\x02 \x01(\x0b\x32\x12.lightmem.v1.Scope\x12\x1f\n\x04tier\x18\x03 \x01(\x0e\x32\x11.lightmem.v1.Tier\x12\x1f\n\x04kind\x18\x04 \x01(\x0e\x32\x11.lightmem.v1.Kind\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x0f\n\x07speaker\x18\x06 \x01(\t\x12\x1f\n\x04role\x18\x07 \x01(\x0e\x32\x11.lightmem.v1.Role\x12/\n\x0boccurred_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ncreated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nvalid_from\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08valid_to\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nconfidence\x18\x0c \x01(\x01\x12\x14\n\x0c\x65vidence_ids\x18\r \x03(\t\x12\x33\n\x08metadata\x18\x0e \x03(\x0b\x32!.lightmem.v1.Memory.MetadataEntry\x12\x14\n\x0c\x61\x63\x63\x65ss_count\x18\x0f \x01(\x04\x12\x34\n\x10last_accessed_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tis_pinned\x18\x11 \x01(\x08\x12.\n\nexpires_at\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x13 \x01(\x04\x12!\n\x05state\x18\x14 \x01(\x0e\x32\x12.lightmem.v1.State\x12\x13\n\x0bprevious_id\x18\x15 \x01(\t\x12\x16\n\x0esupersedes_ids\x18\x16 \x03(\t\x1aK\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.lightmem.v1.MetadataValue:\x02\x38\x01\"\xbe\x02\n\x11MetadataCondition\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x39\n\x08operator\x18\x02 \x01(\x0e\x32\'.lightmem.v1.MetadataCondition.Operator\x12*\n\x06values\x18\x03 \x03(\x0b\x32\x1a.lightmem.v1.MetadataValue\"\xb4\x01\n\x08Operator\x12\x18\n\x14OPERATOR_UNSPECIFIED\x10\x00\x12\x0f\n\x0bOPERATOR_EQ\x10\x01\x12\x0f\n\x0bOPERATOR_NE\x10\x02\x12\x0f\n\x0bOPERATOR_GT\x10\x03\x12\x10\n\x0cOPERATOR_GTE\x10\x04\x12\x0f\n\x0bOPERATOR_LT\x10\x05\x12\x10\n\x0cOPERATOR_LTE\x10\x06\x12\x0f\n\x0bOPERATOR_IN\x10\x07\x12\x15\n\x11OPERATOR_CONTAINS\x10\x08\"\x9d\x02\n\x0eMetadataFilter\x12\x33\n\tcondition\x18\x01 \x01(\x0b\x32\x1e.lightmem.v1.MetadataConditionH\x00\x12\x32\n\x06\x61ll_of\x18\x02 \x01(\x0b\x32 .lightmem.v1.MetadataFilter.ListH\x00\x12\x32\n\x06\x61ny_of\x18\x03 \x01(\x0b\x32 .lightmem.v1.MetadataFilter.ListH\x00\x12*\n\x03not\x18\x04 \x01(\x0b\x32\x1b.lightmem.v1.MetadataFilterH\x00\x1a\x34\n\x04List\x12,\n\x07\x66ilters\x18\x01 \x03(\x0b\x32\x1b.lightmem.v1.MetadataFilterB\x0c\n\nexpression\"\xd2\x02\n\x0cMemoryFilter\x12 \n\x05tiers\x18\x01 \x03(\x0e\x32\x11.lightmem.v1.Tier\x12 \n\x05kinds\x18\x02 \x03(\x0e\x32\x11.lightmem.v1.Kind\x12\x13\n\x0bsession_ids\x18\x03 \x03(\t\x12\x11\n\tagent_ids\x18\x04 \x03(\t\x12\x31\n\roccurred_from\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0boccurred_to\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05\x61s_of\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x08metadata\x18\x08 \x01(\x0b\x32\x1b.lightmem.v1.MetadataFilter\x12\x18\n\x10include_archived\x18\t \x01(\x08*F\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\x0c\n\x08TIER_STM\x10\x01\x12\x0c\n\x08TIER_MTM\x10\x02\x12\x0c\n\x08TIER_LTM\x10\x03*^\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tKIND_TURN\x10\x01\x12\x10\n\x0cKIND_SUMMARY\x10\x02\x12\r\n\tKIND_FACT\x10\x03\x12\x10\n\x0cKIND_PROFILE\x10\x04*_\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_USER\x10\x01\x12\x12\n\x0eROLE_ASSISTANT\x10\x02\x12\x0f\n\x0bROLE_SYSTEM\x10\x03\x12\r\n\tROLE_TOOL\x10\x04*D\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_ACTIVE\x10\x01\x12\x12\n\x0eSTATE_ARCHIVED\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lightmem/v1/memory.proto\x12\x0blightmem.v1\x1a\x1fgoogle/protobuf/timestamp.proto\">\n\x05Scope\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\"s\n\rMetadataValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x13\n\tint_value\x18\x02 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x03 \x01(\x01H\x00\x12\x14\n\nbool_value\x18\x04 \x01(\x08H\x00\x42\x07\n\x05value\"\xba\x02\n\x04Turn\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0f\n\x07speaker\x18\x02 \x01(\t\x12\x1f\n\x04role\x18\x03 \x01(\x0e\x32\x11.lightmem.v1.Role\x12/\n\x0boccurred_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x08metadata\x18\x05 \x03(\x0b\x32\x1f.lightmem.v1.Turn.MetadataEntry\x12\x11\n\tis_pinned\x18\x06 \x01(\x08\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1aK\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.lightmem.v1.MetadataValue:\x02\x38\x01\">\n\tStatement\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x10\n\x08relation\x18\x02 \x01(\t\x12\x0e\n\x06object\x18\x03 \x01(\t\"\xea\x06\n\x06Memory\x12\n\n\x02id\x18\x01 \x01(\t\x12!\n\x05scope\x18\x02 \x01(\x0b\x32\x12.lightmem.v1.Scope\x12\x1f\n\x04tier\x18\x03 \x01(\x0e\x32\x11.lightmem.v1.Tier\x12\x1f\n\x04kind\x18\x04 \x01(\x0e\x32\x11.lightmem.v1.Kind\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x0f\n\x07speaker\x18\x06 \x01(\t\x12\x1f\n\x04role\x18\x07 \x01(\x0e\x32\x11.lightmem.v1.Role\x12/\n\x0boccurred_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ncreated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nvalid_from\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08valid_to\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nconfidence\x18\x0c \x01(\x01\x12\x14\n\x0c\x65vidence_ids\x18\r \x03(\t\x12\x33\n\x08metadata\x18\x0e \x03(\x0b\x32!.lightmem.v1.Memory.MetadataEntry\x12\x14\n\x0c\x61\x63\x63\x65ss_count\x18\x0f \x01(\x04\x12\x34\n\x10last_accessed_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tis_pinned\x18\x11 \x01(\x08\x12.\n\nexpires_at\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x13 \x01(\x04\x12!\n\x05state\x18\x14 \x01(\x0e\x32\x12.lightmem.v1.State\x12\x13\n\x0bprevious_id\x18\x15 \x01(\t\x12\x16\n\x0esupersedes_ids\x18\x16 \x03(\t\x12)\n\tstatement\x18\x17 \x01(\x0b\x32\x16.lightmem.v1.Statement\x12\x14\n\x0cparticipants\x18\x18 \x03(\t\x12\x13\n\x0brelated_ids\x18\x19 \x03(\t\x1aK\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.lightmem.v1.MetadataValue:\x02\x38\x01\"\xbe\x02\n\x11MetadataCondition\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x39\n\x08operator\x18\x02 \x01(\x0e\x32\'.lightmem.v1.MetadataCondition.Operator\x12*\n\x06values\x18\x03 \x03(\x0b\x32\x1a.lightmem.v1.MetadataValue\"\xb4\x01\n\x08Operator\x12\x18\n\x14OPERATOR_UNSPECIFIED\x10\x00\x12\x0f\n\x0bOPERATOR_EQ\x10\x01\x12\x0f\n\x0bOPERATOR_NE\x10\x02\x12\x0f\n\x0bOPERATOR_GT\x10\x03\x12\x10\n\x0cOPERATOR_GTE\x10\x04\x12\x0f\n\x0bOPERATOR_LT\x10\x05\x12\x10\n\x0cOPERATOR_LTE\x10\x06\x12\x0f\n\x0bOPERATOR_IN\x10\x07\x12\x15\n\x11OPERATOR_CONTAINS\x10\x08\"\x9d\x02\n\x0eMetadataFilter\x12\x33\n\tcondition\x18\x01 \x01(\x0b\x32\x1e.lightmem.v1.MetadataConditionH\x00\x12\x32\n\x06\x61ll_of\x18\x02 \x01(\x0b\x32 .lightmem.v1.MetadataFilter.ListH\x00\x12\x32\n\x06\x61ny_of\x18\x03 \x01(\x0b\x32 .lightmem.v1.MetadataFilter.ListH\x00\x12*\n\x03not\x18\x04 \x01(\x0b\x32\x1b.lightmem.v1.MetadataFilterH\x00\x1a\x34\n\x04List\x12,\n\x07\x66ilters\x18\x01 \x03(\x0b\x32\x1b.lightmem.v1.MetadataFilterB\x0c\n\nexpression\"\xd2\x02\n\x0cMemoryFilter\x12 \n\x05tiers\x18\x01 \x03(\x0e\x32\x11.lightmem.v1.Tier\x12 \n\x05kinds\x18\x02 \x03(\x0e\x32\x11.lightmem.v1.Kind\x12\x13\n\x0bsession_ids\x18\x03 \x03(\t\x12\x11\n\tagent_ids\x18\x04 \x03(\t\x12\x31\n\roccurred_from\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0boccurred_to\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05\x61s_of\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x08metadata\x18\x08 \x01(\x0b\x32\x1b.lightmem.v1.MetadataFilter\x12\x18\n\x10include_archived\x18\t \x01(\x08*F\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\x0c\n\x08TIER_STM\x10\x01\x12\x0c\n\x08TIER_MTM\x10\x02\x12\x0c\n\x08TIER_LTM\x10\x03*^\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tKIND_TURN\x10\x01\x12\x10\n\x0cKIND_SUMMARY\x10\x02\x12\r\n\tKIND_FACT\x10\x03\x12\x10\n\x0cKIND_PROFILE\x10\x04*_\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_USER\x10\x01\x12\x12\n\x0eROLE_ASSISTANT\x10\x02\x12\x0f\n\x0bROLE_SYSTEM\x10\x03\x12\r\n\tROLE_TOOL\x10\x04*D\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_ACTIVE\x10\x01\x12\x12\n\x0eSTATE_ARCHIVED\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,14 +36,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TURN_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_MEMORY_METADATAENTRY']._loaded_options = None
   _globals['_MEMORY_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_TIER']._serialized_start=2313
-  _globals['_TIER']._serialized_end=2383
-  _globals['_KIND']._serialized_start=2385
-  _globals['_KIND']._serialized_end=2479
-  _globals['_ROLE']._serialized_start=2481
-  _globals['_ROLE']._serialized_end=2576
-  _globals['_STATE']._serialized_start=2578
-  _globals['_STATE']._serialized_end=2646
+  _globals['_TIER']._serialized_start=2463
+  _globals['_TIER']._serialized_end=2533
+  _globals['_KIND']._serialized_start=2535
+  _globals['_KIND']._serialized_end=2629
+  _globals['_ROLE']._serialized_start=2631
+  _globals['_ROLE']._serialized_end=2726
+  _globals['_STATE']._serialized_start=2728
+  _globals['_STATE']._serialized_end=2796
   _globals['_SCOPE']._serialized_start=74
   _globals['_SCOPE']._serialized_end=136
   _globals['_METADATAVALUE']._serialized_start=138
@@ -52,18 +52,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TURN']._serialized_end=570
   _globals['_TURN_METADATAENTRY']._serialized_start=495
   _globals['_TURN_METADATAENTRY']._serialized_end=570
-  _globals['_MEMORY']._serialized_start=573
-  _globals['_MEMORY']._serialized_end=1361
+  _globals['_STATEMENT']._serialized_start=572
+  _globals['_STATEMENT']._serialized_end=634
+  _globals['_MEMORY']._serialized_start=637
+  _globals['_MEMORY']._serialized_end=1511
   _globals['_MEMORY_METADATAENTRY']._serialized_start=495
   _globals['_MEMORY_METADATAENTRY']._serialized_end=570
-  _globals['_METADATACONDITION']._serialized_start=1364
-  _globals['_METADATACONDITION']._serialized_end=1682
-  _globals['_METADATACONDITION_OPERATOR']._serialized_start=1502
-  _globals['_METADATACONDITION_OPERATOR']._serialized_end=1682
-  _globals['_METADATAFILTER']._serialized_start=1685
-  _globals['_METADATAFILTER']._serialized_end=1970
-  _globals['_METADATAFILTER_LIST']._serialized_start=1904
-  _globals['_METADATAFILTER_LIST']._serialized_end=1956
-  _globals['_MEMORYFILTER']._serialized_start=1973
-  _globals['_MEMORYFILTER']._serialized_end=2311
+  _globals['_METADATACONDITION']._serialized_start=1514
+  _globals['_METADATACONDITION']._serialized_end=1832
+  _globals['_METADATACONDITION_OPERATOR']._serialized_start=1652
+  _globals['_METADATACONDITION_OPERATOR']._serialized_end=1832
+  _globals['_METADATAFILTER']._serialized_start=1835
+  _globals['_METADATAFILTER']._serialized_end=2120
+  _globals['_METADATAFILTER_LIST']._serialized_start=2054
+  _globals['_METADATAFILTER_LIST']._serialized_end=2106
+  _globals['_MEMORYFILTER']._serialized_start=2123
+  _globals['_MEMORYFILTER']._serialized_end=2461
 # @@protoc_insertion_point(module_scope)

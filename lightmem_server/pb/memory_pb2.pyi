@@ -282,6 +282,36 @@ class Turn(_message.Message):
 Global___Turn: _TypeAlias = Turn  # noqa: Y015
 
 @_typing.final
+class Statement(_message.Message):
+    """What a fact says, in the parts by which facts are compared."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    RELATION_FIELD_NUMBER: _builtins.int
+    OBJECT_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """Output only. Whom or what it is about."""
+    relation: _builtins.str
+    """Output only. What is said of the subject."""
+    object: _builtins.str
+    """Output only. The value of the relation."""
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str | None = ...,
+        relation: _builtins.str | None = ...,
+        object: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["object", b"object", "relation", b"relation", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Statement: _TypeAlias = Statement  # noqa: Y015
+
+@_typing.final
 class Memory(_message.Message):
     """One record of the memory."""
 
@@ -330,6 +360,9 @@ class Memory(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     PREVIOUS_ID_FIELD_NUMBER: _builtins.int
     SUPERSEDES_IDS_FIELD_NUMBER: _builtins.int
+    STATEMENT_FIELD_NUMBER: _builtins.int
+    PARTICIPANTS_FIELD_NUMBER: _builtins.int
+    RELATED_IDS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Output only. UUIDv7 in its 36-character form."""
     tier: Global___Tier.ValueType
@@ -394,6 +427,18 @@ class Memory(_message.Message):
     def supersedes_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Output only. The older facts that this one replaces."""
 
+    @_builtins.property
+    def statement(self) -> Global___Statement:
+        """Output only. What a KIND_FACT says. Unset for other kinds."""
+
+    @_builtins.property
+    def participants(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. Who took part in what a KIND_SUMMARY tells of; empty for other kinds."""
+
+    @_builtins.property
+    def related_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. Facts near to this one: told by the same turn, or of the same subject."""
+
     def __init__(
         self,
         *,
@@ -419,10 +464,13 @@ class Memory(_message.Message):
         state: Global___State.ValueType | None = ...,
         previous_id: _builtins.str | None = ...,
         supersedes_ids: _abc.Iterable[_builtins.str] | None = ...,
+        statement: Global___Statement | None = ...,
+        participants: _abc.Iterable[_builtins.str] | None = ...,
+        related_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "expires_at", b"expires_at", "last_accessed_at", b"last_accessed_at", "occurred_at", b"occurred_at", "scope", b"scope", "valid_from", b"valid_from", "valid_to", b"valid_to"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "expires_at", b"expires_at", "last_accessed_at", b"last_accessed_at", "occurred_at", b"occurred_at", "scope", b"scope", "statement", b"statement", "valid_from", b"valid_from", "valid_to", b"valid_to"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_count", b"access_count", "confidence", b"confidence", "created_at", b"created_at", "evidence_ids", b"evidence_ids", "expires_at", b"expires_at", "id", b"id", "is_pinned", b"is_pinned", "kind", b"kind", "last_accessed_at", b"last_accessed_at", "metadata", b"metadata", "occurred_at", b"occurred_at", "previous_id", b"previous_id", "role", b"role", "scope", b"scope", "speaker", b"speaker", "state", b"state", "supersedes_ids", b"supersedes_ids", "text", b"text", "tier", b"tier", "valid_from", b"valid_from", "valid_to", b"valid_to", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_count", b"access_count", "confidence", b"confidence", "created_at", b"created_at", "evidence_ids", b"evidence_ids", "expires_at", b"expires_at", "id", b"id", "is_pinned", b"is_pinned", "kind", b"kind", "last_accessed_at", b"last_accessed_at", "metadata", b"metadata", "occurred_at", b"occurred_at", "participants", b"participants", "previous_id", b"previous_id", "related_ids", b"related_ids", "role", b"role", "scope", b"scope", "speaker", b"speaker", "state", b"state", "statement", b"statement", "supersedes_ids", b"supersedes_ids", "text", b"text", "tier", b"tier", "valid_from", b"valid_from", "valid_to", b"valid_to", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -80,7 +80,9 @@ class MemoryServiceStub:
     it again gives NOT_FOUND. Statuses: NOT_FOUND.
     """
     GetMemoryHistory: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.GetMemoryHistoryRequest, _memory_service_pb2.GetMemoryHistoryResponse]
-    """Returns every change of one memory, oldest first. Idempotent. Statuses: NOT_FOUND. UNIMPLEMENTED in this version."""
+    """Returns every version of one memory, oldest first, with what made it so. Sees every acknowledged change. Versions that rested
+    on a memory that was deleted since are left out. Idempotent. Statuses: NOT_FOUND.
+    """
 
 @_typing.type_check_only
 class MemoryServiceAsyncStub(MemoryServiceStub):
@@ -126,7 +128,9 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     it again gives NOT_FOUND. Statuses: NOT_FOUND.
     """
     GetMemoryHistory: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.GetMemoryHistoryRequest, _memory_service_pb2.GetMemoryHistoryResponse]  # type: ignore[assignment]
-    """Returns every change of one memory, oldest first. Idempotent. Statuses: NOT_FOUND. UNIMPLEMENTED in this version."""
+    """Returns every version of one memory, oldest first, with what made it so. Sees every acknowledged change. Versions that rested
+    on a memory that was deleted since are left out. Idempotent. Statuses: NOT_FOUND.
+    """
 
 class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Writing and recalling the memories of one user at a time."""
@@ -223,6 +227,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.GetMemoryHistoryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.GetMemoryHistoryResponse, _abc.Awaitable[_memory_service_pb2.GetMemoryHistoryResponse]]:
-        """Returns every change of one memory, oldest first. Idempotent. Statuses: NOT_FOUND. UNIMPLEMENTED in this version."""
+        """Returns every version of one memory, oldest first, with what made it so. Sees every acknowledged change. Versions that rested
+        on a memory that was deleted since are left out. Idempotent. Statuses: NOT_FOUND.
+        """
 
 def add_MemoryServiceServicer_to_server(servicer: MemoryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

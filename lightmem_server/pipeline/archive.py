@@ -17,6 +17,7 @@ import structlog
 
 from lightmem_server.core import TierBook, TierEvent, TierEvents, TierPolicy
 from lightmem_server.pipeline.clock import Clock
+from lightmem_server.pipeline.consolidation.triggers import Triggers
 from lightmem_server.pipeline.residents import Residents
 from lightmem_server.store.protocol import Change, Store
 from lightmem_server.types import Kind, Memory, MemoryFilter, Partition, State
@@ -36,14 +37,22 @@ log = structlog.get_logger()
 class Archiving:
     """Archives what is over capacity, for one server."""
 
-    def __init__(self, store: Store, residents: Residents, policy: TierPolicy, clock: Clock) -> None:
-        """`policy.capacity` is what each tier may hold at most."""
+    def __init__(
+        self,
+        store: Store,
+        residents: Residents,
+        policy: TierPolicy,
+        clock: Clock,
+        triggers: Triggers | None = None,
+    ) -> None:
+        """`policy.capacity` is what each tier may hold at most; `triggers`: archiving starts a consolidation."""
         self._store = store
         self._residents = residents
         self._capacity = policy.capacity
         slack = [capacity - capacity // SLACK_SHARE for capacity in policy.capacity]
         self._policy = replace(policy, capacity=slack)
         self._clock = clock
+        self._triggers = triggers
 
     def is_due(self, partition: Partition) -> bool:
         """Whether a tier of a resident partition is over its capacity."""
@@ -93,7 +102,8 @@ class Archiving:
                 if memory is not None and memory.state is State.ACTIVE and not memory.is_pinned
             ]
             if puts:
-                await self._store.commit(Change(partition, puts=puts))
+                jobs = [] if self._triggers is None else self._triggers.on_archive(self._clock.now())
+                await self._store.commit(Change(partition, puts=puts, jobs=jobs, reason="archive"))
                 await self._residents.refresh(partition)
         return len(puts)
 

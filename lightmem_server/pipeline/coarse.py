@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from lightmem_server.pipeline.tuning import Tuning
 from lightmem_server.slm.controller import Plan
 from lightmem_server.slm.time_window import MICROSECOND
 from lightmem_server.store.protocol import Store
-from lightmem_server.types import MemoryFilter
+from lightmem_server.types import Kind, MemoryFilter
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,7 @@ async def search_coarse(
         left_seconds: Until the deadline. A coarse search always gets `tuning.coarse_floor_seconds`; a second one is
             only begun with `tuning.follow_up_seconds` left.
     """
+    query = _with_kinds(query, plan)
     search = to_search_plan(query, plan, vectors, tuning=tuning, now=now, left_seconds=left_seconds)
     is_window_filter = False
     if plan.is_window_explicit:
@@ -101,6 +102,14 @@ async def search_coarse(
             )
             result = await residents.search(query.partition, search)
     return CoarseHits(search, result, followed, is_window_filter)
+
+
+def _with_kinds(query: RetrieveQuery, plan: Plan) -> RetrieveQuery:
+    """Unless the request says which kinds: summaries and profiles only where the need is broad. They hold the words of many
+    turns, and would stand before each of them."""
+    if query.filter.kinds or plan.is_broad:
+        return query
+    return replace(query, filter=replace(query.filter, kinds=frozenset({Kind.TURN, Kind.FACT})))
 
 
 def to_search_plan(

@@ -78,6 +78,7 @@ class Editing:
                         for i, (follower, _) in enumerate(changed)
                     ],
                     deletes=[memory_id],
+                    reason="relink",
                 )
             )
             await self._residents.refresh(partition)

@@ -70,6 +70,14 @@ def _of_candidate(candidate: Candidate, rank: int, query: RetrieveQuery, trace: 
             return "fetch", "It is part of the running conversation, which the answer holds already.", 0.0
         case DropReason.DUPLICATE:
             return "select", f"It says the same as {candidate.duplicate_of}, which ranked higher.", 0.0
+        case DropReason.COVERED:
+            return (
+                "select",
+                f"It is covered by {candidate.duplicate_of}: of a fact and its evidence one is returned.",
+                0.0,
+            )
+        case DropReason.SUPERSEDED:
+            return "select", f"It tells what {candidate.duplicate_of} has replaced.", 0.0
         case DropReason.MIN_RELEVANCE:
             relevance = candidate.relevance or 0.0
             text = f"Its relevance of {relevance:.3f} is under min_relevance {query.min_relevance:.3f}."

@@ -21,13 +21,13 @@ from lightmem_server.core import ALWAYS, HEAT_HALF_LIFE, NEVER, Engine, Ids, Row
 from lightmem_server.errors import CoreError
 from lightmem_server.pipeline.passages import PRECEDING_TURNS, informativeness, lexical_views, session_passage
 from lightmem_server.pipeline.snapshots import Snapshots
-from lightmem_server.store.protocol import MAX_GET, Store, StoredRow
+from lightmem_server.store.protocol import MAX_GET, Change, CommitResult, Store, StoredRow
 from lightmem_server.types import Kind, Memory, Partition, State
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-ROW_FORMAT = 1
+ROW_FORMAT = 2
 """Raise when `_to_rows` makes something else of a record (its texts, prior, session text): older snapshots then don't fit."""
 
 ATTEMPTS = 8
@@ -74,6 +74,13 @@ class Residents:
     def writer(self, partition: Partition) -> asyncio.Lock:
         """Held by whoever writes turns to a partition, so that each turn knows the one before it."""
         return self._writers.setdefault(partition, asyncio.Lock())
+
+    async def commit(self, change: Change) -> CommitResult:
+        """Commit a change as background work does it: in turn with whoever writes turns, and searchable when it returns."""
+        async with self.writer(change.partition):
+            result = await self._store.commit(change)
+            await self.refresh(change.partition)
+        return result
 
     async def refresh(self, partition: Partition) -> None:
         """Bring the resident copy to the store's version, loading it when it isn't resident."""
@@ -162,7 +169,7 @@ class Residents:
             speakers=[memory.speaker for memory in memories],
             priors=np.array([informativeness(memory) for memory in memories], np.float32),
             session_texts=[session_passage(memory) for memory in memories],
-            links=[b"".join(id_.bytes for id_ in memory.evidence_ids) for memory in memories],
+            links=[b"".join(id_.bytes for id_ in linked_ids(memory)) for memory in memories],
             heats=np.array(heats, np.float32),
             heats_since=np.array([_or(memory.last_accessed_at, 0) for memory in memories], np.int64),
         )
@@ -171,6 +178,11 @@ class Residents:
         """What BM25 indexes of each record."""
         preceding = await read_preceding(self._store, partition, memories)
         return [lexical_views(memory, preceding[memory.id]) for memory in memories]
+
+
+def linked_ids(memory: Memory) -> tuple[uuid.UUID, ...]:
+    """What a search may go on to from a memory, and come from: its evidence, what it replaces, its neighbours."""
+    return tuple(dict.fromkeys((*memory.evidence_ids, *memory.supersedes_ids, *memory.related_ids)))
 
 
 def initial_heat(memory: Memory) -> float:

@@ -32,6 +32,8 @@ class DropReason(IntEnum):
     DUPLICATE = 4
     IN_CONTEXT = 5
     GONE = 6
+    COVERED = 7
+    SUPERSEDED = 8
 
 
 class SelectorStop(IntEnum):
@@ -80,7 +82,7 @@ class Candidate:
     Attributes:
         parts: What the coarse score is made of, before weights, by the names of core.SearchResult.part_names.
         similarity: Cosine with the query as it was asked; nan without vectors.
-        duplicate_of: The better candidate that says the same.
+        duplicate_of: The better candidate that says the same, or the one that a fact, its evidence or its past is covered by.
     """
 
     memory_id: uuid.UUID

@@ -42,13 +42,14 @@ from lightmem_server.pipeline.retrieval import (
     Trace,
 )
 from lightmem_server.pipeline.select import limits_of, select
+from lightmem_server.pipeline.support import drop_covered, drop_superseded
 from lightmem_server.pipeline.tuning import Tuning
-from lightmem_server.slm.controller import Plan, make_plan
+from lightmem_server.slm.controller import Need, Plan, make_plan
 from lightmem_server.slm.hypothetical import HypotheticalQueries, with_guesses
 from lightmem_server.slm.pace import Pace
 from lightmem_server.slm.protocols import Embedder, Selector, TokenCounter
 from lightmem_server.store.protocol import Store
-from lightmem_server.types import Memory, Partition
+from lightmem_server.types import Kind, Memory, Partition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,6 +167,9 @@ class Retrieving:
                 ids = [candidate.memory_id for candidate in ranked]
                 alike = await self._residents.similarities(query.partition, ids)
                 ranked = diversify(ranked, alike, self._tuning)
+            drop_covered(ranked, plan.need)
+            if plan.need is Need.KNOWLEDGE:
+                await drop_superseded(self._store, query.partition, ranked)
             selected = _choose(query, ranked, counter, [] if query.exclude_context else conversation)
             stage.item_count = len(selected.candidates)
         yield selected
@@ -247,6 +251,8 @@ class Retrieving:
             drop_nominated(alive[:end])
             drop_duplicates(alive[:end])
             start = end
+        if any(candidate.memory is not None and candidate.memory.kind is Kind.FACT for candidate in alive[:start]):
+            await self._fetch(partition, alive[start:])  # facts change places with what is behind them
 
     async def _fetch_preceding(self, query: RetrieveQuery, candidates: Sequence[Candidate]) -> None:
         """Fill in the turn before each of the candidates that the Selector may come to."""

@@ -19,10 +19,11 @@ import uuid_utils.compat
 from numpy.typing import NDArray
 
 from lightmem_server.pipeline.clock import Clock
+from lightmem_server.pipeline.consolidation.triggers import Triggers
 from lightmem_server.pipeline.passages import PRECEDING_TURNS, Said, dense_views
 from lightmem_server.pipeline.residents import Residents
 from lightmem_server.slm.protocols import Embedder
-from lightmem_server.store.protocol import Change, Store, VectorRecord
+from lightmem_server.store.protocol import Change, JobRecord, Store, VectorRecord
 from lightmem_server.types import Kind, Memory, Partition, Tier, Turn
 
 ID_BYTES = 16
@@ -51,13 +52,27 @@ class WriteAck:
 class Writing:
     """The write path of one server."""
 
-    def __init__(self, store: Store, residents: Residents, embedder: Embedder, *, embedding: str, clock: Clock) -> None:
-        """`embedding` is the identity that the vectors are stored under."""
+    def __init__(
+        self,
+        store: Store,
+        residents: Residents,
+        embedder: Embedder,
+        *,
+        embedding: str,
+        clock: Clock,
+        triggers: Triggers | None = None,
+    ) -> None:
+        """
+        Args:
+            embedding: The identity that the vectors are stored under.
+            triggers: Writing starts consolidations; None: it doesn't.
+        """
         self._store = store
         self._residents = residents
         self._embedder = embedder
         self._embedding = embedding
         self._clock = clock
+        self._triggers = triggers
 
     async def write(self, batches: Sequence[WriteBatch]) -> AsyncGenerator[WriteAck, None]:
         """Store batches of one partition in order; yields each one's ack once it is durable and can be found.
@@ -73,19 +88,22 @@ class Writing:
                 session_id: await self._last_turns(partition, session_id)
                 for session_id in {batch.session_id for batch in batches}
             }
-            last_ids = {session_id: turns[-1].id if turns else None for session_id, turns in last_turns.items()}
             vectors = await self._embed(batches, last_turns)
             for batch, batch_vectors in zip(batches, vectors, strict=True):
-                change = self._to_change(batch, batch_vectors, last_ids[batch.session_id])
+                said = last_turns[batch.session_id]
+                change = self._to_change(batch, batch_vectors, said)
                 result = await self._store.commit(change)
                 if not result.is_replay:
-                    last_ids[batch.session_id] = change.puts[-1].id
+                    said += change.puts
                     await self._residents.refresh(partition)
                 yield WriteAck(batch.request_id, _split_ids(result.request_result), result.is_replay)
 
     async def _last_turns(self, partition: Partition, session_id: str) -> list[Memory]:
-        """The last turns of a session, oldest first, as many as the views need."""
-        ring = (await self._residents.session_ring(partition, session_id))[-PRECEDING_TURNS:]
+        """The last turns of a session, oldest first: as many as the views need, or all that run where it matters whether
+        some leave."""
+        ring = await self._residents.session_ring(partition, session_id)
+        if self._triggers is None:
+            ring = ring[-PRECEDING_TURNS:]
         turns = await self._store.get(partition, [uuid.UUID(bytes=id_) for id_ in ring])
         return [turn for turn in turns if turn is not None]
 
@@ -107,11 +125,10 @@ class Writing:
             [np.stack([vector_of[text] for text in turn_views]) for turn_views in batch_views] for batch_views in views
         ]
 
-    def _to_change(
-        self, batch: WriteBatch, vectors: Sequence[NDArray[np.float32]], last_id: uuid.UUID | None
-    ) -> Change:
+    def _to_change(self, batch: WriteBatch, vectors: Sequence[NDArray[np.float32]], said: Sequence[Memory]) -> Change:
         received_at = self._clock.now()
         memories: list[Memory] = []
+        previous_id = said[-1].id if said else None
         for turn in batch.turns:
             memories.append(
                 Memory(
@@ -125,16 +142,21 @@ class Writing:
                     session_id=batch.session_id,
                     speaker=turn.speaker,
                     role=turn.role,
-                    previous_id=memories[-1].id if memories else last_id,
+                    previous_id=previous_id,
                     metadata=turn.metadata,
                     is_pinned=turn.is_pinned,
                     expires_at=turn.expires_at,
                     token_count=self._embedder.tokens.count(turn.text),
                 )
             )
+            previous_id = memories[-1].id
+        jobs: list[JobRecord] = []
+        if self._triggers is not None:
+            jobs = self._triggers.on_write(received_at, overflows=self._triggers.overflows([*said, *memories]))
         return Change(
             partition=batch.partition,
             puts=memories,
+            jobs=jobs,
             vectors=[
                 VectorRecord(memory.id, self._embedding, views) for memory, views in zip(memories, vectors, strict=True)
             ],

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import NoReturn
 
-from lightmem_server.errors import InvalidInputError, NotFoundError, NotImplementedYetError
+from lightmem_server.errors import (
+    InvalidInputError,
+    NotFoundError,
+    NotImplementedYetError,
+    PreconditionError,
+    UnavailableError,
+)
 from lightmem_server.pb import admin_service_pb2 as pb
 from lightmem_server.pb import admin_service_pb2_grpc, memory_pb2
+from lightmem_server.pipeline.consolidation.progress import Ending, Progress
 from lightmem_server.service import convert
 from lightmem_server.service.auth import caller, make_key
 from lightmem_server.service.backend import Backend
 from lightmem_server.service.interceptors import Context as RpcContext
-from lightmem_server.store.protocol import KeyRecord
+from lightmem_server.store.protocol import DeadJob, KeyRecord
+from lightmem_server.types import Partition
 
 MAX_KEY_USERS = 64
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
+SHOWN_DEAD_JOBS = 20
 
 
 class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
@@ -34,6 +45,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         namespace = _require_admin()
         user_id = convert.to_name(request.user_id, "user_id")
         stats = await self._backend().store.stats(namespace, user_id or None)
+        dead_jobs = await self._backend().store.list_dead_jobs(namespace, limit=SHOWN_DEAD_JOBS)
         engine = self._backend().engine.stats()
         return pb.GetStatsResponse(
             user_count=stats.user_count,
@@ -57,6 +69,8 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             server_version=self._backend().server_version,
             uptime=convert.from_seconds(time.monotonic() - self._started),
             pending_job_count=stats.pending_job_count,
+            dead_job_count=stats.dead_job_count,
+            dead_jobs=[_from_dead_job(job) for job in dead_jobs if user_id in ("", job.partition.user_id)],
         )
 
     async def CreateKey(self, request: pb.CreateKeyRequest, context: RpcContext) -> pb.CreateKeyResponse:  # noqa: N802
@@ -106,17 +120,41 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             await self._backend().store.put_key(key)
         return pb.RevokeKeyResponse(key=_from_key(key))
 
-    def Consolidate(  # noqa: N802
+    async def Consolidate(  # noqa: N802
         self, request: pb.ConsolidateRequest, context: RpcContext
     ) -> AsyncIterator[pb.ConsolidateResponse]:
-        """Not in this version."""
-        _refuse("Consolidate")
+        """Consolidate a user now, or follow the run at work; see the proto."""
+        partition = _partition(request.user_id)
+        async with contextlib.aclosing(self._backend().consolidating.consolidate(partition)) as posts:
+            async for progress in posts:
+                if progress.ending is Ending.FAILED:
+                    raise UnavailableError(
+                        f"the run failed and is tried again later: {progress.error}", reason="RUN_FAILED"
+                    )
+                if progress.ending is Ending.CANCELLED:
+                    raise PreconditionError("the run was cancelled", reason="RUN_CANCELLED")
+                yield _from_progress(progress)
+
+    async def CancelConsolidation(  # noqa: N802
+        self, request: pb.CancelConsolidationRequest, context: RpcContext
+    ) -> pb.CancelConsolidationResponse:
+        """End a user's consolidation; see the proto."""
+        cancelled = await self._backend().consolidating.cancel(_partition(request.user_id))
+        return pb.CancelConsolidationResponse(
+            run_id="" if cancelled.run_id is None else str(cancelled.run_id), job_count=cancelled.job_count
+        )
 
     async def UndoConsolidation(  # noqa: N802
         self, request: pb.UndoConsolidationRequest, context: RpcContext
     ) -> pb.UndoConsolidationResponse:
-        """Not in this version."""
-        _refuse("UndoConsolidation")
+        """Take a run back; see the proto."""
+        namespace = _require_admin()
+        try:
+            run_id = uuid.UUID(request.run_id)
+        except ValueError:
+            raise NotFoundError("no such run") from None
+        undone = await self._backend().consolidating.undo(namespace, run_id)
+        return pb.UndoConsolidationResponse(restored_count=undone.restored_count, removed_count=undone.removed_count)
 
     async def EraseUser(self, request: pb.EraseUserRequest, context: RpcContext) -> pb.EraseUserResponse:  # noqa: N802
         """Not in this version."""
@@ -143,6 +181,39 @@ def _require_admin() -> str:
     """The namespace of a caller with admin rights."""
     caller.get().require_admin()
     return caller.get().namespace
+
+
+def _partition(user_id: str) -> Partition:
+    """The partition of a user, for a caller with admin rights who may act for that user."""
+    caller.get().require_admin()
+    return caller.get().partition(convert.to_name(user_id, "user_id", is_required=True))
+
+
+def _from_progress(progress: Progress) -> pb.ConsolidateResponse:
+    message = pb.ConsolidateResponse(
+        run_id="" if progress.run_id is None else str(progress.run_id),
+        stage=progress.stage,
+        done_count=progress.done,
+        total_count=progress.total,
+        kept_count=progress.kept,
+        rejected=[
+            pb.ConsolidateResponse.RejectCount(reason=reason, count=count)
+            for reason, count in sorted(progress.rejected.items())
+        ],
+    )
+    if progress.remaining_seconds is not None:
+        message.remaining.CopyFrom(convert.from_seconds(progress.remaining_seconds))
+    return message
+
+
+def _from_dead_job(job: DeadJob) -> pb.GetStatsResponse.DeadJob:
+    return pb.GetStatsResponse.DeadJob(
+        user_id=job.partition.user_id,
+        kind=job.kind,
+        attempt_count=job.attempts,
+        error=job.error,
+        set_aside_at=convert.from_micros(job.dead_at),
+    )
 
 
 def _refuse(method: str) -> NoReturn:

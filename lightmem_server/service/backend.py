@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from lightmem_server.core import Engine
 from lightmem_server.pipeline.access import AccessRecorder
 from lightmem_server.pipeline.clock import Clock
+from lightmem_server.pipeline.consolidation.control import Consolidating
 from lightmem_server.pipeline.edit import Editing
 from lightmem_server.pipeline.retrieve import Retrieving
 from lightmem_server.pipeline.write import Writing
 from lightmem_server.service.auth import Authenticator
 from lightmem_server.slm.foreground import Foreground
-from lightmem_server.store.protocol import Store
+from lightmem_server.store.protocol import JobStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +30,13 @@ class ModelInfo:
 class Backend:
     """The parts of a loaded server."""
 
-    store: Store
+    store: JobStore
     engine: Engine
     authenticator: Authenticator
     writing: Writing
     retrieving: Retrieving
     editing: Editing
+    consolidating: Consolidating
     access: AccessRecorder
     clock: Clock
     models: Sequence[ModelInfo]

@@ -280,8 +280,10 @@ def from_memory(memory: Memory, user_id: str, *, tier: Tier | None = None) -> pb
         occurred_at=from_micros(memory.occurred_at),
         created_at=from_micros(memory.created_at),
         confidence=memory.confidence,
+        participants=memory.participants,
         evidence_ids=[str(id_) for id_ in memory.evidence_ids],
         supersedes_ids=[str(id_) for id_ in memory.supersedes_ids],
+        related_ids=[str(id_) for id_ in memory.related_ids],
         previous_id="" if memory.previous_id is None else str(memory.previous_id),
         access_count=memory.access_count,
         is_pinned=memory.is_pinned,
@@ -292,6 +294,11 @@ def from_memory(memory: Memory, user_id: str, *, tier: Tier | None = None) -> pb
         micros = getattr(memory, name)
         if micros is not None:
             getattr(message, name).CopyFrom(from_micros(micros))
+    if memory.statement is not None:
+        statement = memory.statement
+        message.statement.CopyFrom(
+            pb.Statement(subject=statement.subject, relation=statement.relation, object=statement.object)
+        )
     for key, value in memory.metadata.items():
         message.metadata[key].CopyFrom(from_scalar(value))
     return message

@@ -111,6 +111,7 @@ def from_trace(trace: Trace) -> pb.RetrievalTrace:
         is_personal=trace.plan.is_personal,
         is_list=trace.plan.is_list,
         is_multi_hop=trace.plan.is_multi_hop,
+        is_broad=trace.plan.is_broad,
         asks_when=trace.plan.asks_when,
         is_window_filter=trace.is_window_filter,
         judged_query=trace.plan.judged,

@@ -16,7 +16,6 @@ from lightmem_server.errors import (
     InvalidInputError,
     LightMemError,
     NotFoundError,
-    NotImplementedYetError,
 )
 from lightmem_server.pb import memory_pb2, memory_service_pb2_grpc
 from lightmem_server.pb import memory_service_pb2 as pb
@@ -35,6 +34,22 @@ waits in the client, by gRPC's flow control."""
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 MAX_REQUEST_ID_BYTES = 128
+
+EXPLANATIONS = {
+    "write": "It was stored.",
+    "update": "A user changed it.",
+    "archive": "It left search for lack of room.",
+    "relink": "The turn before it was deleted.",
+    "undo": "A consolidation run was undone.",
+    "add": "It was abstracted from its evidence.",
+    "reinforce": "It was said again.",
+    "supersede": "A newer statement took its place.",
+    "end": "It was said to hold no longer.",
+    "fade": "It was said once, long ago, and not asked for since.",
+    "summarise": "It tells of its evidence.",
+    "profile": "It was put together from what is known.",
+}
+"""Of the reasons in the store; a reason without a sentence speaks for itself."""
 
 _END: Literal["end"] = "end"
 _Arrival: TypeAlias = WriteBatch | LightMemError | Literal["end"] | None
@@ -230,8 +245,22 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
     async def GetMemoryHistory(  # noqa: N802
         self, request: pb.GetMemoryHistoryRequest, context: RpcContext
     ) -> pb.GetMemoryHistoryResponse:
-        """Not in this version."""
-        raise NotImplementedYetError("GetMemoryHistory is not in this version of the server")
+        """Every version of one memory; see the proto."""
+        partition = self._partition(request.scope)
+        entries = await self._backend().store.history(partition, convert.to_memory_id(request.memory_id))
+        if not entries:
+            raise NotFoundError("no such memory")
+        return pb.GetMemoryHistoryResponse(
+            changes=[
+                pb.GetMemoryHistoryResponse.Change(
+                    memory=convert.from_memory(entry.memory, partition.user_id),
+                    changed_at=convert.from_micros(entry.changed_at),
+                    cause=entry.reason if entry.run_id is None else str(entry.run_id),
+                    explanation=EXPLANATIONS.get(entry.reason, entry.reason),
+                )
+                for entry in entries
+            ]
+        )
 
     @staticmethod
     def _partition(scope: memory_pb2.Scope) -> Partition:

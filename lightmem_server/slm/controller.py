@@ -69,6 +69,14 @@ _JOINS_SEVERAL = re.compile(
     re.IGNORECASE,
 )
 
+_ASKS_BROADLY = re.compile(
+    r"\b(?:tell|remind)\s+me\s+(?:\w+\s+)?about\b|\bwhat\s+do\s+(?:you|we)\s+know\s+(?:about|of)\b|\bsummar(?:y|ise|ize)\b"
+    r"|\b(?:overview|catch\s+me\s+up|bring\s+me\s+up\s+to\s+date|recap)\b|\bwhat(?:'s|\u2019s|\s+is|\s+has)\s+been\s+(?:going\s+on|happening|up)\b"
+    r"|\bwhat\s+happened\s+(?:lately|recently|last|this|in|on|since|so\s+far)\b|\bwhat\s+did\s+(?:i|we|you)\s+(?:talk|speak|chat)\s+about\b"
+    r"|\bwho\s+is\s+[A-Z]\w+\W*$|\bhow\s+(?:is|are|was|were|has|have)\s+.{0,40}\b(?:doing|been|going)\b",
+    re.IGNORECASE,
+)
+
 _HAPPENED = re.compile(
     r"\b(?:did|was|were|had|happened|went|said|told|yesterday|ago|recently|lately|first\s+time|last\s+time|last)\b",
     re.IGNORECASE,
@@ -115,6 +123,7 @@ class Plan:
         is_personal: Whether it is about somebody, rather than about the world.
         is_list: Whether several memories are asked for: their evidence should differ.
         is_multi_hop: Whether several memories have to be joined for an answer: what the first hits speak of is followed.
+        is_broad: Whether a summary answers better than a single turn: "Tell me about Ana's spring".
         asks_when: Whether a time is asked for.
         is_window_explicit: Whether the window is the time at which something was said, so that it restricts the search;
             else it is when something happened, which is often told later, and only favours.
@@ -128,6 +137,7 @@ class Plan:
     is_personal: bool
     is_list: bool
     is_multi_hop: bool
+    is_broad: bool
     asks_when: bool
     is_window_explicit: bool
 
@@ -160,6 +170,7 @@ def make_plan(query: str, conversation: Sequence[Memory], asked_at: int, zone: t
         is_personal=bool(named) or _ABOUT_SOMEBODY.search(start) is not None,
         is_list=is_list,
         is_multi_hop=is_list or (not asks_when and _JOINS_SEVERAL.search(start) is not None),
+        is_broad=_ASKS_BROADLY.search(start) is not None,
         asks_when=asks_when,
         is_window_explicit=window is not None and _SPEAKS_OF_SPEAKING.search(start) is not None,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from importlib import resources
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -45,8 +46,13 @@ class Prompt(BaseModel):
         """The part of one call. Raises KeyError for a place without a value."""
         return (Message("user", self.user.format(**values)),)
 
+    @classmethod
+    def load(cls, name: str) -> Self:
+        """The prompt in prompts/NAME.toml."""
+        path = resources.files("lightmem_server.slm").joinpath("prompts", f"{name}.toml")
+        return cls.model_validate(tomllib.loads(path.read_text("utf-8")))
+
 
 def load_prompt(name: str) -> Prompt:
     """The prompt in prompts/NAME.toml."""
-    path = resources.files("lightmem_server.slm").joinpath("prompts", f"{name}.toml")
-    return Prompt.model_validate(tomllib.loads(path.read_text("utf-8")))
+    return Prompt.load(name)

@@ -7,8 +7,8 @@ point and its precision (day, week, month, year); the window is the whole day, w
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from dateparser.date import DateDataParser
@@ -65,11 +65,12 @@ _UNIT_DAYS = {"day": 1, "week": 7, "month": 30, "year": 365}
 
 @dataclass(frozen=True, slots=True)
 class TimeWindow:
-    """`start` <= t < `end`, microseconds since the epoch; `text` is the words that it was understood from."""
+    """`start` <= t < `end`, microseconds since the epoch; `text` is the words that it was understood from, `at` their place."""
 
     start: int
     end: int
     text: str
+    at: int = field(default=0, compare=False)
 
 
 def find_time_window(query: str, asked_at: int, zone: tzinfo = UTC) -> TimeWindow | None:
@@ -80,19 +81,23 @@ def find_time_window(query: str, asked_at: int, zone: tzinfo = UTC) -> TimeWindo
         asked_at: Microseconds; what relative expressions are relative to.
         zone: Where days begin.
     """
+    return next(iter_time_windows(query, asked_at, zone), None)
+
+
+def iter_time_windows(text: str, said_at: int, zone: tzinfo = UTC) -> Iterator[TimeWindow]:
+    """Every expression of time in a text, in order; as find_time_window, relative to `said_at`."""
     try:
-        now = (EPOCH + asked_at * MICROSECOND).astimezone(zone)
+        now = (EPOCH + said_at * MICROSECOND).astimezone(zone)
     except OverflowError:
-        return None
-    for match in _SPAN.finditer(query):
+        return
+    for match in _SPAN.finditer(text):
         try:
             window = _resolve(match, now)
         except OverflowError:
             continue  # beyond the years that a datetime can hold
         if window is not None:
             start, end = window
-            return TimeWindow(to_micros(start), to_micros(end), match.group())
-    return None
+            yield TimeWindow(to_micros(start), to_micros(end), match.group(), match.start())
 
 
 def speaks_of_time(text: str) -> bool:

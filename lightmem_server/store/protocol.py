@@ -8,18 +8,23 @@ counts its commits without gaps; reads see every commit that returned before the
 
 Errors (every method): StoreError when the disk refuses, or the store is closed; after a failed commit nothing of it is
 visible. OverloadedError when too many calls wait.
+
+Where a user's words are, for whoever erases them or adds a place: records, vectors and their history; snapshots; the steps
+of runs; payloads and errors of jobs, errors of runs. A request's result holds ids alone. The tables of SQLite with words in
+them are `sqlite_write.TABLES_WITH_WORDS`.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lightmem_server.store.run_protocol import RunStore, RunTag
 from lightmem_server.types import Kind, Memory, MemoryFilter, Partition, Tier
 
 MAX_GET = 1000
@@ -44,12 +49,20 @@ class VectorRecord:
 @dataclass(frozen=True, slots=True)
 class JobRecord:
     """Work that must not be forgotten. One of the same kind and key per partition waits at a time; a second is merged
-    into it."""
+    into it.
+
+    Attributes:
+        not_before: When it is due; merged, the earlier time holds.
+        postpones: Merged, its own time holds: it is due so long after the last of its like.
+        revives: Merged into a job that was set aside, that one is tried again at once, as if it had never failed.
+    """
 
     kind: str
     key: str = ""
     payload: str = ""
     not_before: int = 0
+    postpones: bool = False
+    revives: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +80,13 @@ class Change:
             first result comes back.
         request_digest: Hash of the request's content.
         request_result: Kept with the request_id and returned on a replay.
+        reason: Why records are changed, for their history; "update" when empty.
+        reasons: The reason of single records, instead.
+        expected_versions: Versions that records must have before the change, whether it touches them or not.
+        watermarks: Name to the version that offline work has come to; never falls.
+        run: Makes the change part of a consolidation run, which deletes nothing. What the puts name as evidence must then
+            be there.
+        undoes: The run whose changes this takes back. It must be over, and no other may be at work in the partition.
     """
 
     partition: Partition
@@ -77,6 +97,12 @@ class Change:
     request_id: str = ""
     request_digest: bytes = b""
     request_result: bytes = b""
+    reason: str = ""
+    reasons: Mapping[uuid.UUID, str] = field(default_factory=dict)
+    expected_versions: Mapping[uuid.UUID, int] = field(default_factory=dict)
+    watermarks: Mapping[str, int] = field(default_factory=dict)
+    run: RunTag | None = None
+    undoes: uuid.UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +111,7 @@ class CommitResult:
 
     Attributes:
         version: The partition's version after it (unchanged on a replay).
-        is_replay: The request_id had been committed before.
+        is_replay: The request_id, or the run's step, had been committed before, or the run undone.
         request_result: The result kept with the request_id: this one's, or on a replay the first one's.
     """
 
@@ -167,6 +193,7 @@ class Stats:
     user_count: int
     counts: dict[tuple[Tier, Kind], tuple[int, int]] = field(default_factory=dict)
     pending_job_count: int = 0
+    dead_job_count: int = 0
     size_bytes: int = 0
 
 
@@ -183,6 +210,17 @@ class ClaimedJob:
     lease_until: int
 
 
+@dataclass(frozen=True, slots=True)
+class DeadJob:
+    """A job that was set aside, and why."""
+
+    partition: Partition
+    kind: str
+    attempts: int
+    error: str
+    dead_at: int
+
+
 class JobQueue(Protocol):
     """The working side of the jobs that `Store.commit` enqueues; a store keeps this as well.
 
@@ -190,9 +228,11 @@ class JobQueue(Protocol):
     job of a partition is leased at a time. `owner` names a worker and no other. Times are microseconds.
     """
 
-    async def claim_job(self, kinds: Sequence[str], *, owner: str, lease_micros: int, now: int) -> ClaimedJob | None:
+    async def claim_job(
+        self, kinds: Sequence[str], *, owner: str, lease_micros: int, now: int, most_attempts: int | None = None
+    ) -> ClaimedJob | None:
         """Take the job of these kinds that has been due longest; those whose lease lapsed come first. None: nothing is
-        due."""
+        due. One whose lease lapsed after `most_attempts` claims is set aside: it may be what ended its workers."""
 
     async def extend_job(self, job_id: int, *, owner: str, lease_micros: int, now: int) -> bool:
         """Keep a job for longer. False: it is someone else's now, stop working."""
@@ -200,12 +240,28 @@ class JobQueue(Protocol):
     async def finish_job(self, job_id: int, *, owner: str) -> bool:
         """Forget a job that is done. False: it is someone else's now."""
 
-    async def fail_job(self, job_id: int, *, owner: str, error: str, now: int) -> bool:
+    async def fail_job(
+        self, job_id: int, *, owner: str, error: str, now: int, most_attempts: int | None = None
+    ) -> bool:
         """Let a job wait again, each time twice as long. If one of its kind and key waits already, it is merged into that
-        one. False: it is someone else's now."""
+        one. After `most_attempts` claims it is set aside instead, with its error, until a job that `revives` comes. False: it
+        is someone else's now."""
+
+    async def release_job(self, job_id: int, *, owner: str, not_before: int) -> bool:
+        """Give a job back undone, as if it had not been claimed: it is due at `not_before`. False: it is someone else's
+        now."""
+
+    async def next_job_at(self, kinds: Sequence[str]) -> int | None:
+        """When the next job of these kinds is due, or its lease lapses; None: there is none."""
+
+    async def enqueue_behind(self, job: JobRecord, *, watermark: str) -> int:
+        """Let a job wait in every partition with a turn that changed since its watermark; returns in how many."""
+
+    async def list_dead_jobs(self, namespace: str, *, limit: int) -> list[DeadJob]:
+        """Jobs that were set aside, the newest first."""
 
 
-class Store(Protocol):
+class Store(RunStore, Protocol):
     """The system of record."""
 
     async def open(self) -> None:
@@ -222,10 +278,12 @@ class Store(Protocol):
 
         Raises:
             RequestReusedError: request_id known with another digest.
-            VersionMismatchError: A put's version is not the stored version plus one.
+            VersionMismatchError: A put's version is not the stored version plus one, or a record's not the expected one.
+            RunEndedError: `run` is not at work for its owner.
+            PreconditionError: `undoes` names a run that is at work, or another is; reason RUN_AT_WORK.
             NotFoundError: A put with version > 1, a vector, or a delete, of a record that is not there; a put of a
-                record that was deleted: ids do not come back.
-            InvalidInputError: More than 65,536 puts.
+                record that was deleted: ids do not come back; evidence of a run's put that is not there; no such run.
+            InvalidInputError: More than 65,536 puts; a deletion in a run.
             OverloadedError: Too many commits wait.
             StoreError: The disk refused.
         """
@@ -283,3 +341,7 @@ class Store(Protocol):
 
     async def check(self) -> list[str]:
         """Findings of a quick integrity check, for `lightmem doctor`; empty when sound."""
+
+
+class JobStore(Store, JobQueue, Protocol):
+    """A store with the working side of its jobs, as workers need it."""

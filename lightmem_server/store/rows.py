@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lightmem_server.store.protocol import KeyRecord, StoredRow, VectorRecord
-from lightmem_server.types import NO_METADATA, Kind, Memory, Role, State, Tier
+from lightmem_server.types import NO_METADATA, Kind, Memory, Role, State, Statement, Tier
 
 ORDER_FACTOR = 1 << 16
 """Places in one commit: `order_no` is the version times this plus the place."""
@@ -86,8 +86,11 @@ def to_memory(row: tuple[Any, ...]) -> Memory:
         valid_from=valid_from,
         valid_to=valid_to,
         confidence=rest.get("confidence", 1.0),
+        statement=Statement(*rest["statement"]) if "statement" in rest else None,
+        participants=tuple(rest.get("participants", ())),
         evidence_ids=tuple(uuid.UUID(text) for text in rest.get("evidence_ids", ())),
         supersedes_ids=tuple(uuid.UUID(text) for text in rest.get("supersedes_ids", ())),
+        related_ids=tuple(uuid.UUID(text) for text in rest.get("related_ids", ())),
         previous_id=uuid.UUID(bytes=previous_id) if previous_id is not None else None,
         metadata=rest.get("metadata", NO_METADATA),
         is_pinned=rest.get("is_pinned", False),
@@ -156,8 +159,10 @@ def _to_body(memory: Memory) -> str:
     rest: dict[str, Any] = {
         "speaker": memory.speaker,
         "role": int(memory.role),
+        "participants": memory.participants,
         "evidence_ids": [id_.hex for id_ in memory.evidence_ids],
         "supersedes_ids": [id_.hex for id_ in memory.supersedes_ids],
+        "related_ids": [id_.hex for id_ in memory.related_ids],
         "metadata": dict(memory.metadata),
         "is_pinned": memory.is_pinned,
         "token_count": memory.token_count,
@@ -167,6 +172,8 @@ def _to_body(memory: Memory) -> str:
     body["created_at"] = memory.created_at
     if memory.confidence != 1.0:
         body["confidence"] = memory.confidence
+    if memory.statement is not None:
+        body["statement"] = [memory.statement.subject, memory.statement.relation, memory.statement.object]
     if memory.expires_at is not None:
         body["expires_at"] = memory.expires_at
     return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

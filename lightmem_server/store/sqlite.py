@@ -5,7 +5,8 @@
               └▶ one row by its key   ─▶ the event loop's own connection ──────────┘
 
 SQLite was chosen after measurement against RocksDB, LMDB and DuckDB: the shortest durable commit, and nothing lost after
-SIGKILL. The write-ahead log lets readers go on beside the writer.
+SIGKILL. The write-ahead log lets readers go on beside the writer. The file is as long as its Protocols: a method for each of
+theirs, whose work is elsewhere.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -22,21 +23,25 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 import apsw
+import uuid_utils.compat
 from filelock import FileLock, Timeout
 
 from lightmem_server.errors import OverloadedError, StoreError
-from lightmem_server.store import jobs, snapshots, sqlite_read, sqlite_write
+from lightmem_server.store import history, jobs, runs, snapshots, sqlite_read, sqlite_write
 from lightmem_server.store.connection import check_library, open_connection, store_errors, to_reader, to_writer
 from lightmem_server.store.protocol import (
     Change,
     Changes,
     ClaimedJob,
     CommitResult,
+    DeadJob,
+    JobRecord,
     KeyRecord,
     Page,
     SnapshotRecord,
     Stats,
 )
+from lightmem_server.store.run_protocol import Cancelled, HistoryEntry, RunChange, RunRecord, RunState, RunTag
 from lightmem_server.store.schema import check_version, migrate, read_migrations
 from lightmem_server.store.writer import GroupWriter
 from lightmem_server.types import Memory, MemoryFilter, Partition
@@ -168,25 +173,136 @@ class SqliteStore:
         with suppress(OverloadedError):  # statistics: under overload commits come first
             await self._write(lambda connection: sqlite_write.record_access(connection, partition, ids, at))
 
-    async def claim_job(self, kinds: Sequence[str], *, owner: str, lease_micros: int, now: int) -> ClaimedJob | None:
+    async def claim_job(
+        self, kinds: Sequence[str], *, owner: str, lease_micros: int, now: int, most_attempts: int | None = None
+    ) -> ClaimedJob | None:
         """See `JobQueue.claim_job`."""
         return await self._write(
-            lambda connection: jobs.claim(connection, kinds, owner=owner, lease_micros=lease_micros, now=now)
+            partial(
+                jobs.claim, kinds=kinds, owner=owner, lease_micros=lease_micros, now=now, most_attempts=most_attempts
+            )
         )
 
     async def extend_job(self, job_id: int, *, owner: str, lease_micros: int, now: int) -> bool:
         """See `JobQueue.extend_job`."""
-        return await self._write(
-            lambda connection: jobs.extend(connection, job_id, owner=owner, lease_micros=lease_micros, now=now)
-        )
+        return await self._write(partial(jobs.extend, job_id=job_id, owner=owner, lease_micros=lease_micros, now=now))
 
     async def finish_job(self, job_id: int, *, owner: str) -> bool:
         """See `JobQueue.finish_job`."""
-        return await self._write(lambda connection: jobs.finish(connection, job_id, owner=owner))
+        return await self._write(partial(jobs.finish, job_id=job_id, owner=owner))
 
-    async def fail_job(self, job_id: int, *, owner: str, error: str, now: int) -> bool:
+    async def fail_job(
+        self, job_id: int, *, owner: str, error: str, now: int, most_attempts: int | None = None
+    ) -> bool:
         """See `JobQueue.fail_job`."""
-        return await self._write(lambda connection: jobs.fail(connection, job_id, owner=owner, error=error, now=now))
+        return await self._write(
+            partial(jobs.fail, job_id=job_id, owner=owner, error=error, now=now, most_attempts=most_attempts)
+        )
+
+    async def release_job(self, job_id: int, *, owner: str, not_before: int) -> bool:
+        """See `JobQueue.release_job`."""
+        return await self._write(partial(jobs.release, job_id=job_id, owner=owner, not_before=not_before))
+
+    async def next_job_at(self, kinds: Sequence[str]) -> int | None:
+        """See `JobQueue.next_job_at`."""
+        return await self._read(partial(jobs.next_at, kinds=kinds))
+
+    async def enqueue_behind(self, job: JobRecord, *, watermark: str) -> int:
+        """See `JobQueue.enqueue_behind`."""
+        return await self._write(partial(jobs.enqueue_behind, job=job, watermark=watermark))
+
+    async def list_dead_jobs(self, namespace: str, *, limit: int) -> list[DeadJob]:
+        """See `JobQueue.list_dead_jobs`."""
+        return await self._read(partial(jobs.list_dead, namespace=namespace, limit=limit))
+
+    async def watermark(self, partition: Partition, name: str) -> int:
+        """See `RunStore.watermark`."""
+        return await self._read(partial(runs.read_watermark, partition=partition, name=name))
+
+    async def begin_run(
+        self,
+        partition: Partition,
+        *,
+        job_id: int,
+        owner: str,
+        cause: str,
+        model: str,
+        prompt: str,
+        watermark: str,
+        now: int,
+    ) -> RunRecord | None:
+        """See `RunStore.begin_run`."""
+        return await self._write(
+            partial(
+                runs.begin,
+                partition=partition,
+                job_id=job_id,
+                owner=owner,
+                run_id=uuid_utils.compat.uuid7(),
+                cause=cause,
+                model=model,
+                prompt=prompt,
+                watermark=watermark,
+                now=now,
+            )
+        )
+
+    async def load_step(self, run_id: uuid.UUID, stage: str, key: str) -> str | None:
+        """See `RunStore.load_step`."""
+        return await self._read(partial(runs.load_step, run_id=run_id, stage=stage, key=key))
+
+    async def save_step(self, tag: RunTag, data: str, memory_ids: Sequence[uuid.UUID]) -> bool:
+        """See `RunStore.save_step`."""
+        return await self._write(partial(runs.save_step, tag=tag, data=data, memory_ids=memory_ids))
+
+    async def report_run(self, run_id: uuid.UUID, *, owner: str, kept: int, rejected: Mapping[str, int]) -> None:
+        """See `RunStore.report_run`."""
+        await self._write(partial(runs.report, run_id=run_id, owner=owner, kept=kept, rejected=rejected))
+
+    async def spend(self, run_id: uuid.UUID, *, micros: int, tokens: int, now: int) -> None:
+        """See `RunStore.spend`."""
+        await self._write(partial(runs.spend, run_id=run_id, micros=micros, tokens=tokens, now=now))
+
+    async def model_time(self, namespace: str, since: int) -> list[tuple[int, int]]:
+        """See `RunStore.model_time`."""
+        return await self._read(partial(runs.model_time, namespace=namespace, since=since))
+
+    async def finish_run(
+        self, run_id: uuid.UUID, *, job_id: int, owner: str, state: RunState, error: str, watermark: str, now: int
+    ) -> None:
+        """See `RunStore.finish_run`."""
+        await self._write(
+            partial(
+                runs.finish,
+                run_id=run_id,
+                job_id=job_id,
+                owner=owner,
+                state=state,
+                error=error,
+                watermark=watermark,
+                now=now,
+            )
+        )
+
+    async def cancel_run(self, partition: Partition, kind: str, *, now: int) -> Cancelled:
+        """See `RunStore.cancel_run`."""
+        return await self._write(partial(runs.cancel, partition=partition, kind=kind, now=now))
+
+    async def find_run(self, run_id: uuid.UUID) -> RunRecord | None:
+        """See `RunStore.find_run`."""
+        return await self._read(partial(runs.find, run_id=run_id))
+
+    async def list_runs(self, partition: Partition, *, limit: int) -> list[RunRecord]:
+        """See `RunStore.list_runs`."""
+        return await self._read(partial(runs.list_of, partition=partition, limit=limit))
+
+    async def run_changes(self, run_id: uuid.UUID) -> list[RunChange]:
+        """See `RunStore.run_changes`."""
+        return await self._read(partial(runs.changes_of, run_id=run_id))
+
+    async def history(self, partition: Partition, memory_id: uuid.UUID) -> list[HistoryEntry]:
+        """See `RunStore.history`."""
+        return await self._read(partial(history.read, partition=partition, memory_id=memory_id))
 
     async def stats(self, namespace: str, user_id: str | None = None) -> Stats:
         """See `Store.stats`."""

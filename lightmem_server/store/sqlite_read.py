@@ -157,17 +157,23 @@ def stats(connection: apsw.Connection, namespace: str, user_id: str | None) -> S
             WHERE {scope} GROUP BY m.tier, m.kind, m.state""",  # noqa: S608
             names,
         ).fetchall()
-        job_count = connection.execute(
-            f"SELECT count(*) FROM partition p JOIN job USING (partition_id) WHERE {scope}",  # noqa: S608
+        jobs: list[Any] = connection.execute(
+            f"SELECT count(*), count(dead_at) FROM partition p JOIN job USING (partition_id) WHERE {scope}",  # noqa: S608
             names,
-        ).get
+        ).fetchall()
         size_bytes = int(connection.pragma("page_count")) * int(connection.pragma("page_size"))
     counts: dict[tuple[Tier, Kind], tuple[int, int]] = {}
     for tier, kind, state, count in groups:
         active, archived = counts.get((Tier(tier), Kind(kind)), (0, 0))
         is_active = State(state) is State.ACTIVE
         counts[Tier(tier), Kind(kind)] = (active + count, archived) if is_active else (active, archived + count)
-    return Stats(user_count=user_count, counts=counts, pending_job_count=job_count, size_bytes=size_bytes)
+    return Stats(
+        user_count=user_count,
+        counts=counts,
+        pending_job_count=jobs[0][0] - jobs[0][1],
+        dead_job_count=jobs[0][1],
+        size_bytes=size_bytes,
+    )
 
 
 def find_key(connection: apsw.Connection, key_id: str) -> KeyRecord | None:

@@ -9,10 +9,22 @@ from dataclasses import dataclass
 import apsw
 
 from lightmem_server.errors import InvalidInputError, NotFoundError, RequestReusedError, VersionMismatchError
-from lightmem_server.store import jobs, snapshots
+from lightmem_server.store import history, jobs, runs, snapshots
 from lightmem_server.store.protocol import Change, CommitResult, KeyRecord, VectorRecord
 from lightmem_server.store.rows import ORDER_FACTOR, key_columns, memory_columns, vector_columns
 from lightmem_server.types import Memory, Partition
+
+TABLES_WITH_WORDS = (
+    "memory",
+    "vector",
+    "history",
+    "snapshot",
+    "run_step",
+    "run",
+    "job",
+)
+"""Where words of a user are, or what can be made into some: all that erasing a user has to empty, and deleting a memory to look
+at. `run` and `job` have them in their errors and payloads at most."""
 
 PRUNE_ROWS = 500
 """Requests forgotten in one commit: bounds what pruning adds to it."""
@@ -20,17 +32,24 @@ PRUNE_ROWS = 500
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """The partition that a commit changes, and the version that it leads to."""
+    """The partition that a commit changes, the version that it leads to, when, why, and as part of which run."""
 
     partition_id: int
     version: int
+    now: int
+    change: Change
+    run_no: int | None = None
+
+    def reason(self, id_: uuid.UUID) -> str:
+        """Why a record is changed."""
+        return self.change.reasons.get(id_) or self.change.reason or "update"
 
 
 def apply_change(connection: apsw.Connection, change: Change, *, now: int) -> CommitResult:
     """Apply a change to the tables; see `Store.commit`.
 
     Raises:
-        RequestReusedError, VersionMismatchError, NotFoundError, InvalidInputError: See `Store.commit`.
+        RequestReusedError, VersionMismatchError, NotFoundError, InvalidInputError, PreconditionError: See `Store.commit`.
     """
     if len(change.puts) > ORDER_FACTOR:
         raise InvalidInputError("puts", f"a commit holds at most {ORDER_FACTOR} records", reason="TOO_MANY")
@@ -42,7 +61,16 @@ def apply_change(connection: apsw.Connection, change: Change, *, now: int) -> Co
         replay = find_request(connection, found[0], found[1], change.request_id, change.request_digest)
         if replay is not None:
             return replay
-    target = _begin(connection, change.partition, found)
+    partition_id, version = found or (0, 0)
+    if change.undoes is not None and not runs.undo(connection, change, partition_id):
+        return CommitResult(version, is_replay=True, request_result=b"")
+    run_no = None
+    if change.run is not None:
+        run_no, is_done = runs.admit(connection, change, change.run, partition_id)
+        if is_done:
+            return CommitResult(version, is_replay=True, request_result=b"")
+    target = _begin(connection, change, found, now=now, run_no=run_no)
+    _check_versions(connection, target)
     for place, memory in enumerate(change.puts):
         _put(connection, target, memory, target.version * ORDER_FACTOR + place)
     for vector in change.vectors:
@@ -51,6 +79,7 @@ def apply_change(connection: apsw.Connection, change: Change, *, now: int) -> Co
         _delete(connection, target, id_)
     if change.deletes:
         snapshots.forget(connection, target.partition_id, target.version)
+    runs.set_watermarks(connection, target.partition_id, change.watermarks)
     for job in change.jobs:
         jobs.enqueue(connection, target.partition_id, job)
     if change.request_id:
@@ -124,19 +153,32 @@ def prune_requests(connection: apsw.Connection, created_before: int) -> bool:
     return bool(connection.changes() == PRUNE_ROWS)
 
 
-def _begin(connection: apsw.Connection, partition: Partition, found: tuple[int, int] | None) -> _Target:
+def _begin(
+    connection: apsw.Connection, change: Change, found: tuple[int, int] | None, *, now: int, run_no: int | None
+) -> _Target:
     if found is None:
         connection.execute(
             "INSERT INTO partition (namespace, user_id, version) VALUES (?, ?, 1)",
-            (partition.namespace, partition.user_id),
+            (change.partition.namespace, change.partition.user_id),
         )
-        return _Target(connection.last_insert_rowid(), 1)
+        return _Target(connection.last_insert_rowid(), 1, now, change, run_no)
     partition_id, version = found
     connection.execute("UPDATE partition SET version = ? WHERE partition_id = ?", (version + 1, partition_id))
-    return _Target(partition_id, version + 1)
+    return _Target(partition_id, version + 1, now, change, run_no)
+
+
+def _check_versions(connection: apsw.Connection, target: _Target) -> None:
+    for id_, version in target.change.expected_versions.items():
+        row = connection.execute(
+            "SELECT record_version FROM memory WHERE partition_id = ? AND id = ?", (target.partition_id, id_.bytes)
+        ).fetchone()
+        if row is None or row[0] != version:
+            raise VersionMismatchError(f"memory {id_} is not at version {version}")
 
 
 def _put(connection: apsw.Connection, target: _Target, memory: Memory, order_no: int) -> None:
+    if target.run_no is not None:
+        runs.note_change(connection, target.run_no, target.partition_id, memory, target.reason(memory.id))
     if memory.version > 1:
         _change(connection, target, memory)
         return
@@ -170,6 +212,14 @@ def _change(connection: apsw.Connection, target: _Target, memory: Memory) -> Non
     *_, session_id, agent_id, _, _, _, _, body = columns = memory_columns(memory)
     if said != [session_id, agent_id, body]:
         snapshots.forget(connection, target.partition_id, target.version)
+    history.keep(
+        connection,
+        memory_no,
+        body_after=body,
+        changed_at=target.now,
+        reason=target.reason(memory.id),
+        run_no=target.run_no,
+    )
     connection.execute(
         """UPDATE memory SET changed_version = ?, record_version = ?, tier = ?, kind = ?, state = ?, session_id = ?,
             agent_id = ?, occurred_at = ?, valid_from = ?, valid_to = ?, previous_id = ?, body = ?
@@ -206,7 +256,8 @@ def _delete(connection: apsw.Connection, target: _Target, id_: uuid.UUID) -> Non
     connection.execute("DELETE FROM memory WHERE partition_id = ? AND id = ?", key)  # vector and access go with it
     if connection.changes() == 0:
         raise NotFoundError(f"no memory {id_}")
-    connection.execute("DELETE FROM history WHERE partition_id = ? AND id = ?", key)
+    history.forget(connection, target.partition_id, id_)
+    runs.forget_record(connection, target.partition_id, id_)
     connection.execute("INSERT INTO tombstone VALUES (?, ?, ?)", (*key, target.version))
 
 

@@ -1,20 +1,22 @@
 """Real models that remember: what they made of a text before is read from a file, so that trying another weight or
 another rule over a whole data set takes seconds instead of minutes.
 
-Implements slm.protocols.Embedder and Selector around the real ones. Never for timings: nothing here takes time.
+Implements slm.protocols.Embedder, Selector and Writer around the real ones. Never for timings: nothing here takes time.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightmem_server.slm.protocols import Embedder, Selector, TokenCounter
+from lightmem_server.slm.protocols import Embedder, Ending, Message, Selector, TokenCounter, Writer, Written
 
 
 class Memory:
@@ -116,3 +118,49 @@ class RememberingSelector:
             logits = await self._selector.judge(query, list(new.values()))
             self._memory.put({key: np.float64(logit).tobytes() for key, logit in zip(new, logits, strict=True)})
         return [float(np.frombuffer(self._memory.get(key) or b"", np.float64)[0]) for key in keys]
+
+
+class RememberingWriter:
+    """A Writer that asks the real one only for new prompts."""
+
+    def __init__(self, writer: Writer, memory: Memory) -> None:
+        self._writer = writer
+        self._memory = memory
+
+    @property
+    def name(self) -> str:
+        """See Writer."""
+        return self._writer.name
+
+    @property
+    def identity(self) -> str:
+        """See Writer."""
+        return self._writer.identity
+
+    @property
+    def tokens(self) -> TokenCounter:
+        """See Writer."""
+        return self._writer.tokens
+
+    async def generate(
+        self,
+        static: Sequence[Message],
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        stops: Sequence[str] = (),
+        deadline: float | None = None,
+        is_online: bool = False,
+    ) -> Written:
+        """See Writer. What a deadline cut is not remembered."""
+        prompt = json.dumps([asdict(message) for message in (*static, *messages)])
+        key = _key(self.identity, prompt, str(max_tokens), *stops)
+        if (made := self._memory.get(key)) is not None:
+            fields = json.loads(made)
+            return Written(**fields | {"ending": Ending(fields["ending"])})
+        written = await self._writer.generate(
+            static, messages, max_tokens=max_tokens, stops=stops, deadline=deadline, is_online=is_online
+        )
+        if written.ending is not Ending.DEADLINE:
+            self._memory.put({key: json.dumps(asdict(written)).encode()})
+        return written

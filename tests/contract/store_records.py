@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from lightmem_server.store.protocol import Change, VectorRecord
-from lightmem_server.types import Kind, Memory, Partition, Role, State, Tier
+from lightmem_server.store.protocol import Change, Store, VectorRecord
+from lightmem_server.types import Kind, Memory, Partition, Role, State, Statement, Tier
 
 USER = Partition("default", "ada")
 
 MODEL = "bge-small-en-v1.5@int8"
+
+MakeStore = Callable[[], Store]
 
 _numbers = itertools.count(1)
 
@@ -50,6 +52,8 @@ def make_full_memory() -> Memory:
         valid_from=-5,
         valid_to=2**62,
         confidence=0.1 + 0.2,
+        statement=Statement("Ada", "lives in", '北京 | "x"'),
+        participants=("Ada", "Bob|Ö"),
         evidence_ids=(make_id(), make_id()),
         supersedes_ids=(make_id(),),
         previous_id=make_id(),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,7 +25,6 @@ from lightmem_server.store.protocol import (
     SnapshotRecord,
     Store,
 )
-from lightmem_server.store.sqlite import SqliteStore
 from lightmem_server.types import (
     SHARED_USER,
     AllOf,
@@ -45,29 +42,13 @@ from lightmem_server.types import (
 from tests.contract.store_records import (
     MODEL,
     USER,
+    MakeStore,
     make_change,
     make_full_memory,
     make_id,
     make_memory,
     make_vector,
 )
-
-MakeStore = Callable[[], Store]
-
-
-@pytest.fixture(params=["sqlite"])
-def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStore:
-    """Makes stores, not opened, over the same data. A new engine joins with a parameter and a branch."""
-    assert request.param == "sqlite"
-    return lambda: SqliteStore(tmp_path / "data")
-
-
-@pytest.fixture
-async def store(make_store: MakeStore) -> AsyncIterator[Store]:
-    store = make_store()
-    await store.open()
-    yield store
-    await store.close()
 
 
 async def list_all(

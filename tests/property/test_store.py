@@ -17,7 +17,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from lightmem_server.errors import LightMemError, NotFoundError, RequestReusedError, VersionMismatchError
 from lightmem_server.store.protocol import Change, Changes, CommitResult
 from lightmem_server.store.sqlite import SqliteStore
-from lightmem_server.types import Kind, Memory, MemoryFilter, Partition, Scalar, State, Tier
+from lightmem_server.types import Kind, Memory, MemoryFilter, Partition, Scalar, State, Statement, Tier
 from tests.contract.store_records import make_vector
 
 R = TypeVar("R")
@@ -39,6 +39,8 @@ memories = st.builds(
     session_id=texts,
     speaker=texts,
     confidence=st.floats(0, 1),
+    statement=st.none() | st.builds(Statement, texts, texts, texts),
+    participants=st.lists(texts, max_size=2).map(tuple),
     evidence_ids=st.lists(st.uuids(), max_size=2).map(tuple),
     previous_id=st.none() | st.uuids(),
     metadata=st.dictionaries(texts, scalars, max_size=3),

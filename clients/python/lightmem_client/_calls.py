@@ -15,6 +15,7 @@ from lightmem_client._codec_calls import (
     to_api_key,
     to_create_key_request,
     to_explanation,
+    to_history,
     to_stats,
     to_update_request,
 )
@@ -122,6 +123,13 @@ def delete_memory(scope: Scope, memory_id: str) -> UnaryCall[None]:
     )
 
 
+def get_history(scope: Scope, memory_id: str) -> UnaryCall[tuple[results.MemoryVersion, ...]]:
+    """Every version of one memory."""
+    return UnaryCall(
+        "memory", "GetMemoryHistory", pb.GetMemoryHistoryRequest(scope=scope, memory_id=memory_id), to_history
+    )
+
+
 def explain(request: pb.RetrieveRequest, memory_id: str) -> UnaryCall[results.Explanation]:
     """Why a memory is, or is not, among the results of a retrieval."""
     return UnaryCall("memory", "Explain", pb.ExplainRequest(retrieve=request, memory_id=memory_id), to_explanation)
@@ -140,6 +148,26 @@ def get_context(scope: Scope, max_turns: int | None) -> UnaryCall[tuple[Memory, 
 def get_stats(user_id: str | None) -> UnaryCall[results.Stats]:
     """Figures."""
     return UnaryCall("admin", "GetStats", admin_pb.GetStatsRequest(user_id=user_id or ""), to_stats)
+
+
+def cancel_consolidation(user_id: str) -> UnaryCall[results.CancelledConsolidation]:
+    """The end of a user's run and of what waits."""
+    return UnaryCall(
+        "admin",
+        "CancelConsolidation",
+        admin_pb.CancelConsolidationRequest(user_id=user_id),
+        lambda response: results.CancelledConsolidation(response.run_id, response.job_count),
+    )
+
+
+def undo_consolidation(run_id: str) -> UnaryCall[results.UndoneConsolidation]:
+    """The taking back of a run."""
+    return UnaryCall(
+        "admin",
+        "UndoConsolidation",
+        admin_pb.UndoConsolidationRequest(run_id=run_id),
+        lambda response: results.UndoneConsolidation(response.restored_count, response.removed_count),
+    )
 
 
 def create_key(

@@ -1,4 +1,5 @@
-"""The synchronous client: calls of _calls.py and the streams, over a grpc channel. Safe to use from several threads."""
+"""The synchronous client: calls of _calls.py and the streams, over a grpc channel. Safe to use from several threads. As long as
+there are calls: a method each."""
 
 from __future__ import annotations
 
@@ -14,7 +15,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lightmem_client import _calls
 from lightmem_client import _results as results
-from lightmem_client._codec_calls import fold, to_part, to_retrieve_request, to_write_request, to_write_result
+from lightmem_client._codec_calls import (
+    fold,
+    to_part,
+    to_progress,
+    to_retrieve_request,
+    to_write_request,
+    to_write_result,
+)
 from lightmem_client._connection import CHANNEL_OPTIONS, Connection, Tls, credentials, find_target
 from lightmem_client._filters import Expression, MemoryFilter
 from lightmem_client._retry import Deadline, RetryPolicy, retry_arguments
@@ -22,6 +30,7 @@ from lightmem_client._status import typed_errors
 from lightmem_client._types import Memory, Turn
 from lightmem_client._writer import Writer
 from lightmem_client.errors import CancelledError, DeadlineExceededError, InternalError, LightMemError, UnavailableError
+from lightmem_client.pb import admin_service_pb2 as admin_pb
 from lightmem_client.pb import admin_service_pb2_grpc, memory_service_pb2_grpc
 from lightmem_client.pb import memory_service_pb2 as pb
 
@@ -235,6 +244,12 @@ class Client:
         """Delete one memory for good. Raises NotFoundError when it wasn't there before the first attempt."""
         self._run(_calls.delete_memory(self._connection.scope(user_id), memory_id), timeout_seconds)
 
+    def history(
+        self, memory_id: str, *, user_id: str | None = None, timeout_seconds: float | None = None
+    ) -> tuple[results.MemoryVersion, ...]:
+        """Every version of one memory, oldest first, with what made it so. Raises NotFoundError."""
+        return self._run(_calls.get_history(self._connection.scope(user_id), memory_id), timeout_seconds)
+
     def get_context(
         self,
         session_id: str,
@@ -250,6 +265,49 @@ class Client:
     def stats(self, *, user_id: str | None = None, timeout_seconds: float | None = None) -> results.Stats:
         """Figures of the whole namespace, or of one user when one is given here. Needs an admin key."""
         return self._run(_calls.get_stats(user_id), timeout_seconds)
+
+    def consolidate(
+        self, *, user_id: str | None = None, timeout_seconds: float | None = None
+    ) -> Iterator[results.ConsolidationProgress]:
+        """Turn a user's new turns into summaries and facts now, or follow the run at work; yields until it ends. Leaving the
+        loop early stops nothing. Needs an admin key.
+
+        Args:
+            timeout_seconds: Of the whole run. None: none.
+
+        Raises:
+            FailedPreconditionError: Consolidation is off, or the run was cancelled.
+            UnavailableError: The run failed and is tried again later, or the server can't be reached.
+        """
+        request = admin_pb.ConsolidateRequest(user_id=self._connection.scope(user_id).user_id)
+
+        def moments() -> Iterator[results.ConsolidationProgress]:
+            with typed_errors():
+                stub = admin_service_pb2_grpc.AdminServiceStub(self._open())
+                call = stub.Consolidate(request, timeout=timeout_seconds, metadata=self._connection.metadata())
+                try:
+                    for response in call:
+                        yield to_progress(response)
+                finally:
+                    call.cancel()
+
+        return moments()
+
+    def cancel_consolidation(
+        self, *, user_id: str | None = None, timeout_seconds: float | None = None
+    ) -> results.CancelledConsolidation:
+        """End a user's run, and drop what waits; what the run had stored stays. Needs an admin key."""
+        call = _calls.cancel_consolidation(self._connection.scope(user_id).user_id)
+        return self._run(call, timeout_seconds)
+
+    def undo_consolidation(self, run_id: str, *, timeout_seconds: float | None = None) -> results.UndoneConsolidation:
+        """Take back everything that a run changed. Needs an admin key.
+
+        Raises:
+            NotFoundError: No such run.
+            FailedPreconditionError: A run is at work, a later run builds on this one, or a user changed what it made.
+        """
+        return self._run(_calls.undo_consolidation(run_id), timeout_seconds)
 
     def create_key(
         self,

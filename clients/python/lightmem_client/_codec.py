@@ -16,7 +16,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from lightmem_client._filters import AllOf, AnyOf, Condition, Expression, MemoryFilter, Not
-from lightmem_client._types import Kind, Memory, Role, Scalar, State, Tier, Turn
+from lightmem_client._types import Kind, Memory, Role, Scalar, State, Statement, Tier, Turn
 from lightmem_client.errors import InvalidArgumentError
 from lightmem_client.pb import memory_pb2 as pb
 
@@ -173,6 +173,7 @@ def to_memory(value: pb.Memory) -> Memory:
         confidence=value.confidence,
         evidence_ids=tuple(value.evidence_ids),
         supersedes_ids=tuple(value.supersedes_ids),
+        related_ids=tuple(value.related_ids),
         previous_id=value.previous_id,
         metadata={key: from_scalar(item) for key, item in value.metadata.items()},
         is_pinned=value.is_pinned,
@@ -181,7 +182,13 @@ def to_memory(value: pb.Memory) -> Memory:
         state=to_enum(State, value.state),
         access_count=value.access_count,
         last_accessed_at=_optional_time(value, "last_accessed_at"),
+        statement=_to_statement(value.statement) if value.HasField("statement") else None,
+        participants=tuple(value.participants),
     )
+
+
+def _to_statement(value: pb.Statement) -> Statement:
+    return Statement(value.subject, value.relation, value.object)
 
 
 def _optional_time(value: pb.Memory, name: str) -> datetime | None:

@@ -147,6 +147,7 @@ def _to_trace(value: pb.RetrievalTrace) -> results.RetrievalTrace:
             is_personal=plan.is_personal,
             is_list=plan.is_list,
             is_multi_hop=plan.is_multi_hop,
+            is_broad=plan.is_broad,
             asks_when=plan.asks_when,
             is_window_filter=plan.is_window_filter,
             judged_query=plan.judged_query,
@@ -227,6 +228,34 @@ def to_stats(value: admin_pb.GetStatsResponse) -> results.Stats:
         server_version=value.server_version,
         uptime_seconds=from_duration(value.uptime),
         pending_job_count=value.pending_job_count,
+        dead_job_count=value.dead_job_count,
+        dead_jobs=tuple(
+            results.DeadJob(job.user_id, job.kind, job.attempt_count, job.error, from_timestamp(job.set_aside_at))
+            for job in value.dead_jobs
+        ),
+    )
+
+
+def to_progress(value: admin_pb.ConsolidateResponse) -> results.ConsolidationProgress:
+    """One moment of a run."""
+    return results.ConsolidationProgress(
+        run_id=value.run_id,
+        stage=value.stage,
+        done_count=value.done_count,
+        total_count=value.total_count,
+        kept_count=value.kept_count,
+        rejected={item.reason: item.count for item in value.rejected},
+        remaining_seconds=from_duration(value.remaining) if value.HasField("remaining") else None,
+    )
+
+
+def to_history(value: pb.GetMemoryHistoryResponse) -> tuple[results.MemoryVersion, ...]:
+    """The versions of a memory."""
+    return tuple(
+        results.MemoryVersion(
+            to_memory(change.memory), from_timestamp(change.changed_at), change.cause, change.explanation
+        )
+        for change in value.changes
     )
 
 

@@ -34,6 +34,8 @@ class DropReason(IntEnum):
     DUPLICATE = 4
     IN_CONTEXT = 5
     GONE = 6
+    COVERED = 7
+    SUPERSEDED = 8
 
 
 class QueryNeed(IntEnum):
@@ -157,6 +159,7 @@ class TracePlan:
         is_personal: It is about somebody, rather than about the world.
         is_list: Several memories are asked for.
         is_multi_hop: Several memories have to be joined: what the first hits speak of was then searched for too.
+        is_broad: A summary answers better than a single turn: summaries and profiles were then searched too.
         asks_when: A time is asked for: memories that speak of one are then preferred.
         is_window_filter: The time window restricted the search; else it only favours.
         judged_query: The wording that the Selector read.
@@ -172,6 +175,7 @@ class TracePlan:
     is_personal: bool = False
     is_list: bool = False
     is_multi_hop: bool = False
+    is_broad: bool = False
     asks_when: bool = False
     is_window_filter: bool = False
     judged_query: str = ""
@@ -319,8 +323,19 @@ class LoadedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadJob:
+    """Background work that failed too often; `consolidate` tries that of its user again."""
+
+    user_id: str
+    kind: str
+    attempt_count: int
+    error: str
+    set_aside_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
-    """Figures of the namespace, or of one user of it, and of the server."""
+    """Figures of the namespace, or of one user of it, and of the server; of the dead jobs the latest ones."""
 
     user_count: int
     counts: tuple[RecordCount, ...]
@@ -332,6 +347,63 @@ class Stats:
     server_version: str
     uptime_seconds: float
     pending_job_count: int
+    dead_job_count: int = 0
+    dead_jobs: tuple[DeadJob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ConsolidationProgress:
+    """One moment of a consolidation run.
+
+    Attributes:
+        run_id: The run; "" when it has not begun yet, or when there was nothing new.
+        stage: Stable name; "queue" and "wait" while it waits, "done" in the last one.
+        done_count, total_count: Items of the stage.
+        kept_count: Candidates kept so far.
+        rejected: Candidates rejected so far, by the name of the rule.
+        remaining_seconds: Estimate to the end of the stage. None: not known yet.
+    """
+
+    run_id: str
+    stage: str
+    done_count: int
+    total_count: int
+    kept_count: int
+    rejected: Mapping[str, int]
+    remaining_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelledConsolidation:
+    """What was cancelled: the run that was at work ("" if none was), and how many jobs were dropped."""
+
+    run_id: str
+    job_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class UndoneConsolidation:
+    """What undoing a run did: records put back, and records removed."""
+
+    restored_count: int
+    removed_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryVersion:
+    """One version of a memory.
+
+    Attributes:
+        memory: The memory as it was from then on.
+        changed_at: When it became so.
+        cause: What changed it: "write", "update", "archive", "relink", "undo", or the id of a consolidation run.
+        explanation: Why, for a person.
+    """
+
+    memory: Memory
+    changed_at: datetime | None
+    cause: str
+    explanation: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,15 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Statement:
+    """What a fact says, in the parts by which facts are compared."""
+
+    subject: str
+    relation: str
+    object: str
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """One record of the memory, as the server holds it. Times are in UTC; None where unset.
 
@@ -92,7 +101,10 @@ class Memory:
         confidence: How sure the server is of a derived record, 0 to 1; turns have 1.
         evidence_ids: The memories that it rests on; empty for turns.
         supersedes_ids: The older facts that it replaces.
+        related_ids: Facts near to it: told by the same turn, or of the same subject.
         previous_id: The turn before it in its session; "" for the first one and for derived records.
+        statement: What a FACT says; None for other kinds.
+        participants: Who took part in what a SUMMARY tells of; empty for other kinds.
         version: 1 when written, one more with each change; access statistics don't count.
     """
 
@@ -112,6 +124,7 @@ class Memory:
     confidence: float
     evidence_ids: tuple[str, ...]
     supersedes_ids: tuple[str, ...]
+    related_ids: tuple[str, ...]
     previous_id: str
     metadata: Mapping[str, Scalar]
     is_pinned: bool
@@ -120,3 +133,5 @@ class Memory:
     state: State
     access_count: int
     last_accessed_at: datetime | None
+    statement: Statement | None = None
+    participants: tuple[str, ...] = ()

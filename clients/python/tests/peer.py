@@ -51,6 +51,7 @@ class Peer(memory_service_pb2_grpc.MemoryServiceServicer, admin_service_pb2_grpc
     failures: dict[str, deque[Failure]] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     requests: dict[str, Any] = field(default_factory=dict)
+    dead_jobs: dict[str, str] = field(default_factory=dict)
     holds_writes: threading.Event | None = None
     port: int = 0
     credentials: grpc.ServerCredentials | None = None
@@ -254,6 +255,46 @@ class Peer(memory_service_pb2_grpc.MemoryServiceServicer, admin_service_pb2_grpc
         turns = [memory for memory in mine if memory.scope.session_id == request.scope.session_id]
         return pb.GetContextResponse(turns=turns[-(request.max_turns or 24) :])
 
+    def GetMemoryHistory(self, request: pb.GetMemoryHistoryRequest, context: Any) -> pb.GetMemoryHistoryResponse:
+        self._begin("GetMemoryHistory", context, request)
+        memory = self._find(request.scope.user_id, request.memory_id, context)
+        response = pb.GetMemoryHistoryResponse()
+        response.changes.add(memory=memory, cause="write", explanation="It was stored.").changed_at.FromSeconds(60)
+        return response
+
+    def Consolidate(self, request: admin_pb.ConsolidateRequest, context: Any) -> Iterator[admin_pb.ConsolidateResponse]:
+        failure = self._begin("Consolidate", context, request)
+        yield admin_pb.ConsolidateResponse(stage="queue")
+        count = len(self.memories.get(request.user_id, []))
+        for done in range(1, count + 1):
+            message = admin_pb.ConsolidateResponse(
+                run_id="r1", stage="abstract", done_count=done, total_count=count, kept_count=done
+            )
+            message.rejected.add(reason="question", count=2)
+            message.remaining.FromSeconds(count - done)
+            yield message
+            if failure is not None:
+                abort(context, failure)
+        done_message = admin_pb.ConsolidateResponse(stage="done", run_id="r1" if count else "", kept_count=count)
+        if count:
+            done_message.rejected.add(reason="question", count=2)
+        yield done_message
+
+    def CancelConsolidation(
+        self, request: admin_pb.CancelConsolidationRequest, context: Any
+    ) -> admin_pb.CancelConsolidationResponse:
+        self._begin("CancelConsolidation", context, request)
+        is_known = request.user_id in self.memories
+        return admin_pb.CancelConsolidationResponse(run_id="r1" if is_known else "", job_count=int(is_known))
+
+    def UndoConsolidation(
+        self, request: admin_pb.UndoConsolidationRequest, context: Any
+    ) -> admin_pb.UndoConsolidationResponse:
+        self._begin("UndoConsolidation", context, request)
+        if request.run_id != "r1":
+            abort(context, Failure(grpc.StatusCode.NOT_FOUND, "NOT_FOUND"))
+        return admin_pb.UndoConsolidationResponse(restored_count=2, removed_count=3)
+
     def GetStats(self, request: admin_pb.GetStatsRequest, context: Any) -> admin_pb.GetStatsResponse:
         self._begin("GetStats", context, request)
         count = sum(len(memories) for memories in self.memories.values())
@@ -261,6 +302,9 @@ class Peer(memory_service_pb2_grpc.MemoryServiceServicer, admin_service_pb2_grpc
         stats.counts.add(tier=memory_pb2.TIER_MTM, kind=memory_pb2.KIND_TURN, active_count=count)
         stats.models.add(role="embedder", name="words", identity="words/1")
         stats.uptime.FromSeconds(90)
+        for user_id, error in self.dead_jobs.items():
+            stats.dead_jobs.add(user_id=user_id, kind="consolidate", attempt_count=8, error=error)
+        stats.dead_job_count = len(self.dead_jobs)
         return stats
 
     def CreateKey(self, request: admin_pb.CreateKeyRequest, context: Any) -> admin_pb.CreateKeyResponse:

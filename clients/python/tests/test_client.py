@@ -18,6 +18,7 @@ from lightmem_client import (
     AbortedError,
     AlreadyExistsError,
     AsyncClient,
+    CancelledConsolidation,
     CancelledError,
     Client,
     CoarsePart,
@@ -35,6 +36,7 @@ from lightmem_client import (
     Turn,
     UnauthenticatedError,
     UnavailableError,
+    UndoneConsolidation,
 )
 
 UNAVAILABLE = Failure(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE")
@@ -378,3 +380,34 @@ def test_an_explanation_says_where_a_memory_was_lost(any_client: Any, peer: Peer
     assert peer.requests["Explain"].retrieve.budget.max_memories == 3
     with pytest.raises(NotFoundError):
         any_client.explain("what?", "nothing")
+
+
+def test_a_consolidation_is_followed_cancelled_and_undone(any_client: Any, peer: Peer) -> None:
+    any_client.write(["I moved to Rome", "Nice weather"])
+    moments = list(any_client.consolidate())
+    assert [moment.stage for moment in moments] == ["queue", "abstract", "abstract", "done"]
+    second = moments[2]
+    assert (second.run_id, second.done_count, second.total_count, second.kept_count) == ("r1", 2, 2, 2)
+    assert (second.rejected, second.remaining_seconds, moments[0].remaining_seconds) == ({"question": 2}, 0.0, None)
+    assert any_client.cancel_consolidation() == CancelledConsolidation("r1", 1)
+    assert any_client.undo_consolidation("r1") == UndoneConsolidation(restored_count=2, removed_count=3)
+    with pytest.raises(NotFoundError):
+        any_client.undo_consolidation("r2")
+    assert [peer.requests[call].user_id for call in ("Consolidate", "CancelConsolidation")] == ["ann", "ann"]
+
+
+def test_a_consolidation_that_fails_is_not_started_again(any_client: Any, peer: Peer) -> None:
+    any_client.write("I moved to Rome")
+    peer.fail("Consolidate", LOST)
+    with pytest.raises(UnavailableError):
+        list(any_client.consolidate())
+    assert peer.calls["Consolidate"] == 1
+
+
+def test_the_history_of_a_memory(any_client: Any) -> None:
+    (memory_id,) = any_client.write("I moved to Rome").memory_ids
+    (version,) = any_client.history(memory_id)
+    assert (version.memory.text, version.cause, version.explanation) == ("I moved to Rome", "write", "It was stored.")
+    assert version.changed_at == datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
+    with pytest.raises(NotFoundError):
+        any_client.history(memory_id, user_id="bob")

@@ -18,6 +18,7 @@ from lightmem_client import (
     Not,
     Role,
     SelectorMode,
+    Statement,
     Tier,
     Turn,
 )
@@ -106,6 +107,14 @@ def test_unset_times_of_a_memory_are_none() -> None:
     memory = codec.to_memory(pb.Memory(id="i", scope=SCOPE))
     assert (memory.occurred_at, memory.valid_to, memory.expires_at, memory.last_accessed_at) == (None,) * 4
     assert memory.user_id == "ann"
+
+
+def test_statement_and_participants_of_derived_records() -> None:
+    statement = pb.Statement(subject="Ana", relation="lives in", object="Porto")
+    memory = codec.to_memory(pb.Memory(id="i", scope=SCOPE, statement=statement, participants=["Ana", "Bo"]))
+    assert memory.statement == Statement("Ana", "lives in", "Porto")
+    assert memory.participants == ("Ana", "Bo")
+    assert codec.to_memory(pb.Memory(id="i", scope=SCOPE)).statement is None
 
 
 def test_enum_numbers_of_a_newer_server_become_unspecified() -> None:

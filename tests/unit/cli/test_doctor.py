@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from lightmem_client import Client
 
-from clients.python.tests.peer import Peer
+from clients.python.tests.peer import KEY, Peer
 from lightmem_server.cli import doctor
 from lightmem_server.cli.doctor import Level
 from lightmem_server.cli.options import ExitCode
@@ -67,6 +68,18 @@ def test_free_port_is_fine(settings: Settings) -> None:
 def test_port_with_a_ready_server_is_fine(settings: Settings, peer: Peer) -> None:
     (finding,) = doctor.check_port(settings.model_copy(update={"listen": peer.target}))
     assert (finding.level, finding.message) == (Level.OK, f"a server answers at {peer.target} and is ready")
+
+
+def test_jobs_that_a_server_has_set_aside_are_a_warning(peer: Peer) -> None:
+    with Client(peer.target, api_key=KEY) as client:
+        (finding,) = doctor.check_jobs(client)
+        assert finding.level is Level.OK
+        peer.dead_jobs["ann"] = "no model"
+        (finding,) = doctor.check_jobs(client)
+        assert finding.level is Level.WARN
+        assert "consolidate of ann: no model" in finding.message
+    with Client(peer.target, api_key="lm_wrong") as client:
+        assert list(doctor.check_jobs(client)) == []
 
 
 def test_port_with_another_program_fails(settings: Settings, stranger: str) -> None:

@@ -39,7 +39,7 @@ def test_command_has_a_help_that_says_what_it_does(name: str, run: Run) -> None:
     assert f"Usage: lightmem {name}" in result.output
 
 
-@pytest.mark.parametrize("name", ["demo", "add", "search", "list", "stats", "doctor"])
+@pytest.mark.parametrize("name", ["demo", "add", "search", "list", "history", "consolidate", "stats", "doctor"])
 def test_command_that_prints_has_json(name: str, run: Run) -> None:
     assert "--json" in run(name, "--help").output
 

@@ -153,3 +153,87 @@ async def test_jobs_and_leases_survive_a_restart(store: SqliteStore, tmp_path: P
 
 def test_backoff_is_bounded() -> None:
     assert backoff_micros(10**6) == LAST_BACKOFF_MICROS
+
+
+async def fail(store: SqliteStore, job: ClaimedJob, now: int, most_attempts: int | None) -> None:
+    assert await store.fail_job(job.job_id, owner="w", error="no model", now=now, most_attempts=most_attempts)
+
+
+async def test_a_job_that_failed_too_often_is_set_aside_and_seen(store: SqliteStore) -> None:
+    await enqueue(store, JobRecord("k", "1"))
+    await fail(store, await claim_one(store, 0), 0, 2)
+    await fail(store, await claim_one(store, 10**7), 10**7, 2)
+    assert await claim(store, 10**12) is None
+    stats = await store.stats("default")
+    assert (stats.pending_job_count, stats.dead_job_count) == (0, 1)
+    (dead,) = await store.list_dead_jobs("default", limit=9)
+    assert (dead.partition, dead.kind, dead.attempts, dead.error, dead.dead_at) == (USER, "k", 2, "no model", 10**7)
+    assert await store.list_dead_jobs("other", limit=9) == []
+    assert await store.next_job_at(["k"]) is None
+
+
+async def test_new_work_does_not_revive_a_dead_job_but_asking_for_it_does(store: SqliteStore) -> None:
+    await enqueue(store, JobRecord("k", "1"))
+    await fail(store, await claim_one(store, 0), 0, 1)
+    await enqueue(store, JobRecord("k", "1", "newer"))
+    assert await claim(store, 10**12) is None
+    await enqueue(store, JobRecord("k", "asked", not_before=5, revives=True))
+    claimed = [await claim_one(store, 10**12)]
+    assert await store.finish_job(claimed[0].job_id, owner="w")
+    claimed.append(await claim_one(store, 10**12))
+    assert sorted((job.key, job.payload, job.attempt) for job in claimed) == [("1", "newer", 1), ("asked", "", 1)]
+
+
+async def test_a_job_whose_workers_die_is_set_aside(store: SqliteStore) -> None:
+    await enqueue(store, JobRecord("k", "1"))
+    for attempt in range(3):
+        job = await store.claim_job(["k"], owner="w", lease_micros=LEASE, now=attempt * LEASE, most_attempts=3)
+        assert job is not None
+    assert await store.claim_job(["k"], owner="w", lease_micros=LEASE, now=3 * LEASE, most_attempts=3) is None
+    (dead,) = await store.list_dead_jobs("default", limit=9)
+    assert (dead.attempts, dead.error) == (3, "its worker ended without a word each time")
+
+
+async def test_a_job_given_back_has_not_been_tried(store: SqliteStore) -> None:
+    await enqueue(store, JobRecord("k", "1"))
+    job = await claim_one(store, 0)
+    assert await store.release_job(job.job_id, owner="w", not_before=50)
+    assert not await store.release_job(job.job_id, owner="w", not_before=50)
+    assert await claim(store, 49) is None
+    assert await store.next_job_at(["k"]) == 50
+    assert (await claim_one(store, 50)).attempt == 1
+
+
+async def test_a_job_given_back_merges_into_one_that_waits(store: SqliteStore) -> None:
+    await enqueue(store, JobRecord("k", "1", "first"))
+    job = await claim_one(store, 0)
+    await enqueue(store, JobRecord("k", "1", "second"))
+    assert await store.release_job(job.job_id, owner="w", not_before=7)
+    assert await waiting(store) == 1
+    merged = await claim_one(store, 7)
+    assert (merged.payload, merged.attempt) == ("second", 1)
+
+
+async def test_a_job_that_postpones_is_due_after_the_last_of_its_like(store: SqliteStore) -> None:
+    for at in (10, 30, 20):
+        await enqueue(store, JobRecord("k", "idle", not_before=at, postpones=True))
+    assert await claim(store, 19) is None
+    assert (await claim_one(store, 20)).key == "idle"
+
+
+async def test_the_next_job_is_known(store: SqliteStore) -> None:
+    assert await store.next_job_at(["k"]) is None
+    await enqueue(store, JobRecord("k", "1", not_before=30), JobRecord("other", not_before=1))
+    assert await store.next_job_at(["k"]) == 30
+    await claim_one(store, 30)
+    assert await store.next_job_at(["k"]) == 30 + LEASE
+
+
+async def test_the_number_of_a_finished_job_is_not_given_again(store: SqliteStore) -> None:
+    await enqueue(store, JobRecord("k"))
+    first = await claim_one(store, 0)
+    assert await store.finish_job(first.job_id, owner="w")
+    await enqueue(store, JobRecord("k"))
+    second = await claim_one(store, 0)
+    assert not await store.extend_job(first.job_id, owner="w", lease_micros=LEASE, now=0)
+    assert second.job_id != first.job_id

@@ -11,6 +11,7 @@ import pytest
 from lightmem_server.errors import StoreError, StoreVersionError
 from lightmem_server.store.connection import open_connection, to_writer
 from lightmem_server.store.schema import APPLICATION_ID, check_version, migrate, read_migrations
+from lightmem_server.store.sqlite_write import TABLES_WITH_WORDS
 
 MIGRATIONS = ["CREATE TABLE a (x); INSERT INTO a VALUES (1);", "ALTER TABLE a ADD COLUMN y; CREATE TABLE b (x);"]
 
@@ -27,12 +28,24 @@ def tables(connection: apsw.Connection) -> list[str]:
     return [str(row[0]) for row in connection.execute("SELECT name FROM sqlite_schema ORDER BY name")]
 
 
+def is_table(connection: apsw.Connection, name: str) -> bool:
+    return bool(connection.execute("SELECT type = 'table' FROM sqlite_schema WHERE name = ?", (name,)).get)
+
+
 def test_our_migrations_apply_to_an_empty_database(connection: apsw.Connection) -> None:
     migrations = read_migrations()
     migrate(connection, migrations)
     assert connection.pragma("user_version") == len(migrations)
     assert connection.pragma("application_id") == APPLICATION_ID
     assert {"partition", "memory", "vector", "request", "job", "tombstone", "api_key"} <= set(tables(connection))
+
+
+def test_tables_that_may_hold_words_are_named(connection: apsw.Connection) -> None:
+    """A new table is put on one list or the other by whoever adds it."""
+    without = {"partition", "model", "access", "tombstone", "request", "watermark", "run_step_source", "run_change"}
+    migrate(connection, read_migrations())
+    made = {name for name in tables(connection) if not name.startswith("sqlite_") and is_table(connection, name)}
+    assert made == {*TABLES_WITH_WORDS, *without, "api_key", "model_time"}
 
 
 def test_migrating_again_changes_nothing(connection: apsw.Connection) -> None:

@@ -8,13 +8,15 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
 import pytest
 
 from lightmem_server.errors import OverloadedError, StoreError, StoreVersionError
-from lightmem_server.store.protocol import Change
+from lightmem_server.store.protocol import Change, JobRecord
+from lightmem_server.store.run_protocol import RunTag
 from lightmem_server.store.schema import read_migrations
 from lightmem_server.store.sqlite import DATABASE_NAME, LOCK_NAME, REQUEST_MEMORY_MICROS, SqliteStore
 from lightmem_server.types import Partition
@@ -80,6 +82,25 @@ async def test_deleted_text_is_gone_from_the_files(data_dir: Path) -> None:
     short = make_memory(secret)
     await store.commit(make_change([make_memory("before"), memory, short, make_memory("after")]))
     await store.commit(Change(USER, deletes=[memory.id, short.id]))
+    await store.close()
+    assert [file.name for file in files(data_dir) if secret.encode() in file.read_bytes()] == []
+
+
+async def test_deleted_text_is_gone_from_steps_and_history_too(data_dir: Path) -> None:
+    secret = "Zanzibar-4711"
+    store = await open_store(data_dir)
+    turn = make_memory(f"my word is {secret}")
+    await store.commit(make_change([turn], jobs=[JobRecord("consolidate")]))
+    job = await store.claim_job(["consolidate"], owner="w", lease_micros=1, now=0)
+    assert job is not None
+    run = await store.begin_run(
+        USER, job_id=job.job_id, owner="w", cause="", model="", prompt="", watermark="consolidate", now=0
+    )
+    assert run is not None
+    await store.save_step(RunTag(run.run_id, "w", "facts", "1"), f"said {secret} " + "x" * 6000, [turn.id])
+    await store.commit(Change(USER, puts=[replace(turn, metadata={"word": secret}, version=2)]))
+    await store.commit(Change(USER, puts=[replace(turn, text="", version=3)]))
+    await store.commit(Change(USER, deletes=[turn.id]))
     await store.close()
     assert [file.name for file in files(data_dir) if secret.encode() in file.read_bytes()] == []
 

@@ -112,6 +112,44 @@ class GetStatsResponse(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class DeadJob(_message.Message):
+        """A job that failed too often."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        USER_ID_FIELD_NUMBER: _builtins.int
+        KIND_FIELD_NUMBER: _builtins.int
+        ATTEMPT_COUNT_FIELD_NUMBER: _builtins.int
+        ERROR_FIELD_NUMBER: _builtins.int
+        SET_ASIDE_AT_FIELD_NUMBER: _builtins.int
+        user_id: _builtins.str
+        """Whose."""
+        kind: _builtins.str
+        """What it is, such as "consolidate"."""
+        attempt_count: _builtins.int
+        """How often it was tried."""
+        error: _builtins.str
+        """How it failed last."""
+        @_builtins.property
+        def set_aside_at(self) -> _timestamp_pb2.Timestamp:
+            """When it was set aside."""
+
+        def __init__(
+            self,
+            *,
+            user_id: _builtins.str | None = ...,
+            kind: _builtins.str | None = ...,
+            attempt_count: _builtins.int | None = ...,
+            error: _builtins.str | None = ...,
+            set_aside_at: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["set_aside_at", b"set_aside_at"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_count", b"attempt_count", "error", b"error", "kind", b"kind", "set_aside_at", b"set_aside_at", "user_id", b"user_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     USER_COUNT_FIELD_NUMBER: _builtins.int
     COUNTS_FIELD_NUMBER: _builtins.int
     STORE_SIZE_BYTES_FIELD_NUMBER: _builtins.int
@@ -122,6 +160,8 @@ class GetStatsResponse(_message.Message):
     SERVER_VERSION_FIELD_NUMBER: _builtins.int
     UPTIME_FIELD_NUMBER: _builtins.int
     PENDING_JOB_COUNT_FIELD_NUMBER: _builtins.int
+    DEAD_JOB_COUNT_FIELD_NUMBER: _builtins.int
+    DEAD_JOBS_FIELD_NUMBER: _builtins.int
     user_count: _builtins.int
     """Users with at least one record."""
     store_size_bytes: _builtins.int
@@ -135,7 +175,9 @@ class GetStatsResponse(_message.Message):
     server_version: _builtins.str
     """The server's version."""
     pending_job_count: _builtins.int
-    """Jobs that wait."""
+    """Jobs that wait or are at work."""
+    dead_job_count: _builtins.int
+    """Jobs that failed too often and wait until somebody asks for them: Consolidate tries a user's again."""
     @_builtins.property
     def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetStatsResponse.Count]:
         """Records by tier and kind."""
@@ -147,6 +189,10 @@ class GetStatsResponse(_message.Message):
     @_builtins.property
     def uptime(self) -> _duration_pb2.Duration:
         """How long the server has been up."""
+
+    @_builtins.property
+    def dead_jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetStatsResponse.DeadJob]:
+        """The latest of them, at most 20, the newest first."""
 
     def __init__(
         self,
@@ -161,10 +207,12 @@ class GetStatsResponse(_message.Message):
         server_version: _builtins.str | None = ...,
         uptime: _duration_pb2.Duration | None = ...,
         pending_job_count: _builtins.int | None = ...,
+        dead_job_count: _builtins.int | None = ...,
+        dead_jobs: _abc.Iterable[Global___GetStatsResponse.DeadJob] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "models", b"models", "pending_job_count", b"pending_job_count", "resident_limit_bytes", b"resident_limit_bytes", "resident_partition_count", b"resident_partition_count", "resident_size_bytes", b"resident_size_bytes", "server_version", b"server_version", "store_size_bytes", b"store_size_bytes", "uptime", b"uptime", "user_count", b"user_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "dead_job_count", b"dead_job_count", "dead_jobs", b"dead_jobs", "models", b"models", "pending_job_count", b"pending_job_count", "resident_limit_bytes", b"resident_limit_bytes", "resident_partition_count", b"resident_partition_count", "resident_size_bytes", b"resident_size_bytes", "server_version", b"server_version", "store_size_bytes", b"store_size_bytes", "uptime", b"uptime", "user_count", b"user_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -230,9 +278,11 @@ class ConsolidateResponse(_message.Message):
     REJECTED_FIELD_NUMBER: _builtins.int
     REMAINING_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
-    """The run."""
+    """The run. Empty: it has not begun yet, or there was nothing new."""
     stage: _builtins.str
-    """Stable name: "select", "segment", "abstract", "ground", "integrate", "forget" or "done"."""
+    """Stable name: "queue" (waits for a worker), "wait" (waits for model time), "select", "segment", "abstract", "ground",
+    "integrate", "forget" or, in the last message, "done"; others may be added.
+    """
     done_count: _builtins.int
     """Items of this stage that are done."""
     total_count: _builtins.int
@@ -245,7 +295,7 @@ class ConsolidateResponse(_message.Message):
 
     @_builtins.property
     def remaining(self) -> _duration_pb2.Duration:
-        """Estimate of the time to the end. Unset: not known yet."""
+        """Estimate of the time to the end of the stage. Unset: not known yet."""
 
     def __init__(
         self,
@@ -265,6 +315,54 @@ class ConsolidateResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConsolidateResponse: _TypeAlias = ConsolidateResponse  # noqa: Y015
+
+@_typing.final
+class CancelConsolidationRequest(_message.Message):
+    """Request for CancelConsolidation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """Required. The user."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelConsolidationRequest: _TypeAlias = CancelConsolidationRequest  # noqa: Y015
+
+@_typing.final
+class CancelConsolidationResponse(_message.Message):
+    """Answer of CancelConsolidation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    JOB_COUNT_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """The run that was at work. Empty: none was."""
+    job_count: _builtins.int
+    """Jobs that were dropped."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str | None = ...,
+        job_count: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_count", b"job_count", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelConsolidationResponse: _TypeAlias = CancelConsolidationResponse  # noqa: Y015
 
 @_typing.final
 class UndoConsolidationRequest(_message.Message):

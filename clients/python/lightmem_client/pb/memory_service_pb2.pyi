@@ -79,6 +79,10 @@ class _DropReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DropReason
     """It is in the running conversation already."""
     DROP_REASON_GONE: _DropReason.ValueType  # 6
     """It was deleted, archived or expired while the call ran."""
+    DROP_REASON_COVERED: _DropReason.ValueType  # 7
+    """A fact whose turn is returned, or a turn whose fact is: they say the same."""
+    DROP_REASON_SUPERSEDED: _DropReason.ValueType  # 8
+    """It tells what a returned fact has replaced."""
 
 class DropReason(_DropReason, metaclass=_DropReasonEnumTypeWrapper):
     """Why a candidate was not returned."""
@@ -97,6 +101,10 @@ DROP_REASON_IN_CONTEXT: DropReason.ValueType  # 5
 """It is in the running conversation already."""
 DROP_REASON_GONE: DropReason.ValueType  # 6
 """It was deleted, archived or expired while the call ran."""
+DROP_REASON_COVERED: DropReason.ValueType  # 7
+"""A fact whose turn is returned, or a turn whose fact is: they say the same."""
+DROP_REASON_SUPERSEDED: DropReason.ValueType  # 8
+"""It tells what a returned fact has replaced."""
 Global___DropReason: _TypeAlias = DropReason  # noqa: Y015
 
 class _QueryNeed:
@@ -536,6 +544,7 @@ class RetrievalTrace(_message.Message):
         ASKS_WHEN_FIELD_NUMBER: _builtins.int
         IS_WINDOW_FILTER_FIELD_NUMBER: _builtins.int
         JUDGED_QUERY_FIELD_NUMBER: _builtins.int
+        IS_BROAD_FIELD_NUMBER: _builtins.int
         window_text: _builtins.str
         """The words that the window was understood from."""
         selector_mode: Global___SelectorMode.ValueType
@@ -554,6 +563,8 @@ class RetrievalTrace(_message.Message):
         """Whether the time window restricted the search, because the query asks for what was said then; else it only favours."""
         judged_query: _builtins.str
         """The wording that the Selector read."""
+        is_broad: _builtins.bool
+        """Whether a summary answers better than a single turn: summaries and profiles were then searched too."""
         @_builtins.property
         def query_views(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
             """The query views that were searched, the query itself first."""
@@ -586,10 +597,11 @@ class RetrievalTrace(_message.Message):
             asks_when: _builtins.bool | None = ...,
             is_window_filter: _builtins.bool | None = ...,
             judged_query: _builtins.str | None = ...,
+            is_broad: _builtins.bool | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "window_from", b"window_from", "window_to", b"window_to"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["asks_when", b"asks_when", "budget", b"budget", "is_list", b"is_list", "is_multi_hop", b"is_multi_hop", "is_personal", b"is_personal", "is_window_filter", b"is_window_filter", "judged_query", b"judged_query", "need", b"need", "query_views", b"query_views", "selector_mode", b"selector_mode", "window_from", b"window_from", "window_text", b"window_text", "window_to", b"window_to"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["asks_when", b"asks_when", "budget", b"budget", "is_broad", b"is_broad", "is_list", b"is_list", "is_multi_hop", b"is_multi_hop", "is_personal", b"is_personal", "is_window_filter", b"is_window_filter", "judged_query", b"judged_query", "need", b"need", "query_views", b"query_views", "selector_mode", b"selector_mode", "window_from", b"window_from", "window_text", b"window_text", "window_to", b"window_to"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1196,7 +1208,9 @@ class GetMemoryHistoryResponse(_message.Message):
         CAUSE_FIELD_NUMBER: _builtins.int
         EXPLANATION_FIELD_NUMBER: _builtins.int
         cause: _builtins.str
-        """What changed it: "write", "update", or the id of a consolidation run."""
+        """What changed it: "write", "update", "archive", "relink" (the turn before it was deleted), "undo", or the id of a
+        consolidation run.
+        """
         explanation: _builtins.str
         """Why, for a person."""
         @_builtins.property

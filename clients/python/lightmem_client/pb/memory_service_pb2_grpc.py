@@ -158,7 +158,8 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetMemoryHistory(self, request, context):
-        """Returns every change of one memory, oldest first. Idempotent. Statuses: NOT_FOUND. UNIMPLEMENTED in this version.
+        """Returns every version of one memory, oldest first, with what made it so. Sees every acknowledged change. Versions that rested
+        on a memory that was deleted since are left out. Idempotent. Statuses: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

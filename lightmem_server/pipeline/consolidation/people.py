@@ -1,0 +1,88 @@
+"""Words for people: whom a pronoun or "my sister" can mean."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from lightmem_server.pipeline.consolidation.lexicon import LEXICON
+
+_FEMALE = LEXICON["female_relatives"]
+_MALE = LEXICON["male_relatives"]
+_EITHER = LEXICON["relatives"]
+_PLURAL = LEXICON["plural_relatives"]
+
+
+class Number(StrEnum):
+    """Gender and number, as far as pronouns tell them apart."""
+
+    FEMALE = "female"
+    MALE = "male"
+    EITHER = "either"
+    PLURAL = "plural"
+
+
+RELATIVES: dict[str, Number] = {
+    word: number
+    for number, words in (
+        (Number.FEMALE, _FEMALE),
+        (Number.MALE, _MALE),
+        (Number.EITHER, _EITHER),
+        (Number.PLURAL, _PLURAL),
+    )
+    for word in words
+}
+"""Nouns for people and pets that somebody has."""
+
+PRONOUNS: dict[str, Number] = {
+    "she": Number.FEMALE, "her": Number.FEMALE, "hers": Number.FEMALE,
+    "he": Number.MALE, "him": Number.MALE, "his": Number.MALE,
+    "they": Number.PLURAL, "them": Number.PLURAL, "their": Number.PLURAL, "theirs": Number.PLURAL,
+}  # fmt: skip
+"""Of the third person."""
+
+_NOUN = "|".join(sorted(RELATIVES, key=len, reverse=True))
+_POSSESSED = re.compile(
+    rf"\b(?P<whose>my|our)\s+(?:(?!(?:and|or|the|with|to|is|was)\b)[a-z]+\s+){{0,2}}?(?P<noun>{_NOUN})\b(?!['\u2019]|-)"
+    r"(?:\s*,?\s*(?:(?:is\s+)?(?:named|called)\s+)?(?P<name>(?-i:[A-Z])[^\W\d_]+)\b(?!['\u2019]))?",
+    re.IGNORECASE,
+)
+_APPOSED = re.compile(rf"\b(?P<name>[A-Z][^\W\d_]+)\s*,\s+my\s+(?:[a-z]+\s+){{0,2}}?(?P<noun>{_NOUN})\b")
+_INTRODUCED = re.compile(
+    rf"\bI(?:['\u2019]ve)?\s+(?:have|got|adopted)\b[^.!?;\n]{{0,60}}?\ban?\s+(?:[a-z]+\s+){{0,2}}?(?P<noun>{_NOUN})\b"
+    r"\s*,?\s*(?:(?:named|called)\s+)?(?P<name>[A-Z][^\W\d_]+)\b"
+)
+"""As in "I have a cat, Biscuit"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody whom a speaker mentions as theirs: "my sister Mia"."""
+
+    noun: str
+    name: str
+    number: Number
+    start: int
+    end: int
+
+    def described(self, speaker: str) -> str:
+        """As a subject: "Ana's sister Mia"."""
+        return f"{speaker}'s {self.noun} {self.name}".rstrip()
+
+
+def find_people(text: str) -> tuple[Person, ...]:
+    """The people that a text mentions as its speaker's, in order.
+
+    >>> [(person.noun, person.name) for person in find_people("My older sister Mia knows Tom, my boss.")]
+    [('sister', 'Mia'), ('boss', 'Tom')]
+    >>> [(person.noun, person.name) for person in find_people("I have a flat and a cat, Biscuit.")]
+    [('cat', 'Biscuit')]
+    """
+    found = [
+        Person(noun := match["noun"].lower(), match["name"] or "", RELATIVES[noun], match.start(), match.end())
+        for pattern in (_POSSESSED, _APPOSED, _INTRODUCED)
+        for match in pattern.finditer(text)
+        if (match["name"] or "").lower() not in LEXICON["clause_starters"] | LEXICON["stop_words"]
+    ]
+    return tuple(sorted(found, key=lambda person: person.start))

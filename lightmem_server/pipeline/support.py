@@ -1,0 +1,78 @@
+"""Facts and the turns that they rest on, in one answer: they must not crowd each other out, nor contradict each other.
+
+what happened is asked ─▶ a fact leads to its turn, which takes its place: the words as they were said
+what is so is asked    ─▶ a fact that answers better stands for its turns; turns that tell what was superseded leave
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+from lightmem_server.pipeline.retrieval import Candidate, DropReason
+from lightmem_server.slm.controller import Need
+from lightmem_server.store.protocol import Store
+from lightmem_server.types import Kind, Partition
+
+
+MOST_STEPS = 8
+"""How far back a chain of facts that replaced each other is followed: one read a step."""
+
+
+def drop_covered(ranked: Sequence[Candidate], need: Need) -> None:
+    """Mark facts that stand behind their own evidence, and, where what is so is asked, evidence behind a fact that
+    answers at least as well. Which is which the Selector says: a turn may hold more than its fact.
+
+    Args:
+        ranked: Best first, judged.
+    """
+    alive = {candidate.memory_id: candidate for candidate in ranked if candidate.drop_reason is None}
+    place = {id_: at for at, id_ in enumerate(alive)}
+    for fact in list(alive.values()):
+        if fact.memory is None or fact.memory.kind is not Kind.FACT:
+            continue
+        turns = [alive[id_] for id_ in fact.memory.evidence_ids if id_ in alive and alive[id_].drop_reason is None]
+        before = [turn for turn in turns if place[turn.memory_id] < place[fact.memory_id]]
+        if before:
+            _cover(fact, before[0])
+        elif need is Need.KNOWLEDGE:
+            for turn in turns:
+                if _answers_as_well(fact, turn):
+                    _cover(turn, fact)
+
+
+async def drop_superseded(store: Store, partition: Partition, ranked: Sequence[Candidate]) -> None:
+    """Mark the turns that tell what a returned fact has replaced: "I live in Ghent" beside "Ruth lives in Leuven".
+
+    A turn stays where it is evidence of something that holds, too.
+    """
+    facts = [
+        candidate.memory
+        for candidate in ranked
+        if candidate.drop_reason is None and candidate.memory is not None and candidate.memory.kind is Kind.FACT
+    ]
+    held = {id_ for fact in facts for id_ in fact.evidence_ids}
+    replaced_by = {old: fact.id for fact in facts for old in fact.supersedes_ids}
+    told: dict[uuid.UUID, uuid.UUID] = {}
+    waiting = list(replaced_by)
+    for _ in range(MOST_STEPS):
+        if not waiting:
+            break
+        found = [old for old in await store.get(partition, waiting) if old is not None]
+        told |= {id_: replaced_by[old.id] for old in found for id_ in old.evidence_ids}
+        before = {older: replaced_by[old.id] for old in found for older in old.supersedes_ids if older not in replaced_by}
+        replaced_by |= before
+        waiting = list(before)
+    for candidate in ranked:
+        if candidate.drop_reason is None and candidate.memory_id in told and candidate.memory_id not in held:
+            candidate.drop_reason = DropReason.SUPERSEDED
+            candidate.duplicate_of = told[candidate.memory_id]
+
+
+def _answers_as_well(fact: Candidate, turn: Candidate) -> bool:
+    return fact.logit is not None and turn.logit is not None and fact.logit >= turn.logit
+
+
+def _cover(candidate: Candidate, by: Candidate) -> None:
+    candidate.drop_reason = DropReason.COVERED
+    candidate.duplicate_of = by.memory_id

@@ -1,0 +1,96 @@
+"""A year of talk, consolidated by rules with the real models: what is so now, what was so then, and nothing stale."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightmem_client import Client, Kind, Memory, MemoryFilter, SelectorMode, Turn
+
+from tests.server_process import ENDED_SECONDS, ServerProcess
+
+YEAR: dict[str, Any] = tomllib.loads(Path(__file__).with_name("a_year.toml").read_text("utf-8"))
+FIRST = datetime.combine(YEAR["first_day"], time(12), UTC)
+
+
+def day(number: int) -> datetime:
+    """Noon of a day of the year, counted from 0."""
+    return FIRST + timedelta(days=number)
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory, models: None) -> Iterator[Client]:
+    """A server where Ruth and Pavel have talked for a year, consolidated after every session."""
+    with (
+        ServerProcess(tmp_path_factory.mktemp("data") / "data") as server,
+        Client(server.address, api_key=server.key, user_id="ruth") as client,
+    ):
+        for session in YEAR["sessions"]:
+            turns = [
+                Turn(text, speaker=speaker, occurred_at=day(session["day"]) + timedelta(minutes=minute))
+                for minute, (speaker, _, text) in enumerate(line.partition(": ") for line in session["lines"])
+            ]
+            client.write(turns, session_id=f"day {session['day']}")
+            last = list(client.consolidate(timeout_seconds=ENDED_SECONDS))[-1]
+            assert last.stage == "done"
+        yield client
+
+
+def objects(client: Client, holds: dict[str, Any], on: int) -> list[str]:
+    """What the facts of a subject and relation say on a day."""
+    facts = client.list(filter=MemoryFilter(kinds=[Kind.FACT], as_of=day(on)))
+    statements = [fact.statement for fact in facts if fact.statement is not None]
+    return [
+        each.object for each in statements if (each.subject, each.relation) == (holds["subject"], holds["relation"])
+    ]
+
+
+@pytest.mark.parametrize("holds", YEAR["holds"], ids=lambda holds: holds["relation"])
+def test_facts_hold_when_they_held(client: Client, holds: dict[str, Any]) -> None:
+    for on, expected in holds["on"].items():
+        assert objects(client, holds, int(on)) == expected, f"day {on}"
+
+
+def ask(client: Client, query: str, **options: Any) -> list[Memory]:
+    """What is returned, best first."""
+    found = client.retrieve(query, deadline_seconds=10, **options)
+    return [item.memory for item in found.memories]
+
+
+def test_what_is_so_is_answered_without_what_was(client: Client) -> None:
+    found = ask(client, "Where does Ruth live?", selector_mode=SelectorMode.FULL)
+    texts = [memory.text for memory in found]
+    assert "Ruth lives in Leuven" in texts[:3]
+    assert not any("I live in Ghent now" in text or "I moved to Antwerp" in text for text in texts)
+
+
+def test_what_was_so_is_answered_as_of_then(client: Client) -> None:
+    found = ask(client, "Where does Ruth live?", filter=MemoryFilter(kinds=[Kind.FACT], as_of=day(200)))
+    assert found[0].text == "Ruth lives in Antwerp"
+
+
+def test_a_plan_that_was_dropped_is_no_plan(client: Client) -> None:
+    facts = [fact.text for fact in client.list(filter=MemoryFilter(kinds=[Kind.FACT], as_of=day(360)))]
+    assert not any("plans" in text and "Norway" in text for text in facts)
+
+
+def test_every_turn_is_as_it_was_said(client: Client) -> None:
+    kept = {memory.text for memory in client.list(filter=MemoryFilter(kinds=[Kind.TURN]))}
+    said = {line.partition(": ")[2] for session in YEAR["sessions"] for line in session["lines"]}
+    assert kept == said
+
+
+def test_a_broad_need_is_met_by_a_summary_or_a_profile(client: Client) -> None:
+    found = ask(client, "Tell me about Ruth")
+    assert {Kind.SUMMARY, Kind.PROFILE} & {memory.kind for memory in found}
+
+
+def test_history_says_why_a_fact_ended(client: Client) -> None:
+    facts = client.list(filter=MemoryFilter(kinds=[Kind.FACT], as_of=day(60)))
+    ghent = next(fact for fact in facts if fact.text == "Ruth lives in Ghent")
+    told = [version.explanation for version in client.history(ghent.id)]
+    assert told == ["It was abstracted from its evidence.", "A newer statement took its place."]

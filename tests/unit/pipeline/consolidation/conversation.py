@@ -1,0 +1,42 @@
+"""Short forms of conversations for the tests of consolidation."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+
+from lightmem_server.pipeline.consolidation.model import Window
+from lightmem_server.pipeline.consolidation.normalise import normalise
+from lightmem_server.slm.time_window import to_micros
+from lightmem_server.types import Kind, Memory, Role, Tier
+
+SAID_AT = to_micros(datetime(2022, 4, 11, 18, 30, tzinfo=UTC))  # a Monday
+MINUTE = 60_000_000
+
+
+def turn(line: str, *, place: int = 0, session_id: str = "s", at: int = SAID_AT, role: Role | None = None) -> Memory:
+    """A turn from "Ana: I moved."; the speaker Assistant has that role."""
+    speaker, _, text = line.partition(": ")
+    role = role or (Role.ASSISTANT if speaker == "Assistant" else Role.USER)
+    return Memory(
+        uuid.UUID(int=place + 1),
+        Tier.MTM,
+        Kind.TURN,
+        text,
+        occurred_at=at + place * MINUTE,
+        created_at=at,
+        session_id=session_id,
+        speaker=speaker,
+        role=role,
+    )
+
+
+def turns(*lines: str) -> list[Memory]:
+    """Turns a minute apart, oldest first."""
+    return [turn(line, place=place) for place, line in enumerate(lines)]
+
+
+def window(*lines: str, context: int = 0) -> Window:
+    """A window of all lines; the first `context` of them only explain."""
+    utterances = normalise(turns(*lines))
+    return Window(utterances[:context], utterances[context:])

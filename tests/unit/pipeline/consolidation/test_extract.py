@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from lightmem_server.pipeline.consolidation.episodes import segment
+from lightmem_server.pipeline.consolidation.extract import extract, represent
+from lightmem_server.pipeline.consolidation.facts import find_facts
+from lightmem_server.pipeline.consolidation.gate import statement
+from lightmem_server.pipeline.consolidation.model import Reason
+from lightmem_server.pipeline.consolidation.proposals import FactsPrompt
+from tests.unit.pipeline.consolidation.conversation import turns, window
+
+PROMPT = FactsPrompt.load("facts-1")
+
+
+async def facts(*lines: str) -> list[str]:
+    outcome = await find_facts(window(*lines), PROMPT)
+    return [statement(proposal, PROMPT.by_name) for proposal in outcome.kept]
+
+
+@pytest.mark.parametrize(
+    ("said", "fact"),
+    [
+        ("I live in New York now.", "Ana lives in New York"),
+        ("I've just moved to Lisbon with Ben!", "Ana lives in Lisbon"),
+        ("I'm from Porto.", "Ana is from Porto"),
+        ("I work as a night nurse at a clinic.", "Ana works as night nurse"),
+        ("I work for Blue Harbour.", "Ana works at Blue Harbour"),
+        ("I'm allergic to walnuts, sadly.", "Ana is allergic to walnuts"),
+        ("I love slow bike rides and rain.", "Ana likes slow bike rides"),
+        ("I speak Dutch.", "Ana speaks Dutch"),
+        ("I'm 31 years old.", "Ana's age: 31 years old"),
+        ("My name is Ana Reis.", "Ana: name is Ana Reis"),
+        ("My sister Mia called.", "Ana has the relative sister Mia"),
+        ("I met my friend Ravi.", "Ana has the friend Ravi"),
+    ],
+)
+async def test_a_pattern_makes_a_fact(said: str, fact: str) -> None:
+    assert await facts(f"Ana: {said}") == [fact]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Ana: If I live in Porto one day, I'll surf.",
+        "Ana: Do I work as a nurse?",
+        "Ana: She says I love rain, but I don't.",
+        'Ana: He said "I live in Porto" and left.',
+        "Ana: You live in Porto.",
+        "Assistant: I live in Porto.",
+        "Ana: I like it.",
+    ],
+)
+async def test_the_gate_holds_for_patterns_too(line: str) -> None:
+    assert await facts(line) == []
+
+
+async def test_the_rejects_are_counted() -> None:
+    outcome = await find_facts(window("Ana: If I live in Porto, I surf.", "Ana: I'm not allergic to cats."), PROMPT)
+    assert outcome.reasons == {Reason.HYPOTHETICAL: 1}
+    assert len(extract(window("Ana: I live in Porto."))) == 1
+
+
+def test_central_turns_stand_for_an_episode() -> None:
+    said = turns(
+        "Ana: Hi!", "Ana: I planted roses and beans in my garden.", "Ben: Ok.", "Ben: Roses need water each day."
+    )
+    vectors = np.array([[0, 1], [1, 0], [0.6, -0.8], [0.8, 0.6]], np.float32)
+    (episode,) = segment(said, vectors)
+    summary = represent(episode, vectors)
+    assert summary.text == "Ana: I planted roses and beans in my garden. Ben: Roses need water each day."
+    assert summary.evidence_ids == (said[1].id, said[3].id)
+    assert summary.is_extractive
+
+
+def test_of_turns_of_like_length_the_central_ones_stand() -> None:
+    said = turns("Ana: roses need water", "Ana: trains run late", "Ben: beans need water", "Ben: lilies need water")
+    vectors = np.array([[1, 0], [0, 1], [0.8, 0.6], [0.96, -0.28]], np.float32)
+    (episode,) = segment(said, vectors)
+    assert said[1].id not in represent(episode, vectors).evidence_ids
+    assert represent(episode, vectors).evidence_ids == (said[0].id, said[2].id)

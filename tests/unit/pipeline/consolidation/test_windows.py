@@ -1,0 +1,26 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightmem_server.pipeline.consolidation.normalise import normalise
+from lightmem_server.pipeline.consolidation.windows import WINDOW_CHARACTERS, cut_windows
+from tests.unit.pipeline.consolidation.conversation import turns
+
+
+def test_windows_overlap_by_context_alone() -> None:
+    windows = cut_windows(normalise(turns(*"abcdefg")), turns=3, context=2)
+    shape = [("".join(each.speaker for each in w.context), "".join(each.speaker for each in w.turns)) for w in windows]
+    assert shape == [("", "abc"), ("bc", "def"), ("ef", "g")]
+
+
+def test_long_turns_get_windows_of_their_own() -> None:
+    long = "a: " + "x" * WINDOW_CHARACTERS
+    windows = cut_windows(normalise(turns("b: y", long, "c: z")))
+    assert [[each.speaker for each in window.turns] for window in windows] == [["b"], ["a"], ["c"]]
+
+
+@given(st.lists(st.integers(0, 3000), max_size=12), st.integers(1, 4), st.integers(0, 3))
+def test_each_turn_is_asked_about_once(lengths: list[int], size: int, context: int) -> None:
+    utterances = normalise(turns(*(f"Ana: {'x' * length}" for length in lengths)))
+    windows = cut_windows(utterances, turns=size, context=context)
+    assert tuple(each for window in windows for each in window.turns) == utterances
+    assert all(1 <= len(window.turns) <= size and len(window.context) <= context for window in windows)
