@@ -127,7 +127,11 @@ fn check(
     }
     let hits = best.iter().filter(|(_, number)| seen.contains(number)).count();
     if found.is_exact {
-        prop_assert_eq!(hits, best.len(), "a scan misses nothing");
+        // Vectors are held in 16 bits: two rows nearer to each other than that may change places at the list's end.
+        let worst = found.similarities.iter().copied().fold(f32::INFINITY, f32::min);
+        for (score, number) in &best {
+            prop_assert!(seen.contains(number) || score - worst < 1e-4, "a scan missed {number}: {score} over {worst}");
+        }
     }
     Ok(if best.is_empty() { 1.0 } else { hits as f64 / best.len() as f64 })
 }
