@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from lightmem_server.errors import NotFoundError, VersionMismatchError
+from lightmem_server.pipeline.consolidation.resting import find_resting
 from lightmem_server.pipeline.passages import PRECEDING_TURNS, VIEW_NAMES, dense_views
 from lightmem_server.pipeline.residents import Residents, read_preceding
 from lightmem_server.slm.protocols import Embedder
@@ -56,7 +57,8 @@ class Editing:
         raise AssertionError("the loop returns or raises")
 
     async def delete(self, partition: Partition, memory_id: uuid.UUID) -> None:
-        """Delete a record for good. The turns behind it, whose views hold its text, get new ones in the same commit.
+        """Delete a record for good, and what was made of it. The turns behind it, whose views hold its text, get new ones in
+        the same commit.
 
         Raises:
             NotFoundError, StoreError.
@@ -65,6 +67,7 @@ class Editing:
             (memory,) = await self._store.get(partition, [memory_id])
             if memory is None:
                 raise NotFoundError("no such memory")
+            resting = await find_resting(self._store, partition, memory)
             changed = await self._read_followers(partition, memory)
             texts = [text for follower, preceding in changed for text in dense_views(follower, preceding)]
             vectors = await self._embedder.embed_passages(texts)
@@ -72,13 +75,14 @@ class Editing:
             await self._store.commit(
                 Change(
                     partition,
-                    puts=[follower for follower, _ in changed],
+                    puts=[*(follower for follower, _ in changed), *resting.changed],
                     vectors=[
                         VectorRecord(follower.id, self._embedding, vectors[i * views : (i + 1) * views])
                         for i, (follower, _) in enumerate(changed)
                     ],
-                    deletes=[memory_id],
+                    deletes=[memory_id, *resting.gone],
                     reason="relink",
+                    reasons={fact.id: "lose_evidence" for fact in resting.changed},
                 )
             )
             await self._residents.refresh(partition)

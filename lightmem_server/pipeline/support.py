@@ -14,7 +14,6 @@ from lightmem_server.slm.controller import Need
 from lightmem_server.store.protocol import Store
 from lightmem_server.types import Kind, Partition
 
-
 MOST_STEPS = 8
 """How far back a chain of facts that replaced each other is followed: one read a step."""
 
@@ -60,7 +59,9 @@ async def drop_superseded(store: Store, partition: Partition, ranked: Sequence[C
             break
         found = [old for old in await store.get(partition, waiting) if old is not None]
         told |= {id_: replaced_by[old.id] for old in found for id_ in old.evidence_ids}
-        before = {older: replaced_by[old.id] for old in found for older in old.supersedes_ids if older not in replaced_by}
+        before = {
+            older: replaced_by[old.id] for old in found for older in old.supersedes_ids if older not in replaced_by
+        }
         replaced_by |= before
         waiting = list(before)
     for candidate in ranked:

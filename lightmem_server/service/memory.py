@@ -40,6 +40,7 @@ EXPLANATIONS = {
     "update": "A user changed it.",
     "archive": "It left search for lack of room.",
     "relink": "The turn before it was deleted.",
+    "lose_evidence": "A turn that supported it was deleted.",
     "undo": "A consolidation run was undone.",
     "add": "It was abstracted from its evidence.",
     "reinforce": "It was said again.",

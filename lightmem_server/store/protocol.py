@@ -297,6 +297,9 @@ class Store(RunStore, Protocol):
     async def find_followers(self, partition: Partition, memory_id: uuid.UUID) -> list[Memory]:
         """Records whose `previous_id` is this one, in order; usually one or none."""
 
+    async def find_dependents(self, partition: Partition, memory_id: uuid.UUID) -> list[Memory]:
+        """Records that rest on this one, as evidence or as what they replaced, in order; archived ones included."""
+
     async def list_page(
         self, partition: Partition, record_filter: MemoryFilter, *, limit: int, before_order: int | None, now: int
     ) -> Page:

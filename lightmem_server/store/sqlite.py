@@ -133,6 +133,10 @@ class SqliteStore:
         """See `Store.find_followers`."""
         return await self._read(lambda connection: sqlite_read.find_followers(connection, partition, memory_id))
 
+    async def find_dependents(self, partition: Partition, memory_id: uuid.UUID) -> list[Memory]:
+        """See `Store.find_dependents`."""
+        return await self._read(lambda connection: sqlite_read.find_dependents(connection, partition, memory_id))
+
     async def list_page(
         self, partition: Partition, record_filter: MemoryFilter, *, limit: int, before_order: int | None, now: int
     ) -> Page:

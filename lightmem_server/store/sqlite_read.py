@@ -74,6 +74,17 @@ def find_followers(connection: apsw.Connection, partition: Partition, memory_id:
     return [to_memory(row) for row in rows]
 
 
+def find_dependents(connection: apsw.Connection, partition: Partition, memory_id: uuid.UUID) -> list[Memory]:
+    """See `Store.find_dependents`. Reads what a partition has beside turns, which is little."""
+    rows = connection.execute(
+        f"""SELECT {MEMORY_SELECT} {FROM_MEMORY} JOIN partition p USING (partition_id)
+        WHERE p.namespace = ? AND p.user_id = ? AND m.kind <> ? AND instr(m.body, ?) ORDER BY m.order_no""",
+        (partition.namespace, partition.user_id, int(Kind.TURN), memory_id.hex),
+    ).fetchall()
+    found = [to_memory(row) for row in rows]  # a text may hold the digits, too
+    return [memory for memory in found if memory_id in (*memory.evidence_ids, *memory.supersedes_ids)]
+
+
 def list_page(
     connection: apsw.Connection,
     partition: Partition,

@@ -736,3 +736,15 @@ async def test_a_refused_deletion_leaves_the_snapshot(store: Store) -> None:
     with pytest.raises(NotFoundError):
         await store.commit(Change(USER, deletes=[make_id()]))
     assert await store.load_snapshot(USER) == make_snapshot(1)
+
+
+async def test_dependents_are_what_rests_on_a_record_or_replaced_it(store: Store) -> None:
+    said = make_memory()
+    fact = make_memory(f"digits {said.id.hex}", kind=Kind.FACT, tier=Tier.LTM)
+    resting = make_memory("fact", kind=Kind.FACT, tier=Tier.LTM, evidence_ids=(make_id(), said.id))
+    newer = make_memory("newer", kind=Kind.FACT, tier=Tier.LTM, supersedes_ids=(said.id,), state=State.ARCHIVED)
+    await store.commit(Change(USER, puts=[said, fact]))
+    await store.commit(Change(USER, puts=[resting, newer]))
+    assert [memory.id for memory in await store.find_dependents(USER, said.id)] == [resting.id, newer.id]
+    assert await store.find_dependents(Partition("default", "other"), said.id) == []
+    assert await store.find_dependents(USER, make_id()) == []

@@ -80,5 +80,9 @@ def test_what_is_called_repeated_stands_before_it(ids: list[int]) -> None:
     count = count_repeated(ids)
     assert 0 <= count < max(1, len(ids))
     if count:
-        periods = [p for p in range(1, min(32, len(ids) - count) + 1) if all(ids[-count + i] == ids[-count + i - p] for i in range(count))]
+        periods = [
+            p
+            for p in range(1, min(32, len(ids) - count) + 1)
+            if all(ids[-count + i] == ids[-count + i - p] for i in range(count))
+        ]
         assert periods
