@@ -16,6 +16,7 @@ from lightmem_server.pipeline.consolidation.model import Proposal, Window
 from lightmem_server.pipeline.consolidation.people import RELATIVES
 from lightmem_server.slm.prompt import Prompt
 from lightmem_server.slm.protocols import Ending, Message, Writer
+from lightmem_server.slm.time_window import speaks_of_time
 
 PROMPT = "facts-1"
 OTHER, HAS = "other", "has"
@@ -190,10 +191,17 @@ def _read_line(line: str, window: Window) -> Proposal | None:
         subject=subject,
         relation=relation.lower().replace(" ", "_"),
         object=said.strip("\"'. "),
-        when="" if when.lower() in _UNSAID else when.strip("[]"),
+        when=_read_when(when),
         evidence_ids=(window.turns[int(number[1]) - 1].id,),
         line=line,
     )
+
+
+def _read_when(when: str) -> str:
+    """The time that a line gives; "" for none, and for a place or a name that slipped into its column."""
+    said = when.strip("[]")
+    is_time = any(map(str.isdigit, said)) or speaks_of_time(said)
+    return said if is_time and said.lower() not in _UNSAID else ""
 
 
 def _flat(text: str) -> str:

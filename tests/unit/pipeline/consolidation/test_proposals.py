@@ -27,6 +27,14 @@ def test_a_line_is_a_proposal() -> None:
 
 
 @pytest.mark.parametrize(
+    ("when", "read"), [("Lisbon", ""), ("none", ""), ("[2022-03]", "2022-03"), ("last week", "last week")]
+)
+def test_only_a_time_is_a_time(when: str, read: str) -> None:
+    (proposal,), _ = read_lines(f"Ana | works_as | nurse | {when} | 1", window("Ana: I'm a nurse in Lisbon."))
+    assert proposal.when == read
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "Ana lives in Lisbon.",
