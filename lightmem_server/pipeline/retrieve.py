@@ -139,11 +139,13 @@ class Retrieving:
             )
             candidates = hits.candidates()
             stage.item_count = hits.result.scanned_count
+        reserve_seconds = self._answering.estimate(1)
+        is_judged = query.selector_mode is not SelectorMode.OFF and self._has_time(query, reserve_seconds)
         with times.stage("fetch") as stage:
             if not query.exclude_context:
                 _drop_in_context(candidates, conversation)
             is_in_order = not plan.asks_when and not plan.is_list
-            if query.selector_mode is SelectorMode.OFF and is_in_order and not query.include_coarse:
+            if not is_judged and is_in_order and not query.include_coarse:
                 await self._fetch_best(query.partition, candidates, query.budget.max_memories)
             else:
                 await self._fetch(query.partition, candidates)
@@ -151,14 +153,18 @@ class Retrieving:
             candidates = settle(candidates, query.budget.max_candidates)
             if plan.asks_when:
                 candidates = prefer_times(candidates, self._tuning.time_expression_boost)
-            if query.selector_mode is not SelectorMode.OFF:
+            if is_judged:
                 await self._fetch_preceding(query, candidates)
             stage.item_count = len(candidates)
         if query.include_coarse:
             yield Coarse([candidate for candidate in candidates if candidate.drop_reason is None])
         with times.stage("select") as stage:
-            reserve_seconds = self._answering.estimate(1)
-            stop = await select(query, plan, candidates, self._selector, self._tuning, reserve_seconds=reserve_seconds)
+            if is_judged or query.selector_mode is SelectorMode.OFF:
+                stop = await select(
+                    query, plan, candidates, self._selector, self._tuning, reserve_seconds=reserve_seconds
+                )
+            else:
+                stop = SelectorStop.DEADLINE
             stage.item_count = sum(candidate.logit is not None for candidate in candidates)
         selected_at = self._clock.monotonic()
         with times.stage("pack") as stage:
@@ -189,6 +195,11 @@ class Retrieving:
         )
         answered_in = self._clock.monotonic() - selected_at
         self._answering.observe(1, min(answered_in, self._tuning.max_answer_reserve_seconds))
+
+    def _has_time(self, query: RetrieveQuery, reserve_seconds: float) -> bool:
+        """Whether the Selector could read anything; else what it would read isn't fetched either."""
+        left_seconds = query.arrived_at + query.budget.deadline_seconds - self._clock.monotonic()
+        return left_seconds - reserve_seconds >= self._tuning.least_judgement_seconds
 
     async def explain(self, query: RetrieveQuery, memory_id: uuid.UUID) -> Explanation:
         """Retrieve, and say why one memory was, or was not, among the results.

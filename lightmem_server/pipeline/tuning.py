@@ -55,13 +55,16 @@ class Tuning:
         time_expression_boost: What a memory gains that speaks of a time, where a time is asked for. -.002 / -.003.
         judged_question_weight: How much of the question view's lists still counts once the Selector has read the turn with that
             question: they guessed at what it knows. With 1 instead of 0 +.000 / -.014.
-        fast, full: What the Selector reads in each mode. Without any +.000 / -.048; FULL instead of FAST +.011 / +.006.
+        fast, full: What the Selector reads in each mode. Without any +.000 / -.047; FULL instead of FAST +.011 / +.007. FAST
+            with 512 tokens instead of 448 would be worth +.000 / +.001, and take an eighth longer.
         logit_weight: Of the Selector's logit beside the coarse score.
         highest_logit: The highest that the Selector gives; above it nothing is certain before it is judged.
         answer_reserve_seconds: Kept free before the deadline for ranking, packing and sending, until some answers told what
             they take.
         max_answer_reserve_seconds: How much of what an answer took after the Selector is learned from: a client that reads
             slowly must not cost others their Selector.
+        least_judgement_seconds: What it takes to fetch what the Selector reads and to read one passage; with less left before
+            the deadline it is left out.
         guess_reserve_seconds: Kept free before the deadline, when hypothetical queries are written, for all that follows:
             about what a retrieval without them takes.
         coarse_floor_seconds: What the coarse search gets even when the deadline has all but passed: an answer that is a
@@ -88,10 +91,11 @@ class Tuning:
     time_expression_boost: float = 0.5
     judged_question_weight: float = 0.0
     highest_logit: float = 11.0
-    fast: JudgedLimits = JudgedLimits(tokens=512, candidates=12, at_least=4)
+    fast: JudgedLimits = JudgedLimits(tokens=448, candidates=12, at_least=4)
     full: JudgedLimits = JudgedLimits(tokens=1280, candidates=24, at_least=8)
     logit_weight: float = 0.2
     answer_reserve_seconds: float = 0.004
     max_answer_reserve_seconds: float = 0.02
+    least_judgement_seconds: float = 0.006
     guess_reserve_seconds: float = 0.1
     coarse_floor_seconds: float = 0.005

@@ -157,7 +157,7 @@ async def test_the_selector_leaves_the_time_that_the_answers_before_it_took_to_s
         selector,
         tokenizers={"": embedder.tokens},
         clock=Clock(monotonic=lambda: now),
-        tuning=Tuning(answer_reserve_seconds=0.004, max_answer_reserve_seconds=0.02),
+        tuning=Tuning(answer_reserve_seconds=0.004, max_answer_reserve_seconds=0.02, least_judgement_seconds=0.0),
     )
     await pipeline.write(*(Turn(f"tea number {i}") for i in range(30)))
 
@@ -174,6 +174,38 @@ async def test_the_selector_leaves_the_time_that_the_answers_before_it_took_to_s
     assert await count_judged(0.0215) == 8
     # One answer that took 10 ms: 12.5 ms are kept free; one that took 20 or more: 25 ms.
     assert await count_judged(0.0215 if judged == 4 else 0.0275) == judged
+
+
+@pytest.mark.parametrize(("left_seconds", "is_asked"), [(0.005, False), (0.007, True)])
+async def test_with_too_little_time_left_the_selector_is_not_asked(
+    pipeline: Pipeline, left_seconds: float, is_asked: bool
+) -> None:
+    class Asked(OverlapSelector):
+        count = 0
+
+        async def judge(
+            self, query: str, passages: Sequence[str], *, deadline: float | None = None
+        ) -> list[float | None]:
+            Asked.count += 1
+            return await super().judge(query, passages, deadline=deadline)
+
+    embedder = HashEmbedder(DIM)
+    retrieving = Retrieving(
+        pipeline.store,
+        pipeline.residents,
+        embedder,
+        Asked(clock=lambda: 0.0),
+        tokenizers={"": embedder.tokens},
+        clock=Clock(monotonic=lambda: 0.0),
+        tuning=Tuning(answer_reserve_seconds=0.0, least_judgement_seconds=0.006),
+    )
+    await pipeline.write(*(Turn(f"tea number {i}") for i in range(30)))
+    query = RetrieveQuery(ANA, "tea", Budget(10, 12, 1000, left_seconds), asked_at=0, arrived_at=0.0)
+    parts = [part async for part in retrieving.retrieve(query)]
+    trace = parts[-1]
+    assert isinstance(trace, Trace)
+    assert (Asked.count > 0, trace.is_cut_by_deadline) == (is_asked, not is_asked)
+    assert len([c for c in trace.candidates if c.drop_reason is None]) == 10
 
 
 async def test_a_named_speaker_is_preferred(pipeline: Pipeline) -> None:
