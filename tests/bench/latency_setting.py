@@ -91,8 +91,9 @@ class Bench:
 
     @contextlib.contextmanager
     def server(self) -> Iterator[tuple[str, str]]:
-        """A server with default settings on the bench's folder."""
-        flags = ("--models-dir", str(self.settings.models_dir))
+        """A server with default settings on the bench's folder, but for the capacity: what is filled in stays in search."""
+        capacity = max(self.settings.mtm_capacity, *self.sizes.memories)
+        flags = ("--models-dir", str(self.settings.models_dir), "--mtm-capacity", str(capacity))
         with running_server(self.settings.data_dir, flags=flags, environment=clean_environment()) as server:
             yield server.target, server.key
 
