@@ -27,9 +27,9 @@ class Tuning:
 
     Attributes:
         dense_weights, lexical_weights: Of each passage view's list in the fusion (passages.VIEW_NAMES). Without vectors
-            -.032 / -.033, without words -.040 / -.036, without the question view -.008 / -.007, the window view -.024 / -.021.
-        session_weight: Of the whole session's words. -.014 / -.010.
-        speaker_boost: What a memory gains whose speaker the query names. -.009 / -.010.
+            -.032 / -.035, without words -.040 / -.040, without the question view -.008 / -.011, the window view -.024 / -.022.
+        session_weight: Of the whole session's words. -.014 / -.011.
+        speaker_boost: What a memory gains whose speaker the query names. -.009 / -.011.
         time_boost: What a memory gains that was said inside the query's time window, or soon after it. -.006 / -.008.
         time_boost_after: How long after the window something still counts: people tell what happened last week. Of the
             evidence 90 % lies within.
