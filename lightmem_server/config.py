@@ -117,7 +117,7 @@ class Settings(BaseModel):
         1 << 30, ge=1 << 20, description="Memory for users' partitions; beyond it the least recently used leave."
     )
     ann_rows: int = Field(
-        200_000,
+        500_000,
         ge=0,
         description="Memories from which on a partition is searched approximately, through graphs that are built in the "
         "background; exactly until they are ready. 0: always exactly.",

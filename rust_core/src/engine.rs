@@ -35,7 +35,7 @@ pub struct EngineOptions {
 }
 
 impl Default for EngineOptions {
-    /// 384 dimensions, two views, English, 1 GiB, rings of 32 turns and 2,048 tokens, graphs from 200,000 rows on,
+    /// 384 dimensions, two views, English, 1 GiB, rings of 32 turns and 2,048 tokens, graphs from 500,000 rows on,
     /// heat that halves in a week.
     fn default() -> Self {
         Self {
@@ -44,7 +44,7 @@ impl Default for EngineOptions {
             budget_bytes: 1 << 30,
             language: "english".to_owned(),
             ring: RingLimits { turns: 32, tokens: 2_048 },
-            ann_rows: 200_000,
+            ann_rows: 500_000,
             heat_half_life: 7 * 24 * 3_600 * 1_000_000,
             rescore_vectors: true,
         }
