@@ -167,7 +167,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_keep_their_terms(changes in vec(changes(), 0..150)) {
+        fn rows_keep_their_terms(changes in vec(changes(), 0..if cfg!(miri) { 12 } else { 150 })) {
             let mut rows = RowTerms::default();
             let mut model: Vec<Vec<u32>> = Vec::new();
             for change in changes {
