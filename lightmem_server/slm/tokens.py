@@ -96,7 +96,9 @@ def load_tokenizer(path: Path) -> Tokenizer:
         raise ModelError(f"there is no tokenizer file {path}")
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the binding raises bare Exception for every malformed file
+    except Exception as error:  # the binding raises bare Exception for every malformed file: that class, no other
+        if type(error) is not Exception:
+            raise
         raise ModelError(f"{path} is not a tokenizer.json: {error}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()

@@ -22,11 +22,9 @@ from lightmem_server.store.protocol import (
     CommitResult,
     JobRecord,
     KeyRecord,
-    SnapshotRecord,
     Store,
 )
 from lightmem_server.types import (
-    SHARED_USER,
     AllOf,
     AnyOf,
     Condition,
@@ -464,6 +462,18 @@ async def test_followers_are_found(store: Store) -> None:
     assert await store.find_followers(USER, first.id) == [third]
 
 
+async def test_dependents_are_what_rests_on_a_record_or_replaced_it(store: Store) -> None:
+    said = make_memory()
+    fact = make_memory(f"digits {said.id.hex}", kind=Kind.FACT, tier=Tier.LTM)
+    resting = make_memory("fact", kind=Kind.FACT, tier=Tier.LTM, evidence_ids=(make_id(), said.id))
+    newer = make_memory("newer", kind=Kind.FACT, tier=Tier.LTM, supersedes_ids=(said.id,), state=State.ARCHIVED)
+    await store.commit(Change(USER, puts=[said, fact]))
+    await store.commit(Change(USER, puts=[resting, newer]))
+    assert [memory.id for memory in await store.find_dependents(USER, said.id)] == [resting.id, newer.id]
+    assert await store.find_dependents(Partition("default", "other"), said.id) == []
+    assert await store.find_dependents(USER, make_id()) == []
+
+
 @pytest.mark.parametrize("limit", [1, 2, 7, 100])
 async def test_paging_gives_each_record_once_newest_first(store: Store, limit: int) -> None:
     memories = [make_memory(str(i), session_id=str(i % 2)) for i in range(20)]
@@ -542,80 +552,6 @@ async def test_list_filters(store: Store, record_filter: MemoryFilter, expected:
     assert {memory.text for memory in page.memories} == expected
 
 
-# Access, figures, keys
-
-
-async def test_access_is_counted_and_is_not_a_change(store: Store) -> None:
-    memory, other = make_memory(), make_memory(access_count=3, last_accessed_at=9)
-    await store.commit(make_change([memory, other]))
-    await store.record_access(USER, [memory.id, other.id, make_id()], 10)
-    await store.record_access(USER, [memory.id], 8)
-    await store.record_access(USER, [], 8)
-    assert await store.get(USER, [memory.id, other.id]) == [
-        replace(memory, access_count=2, last_accessed_at=10),
-        replace(other, access_count=4, last_accessed_at=10),
-    ]
-    assert (await store.changes_since(USER, None)).version == 1
-
-
-async def test_update_keeps_the_access_count(store: Store) -> None:
-    memory = make_memory()
-    await store.commit(make_change([memory]))
-    await store.record_access(USER, [memory.id], 10)
-    await store.commit(Change(USER, puts=[replace(memory, version=2, access_count=0)]))
-    assert (await store.get(USER, [memory.id]))[0] == replace(memory, version=2, access_count=1, last_accessed_at=10)
-
-
-async def test_stats_count_by_tier_kind_and_state(store: Store) -> None:
-    facts = [make_memory(tier=Tier.LTM, kind=Kind.FACT, state=state) for state in (State.ACTIVE, State.ARCHIVED)]
-    await store.commit(make_change([make_memory(), make_memory(), *facts], jobs=[JobRecord("k", "1"), JobRecord("k")]))
-    await store.commit(make_change([make_memory()], partition=Partition("default", "bob")))
-    await store.commit(make_change([make_memory()], partition=Partition("default", SHARED_USER)))
-    await store.commit(make_change([make_memory()], partition=Partition("other", "ada"), jobs=[JobRecord("k")]))
-    everyone = await store.stats("default")
-    assert everyone.user_count == 2
-    assert everyone.counts == {(Tier.MTM, Kind.TURN): (4, 0), (Tier.LTM, Kind.FACT): (1, 1)}
-    assert everyone.pending_job_count == 2
-    assert everyone.size_bytes > 0
-    one = await store.stats("default", "ada")
-    assert (one.user_count, one.counts[Tier.MTM, Kind.TURN], one.pending_job_count) == (1, (2, 0), 2)
-    nobody = await store.stats("default", "nobody")
-    assert (nobody.user_count, nobody.counts) == (0, {})
-
-
-async def test_job_of_the_same_kind_and_key_waits_once(store: Store) -> None:
-    for job in (JobRecord("k", "a"), JobRecord("k", "a", "again"), JobRecord("k", "b"), JobRecord("l", "a")):
-        await store.commit(Change(USER, jobs=[job]))
-    assert (await store.stats("default")).pending_job_count == 3
-
-
-async def test_embedding_models_are_counted(store: Store) -> None:
-    assert await store.embedding_models() == {}
-    first, second, without = make_memory(), make_memory(), make_memory()
-    vectors = [make_vector(first), make_vector(second, model="other")]
-    await store.commit(Change(USER, puts=[first, second, without], vectors=vectors))
-    assert await store.embedding_models() == {MODEL: 1, "other": 1}
-    assert [row.vector is None for row in (await store.changes_since(USER, None)).rows] == [False, False, True]
-
-
-async def test_keys_are_stored_replaced_and_listed(store: Store) -> None:
-    key = KeyRecord("b", "default", b"\0hash", "label", ("ada", "b'o,b"), is_admin=True, created_at=5, expires_at=6)
-    for record in (key, KeyRecord("a", "default", b""), KeyRecord("c", "default", b""), KeyRecord("d", "other", b"")):
-        await store.put_key(record)
-    assert await store.find_key("b") == key
-    assert await store.find_key("B") is None
-    revoked = replace(key, revoked_at=7, label="", is_admin=False, user_ids=())
-    await store.put_key(revoked)
-    assert await store.find_key("b") == revoked
-    assert [k.key_id for k in await store.list_keys("default", limit=2, after_key_id="")] == ["a", "b"]
-    assert [k.key_id for k in await store.list_keys("default", limit=2, after_key_id="b")] == ["c"]
-
-
-async def test_check_finds_nothing_in_a_sound_store(store: Store) -> None:
-    await store.commit(make_change([make_full_memory()]))
-    assert await store.check() == []
-
-
 # Opening and closing
 
 
@@ -666,85 +602,3 @@ async def test_closed_store_refuses(make_store: MakeStore) -> None:
                 await call
         await store.open()
         await store.close()
-
-
-# Snapshots
-
-
-def make_snapshot(version: int, data: bytes = b"bytes") -> SnapshotRecord:
-    return SnapshotRecord(version, "engine-1/english", data)
-
-
-async def test_a_snapshot_comes_back_whole_and_moves_no_version(store: Store, make_store: MakeStore) -> None:
-    await store.commit(make_change([make_memory()]))
-    assert await store.load_snapshot(USER) is None
-    large = make_snapshot(1, bytes(range(256)) * 10_000)
-    assert await store.save_snapshot(USER, large)
-    assert await store.load_snapshot(USER) == large
-    small = make_snapshot(1, b"")
-    assert await store.save_snapshot(USER, small)
-    assert (await store.changes_since(USER, None)).version == 1
-    await store.close()
-    again = make_store()
-    await again.open()
-    assert await again.load_snapshot(USER) == small
-    assert await again.load_snapshot(Partition("default", "bob")) is None
-    await again.close()
-
-
-async def test_a_snapshot_of_a_version_that_never_was_is_refused(store: Store) -> None:
-    assert not await store.save_snapshot(USER, make_snapshot(0))
-    await store.commit(make_change([make_memory()]))
-    assert not await store.save_snapshot(USER, make_snapshot(2))
-    assert await store.load_snapshot(USER) is None
-
-
-async def test_new_records_and_archiving_leave_the_snapshot(store: Store) -> None:
-    memory = make_memory()
-    await store.commit(make_change([memory]))
-    await store.save_snapshot(USER, make_snapshot(1))
-    await store.commit(make_change([make_memory()]))
-    await store.commit(Change(USER, puts=[replace(memory, state=State.ARCHIVED, version=2)]))
-    assert await store.load_snapshot(USER) == make_snapshot(1)
-
-
-@pytest.mark.parametrize("rewritten", ["deleted", "text", "speaker", "metadata", "session_id"])
-async def test_what_was_said_goes_from_the_snapshot_too(store: Store, rewritten: str) -> None:
-    memory, other = make_memory(), make_memory("My cat is Nino.")
-    await store.commit(make_change([memory, other]))
-    await store.save_snapshot(USER, make_snapshot(1))
-    bob = Partition("default", "bob")
-    await store.commit(make_change([make_memory()], partition=bob))
-    await store.save_snapshot(bob, make_snapshot(1))
-    value = {"mood": "calm"} if rewritten == "metadata" else "else"
-    if rewritten == "deleted":
-        await store.commit(Change(USER, deletes=[memory.id]))
-    else:
-        changed = replace(memory, version=2, **{rewritten: value})  # type: ignore[arg-type]
-        await store.commit(Change(USER, puts=[changed]))
-    assert await store.load_snapshot(USER) is None
-    # One that was made before and comes late holds the same words.
-    assert not await store.save_snapshot(USER, make_snapshot(1))
-    assert await store.load_snapshot(USER) is None
-    assert await store.save_snapshot(USER, make_snapshot(2))
-    assert await store.load_snapshot(bob) == make_snapshot(1)
-
-
-async def test_a_refused_deletion_leaves_the_snapshot(store: Store) -> None:
-    await store.commit(make_change([make_memory()]))
-    await store.save_snapshot(USER, make_snapshot(1))
-    with pytest.raises(NotFoundError):
-        await store.commit(Change(USER, deletes=[make_id()]))
-    assert await store.load_snapshot(USER) == make_snapshot(1)
-
-
-async def test_dependents_are_what_rests_on_a_record_or_replaced_it(store: Store) -> None:
-    said = make_memory()
-    fact = make_memory(f"digits {said.id.hex}", kind=Kind.FACT, tier=Tier.LTM)
-    resting = make_memory("fact", kind=Kind.FACT, tier=Tier.LTM, evidence_ids=(make_id(), said.id))
-    newer = make_memory("newer", kind=Kind.FACT, tier=Tier.LTM, supersedes_ids=(said.id,), state=State.ARCHIVED)
-    await store.commit(Change(USER, puts=[said, fact]))
-    await store.commit(Change(USER, puts=[resting, newer]))
-    assert [memory.id for memory in await store.find_dependents(USER, said.id)] == [resting.id, newer.id]
-    assert await store.find_dependents(Partition("default", "other"), said.id) == []
-    assert await store.find_dependents(USER, make_id()) == []
