@@ -150,7 +150,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         """Take a run back; see the proto."""
         namespace = _require_admin()
         try:
-            run_id = uuid.UUID(request.run_id)
+            run_id = uuid.UUID(convert.to_name(request.run_id, "run_id", is_required=True))
         except ValueError:
             raise NotFoundError("no such run") from None
         undone = await self._backend().consolidating.undo(namespace, run_id)
@@ -186,7 +186,7 @@ def _require_admin() -> str:
 def _partition(user_id: str) -> Partition:
     """The partition of a user, for a caller with admin rights who may act for that user."""
     caller.get().require_admin()
-    return caller.get().partition(convert.to_name(user_id, "user_id", is_required=True))
+    return caller.get().partition(convert.to_name(user_id, "user_id", is_required=True), field="user_id")
 
 
 def _from_progress(progress: Progress) -> pb.ConsolidateResponse:

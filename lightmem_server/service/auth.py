@@ -40,15 +40,15 @@ class Caller:
     user_ids: frozenset[str]
     is_admin: bool
 
-    def partition(self, user_id: str) -> Partition:
-        """The partition of a user whom the caller may act for.
+    def partition(self, user_id: str, *, field: str = "scope.user_id") -> Partition:
+        """The partition of a user whom the caller may act for. `field` is where the request names them.
 
         Raises:
             ForbiddenError: The key is bound to other users.
             InvalidInputError: The id is reserved.
         """
         if user_id == SHARED_USER:
-            raise InvalidInputError("scope.user_id", f"'{SHARED_USER}' is reserved", reason="RESERVED_USER_ID")
+            raise InvalidInputError(field, f"'{SHARED_USER}' is reserved", reason="RESERVED_USER_ID")
         if self.user_ids and user_id not in self.user_ids:
             raise ForbiddenError("this key is not for that user", reason="KEY_NOT_FOR_USER")
         return Partition(self.namespace, user_id)

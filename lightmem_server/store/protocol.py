@@ -1,6 +1,6 @@
 """What the server needs of its system of record, shaped so that SQLite and PostgreSQL can both keep it.
 
-Every implementation passes tests/contract/test_store.py. All methods are coroutines that never block the event loop
+Every implementation passes tests/contract/test_store*.py. All methods are coroutines that never block the event loop
 and are safe to call at the same time.
 
 Promises: what `commit` returned is on disk (survives SIGKILL and power loss), whole or not at all; a partition's version

@@ -12,6 +12,7 @@ import pytest
 from lightmem_client import AsyncClient, ConsolidationProgress, Kind, MemoryFilter
 from lightmem_client.errors import (
     FailedPreconditionError,
+    InvalidArgumentError,
     NotFoundError,
     PermissionDeniedError,
     UnavailableError,
@@ -160,7 +161,7 @@ async def test_history_names_the_run_and_undo_takes_it_back(running: Running) ->
         with pytest.raises(NotFoundError) as caught:
             await running.client.history(memory_id, user_id=user_id)
         assert caught.value.message == "no such memory"
-    for unknown in ("", "r1", turn_id):
+    for unknown in ("r1", turn_id):
         with pytest.raises(NotFoundError):
             await running.client.undo_consolidation(unknown)
 
@@ -260,3 +261,13 @@ async def test_only_admins_may(running: Running) -> None:
                 await call
         with pytest.raises(PermissionDeniedError):
             await agent.history(memory_id, user_id="bob")
+
+
+async def test_a_run_has_to_be_named(running: Running) -> None:
+    with pytest.raises(InvalidArgumentError, match="run_id: is required"):
+        await running.client.undo_consolidation("")
+
+
+async def test_the_reserved_user_is_refused_by_the_fields_own_name(running: Running) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"^user_id: "):
+        _ = [moment async for moment in running.client.consolidate(user_id="*")]
