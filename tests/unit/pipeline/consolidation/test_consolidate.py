@@ -218,3 +218,20 @@ async def test_no_fact_rests_on_what_an_injected_instruction_says(house: House) 
     await house.say(f"Ana: {line}", "Ben: What?")
     await house.consolidate()
     assert await house.read(Kind.FACT) == []
+
+
+async def test_where_an_episode_goes_on_its_earlier_windows_are_not_asked_again(house: House) -> None:
+    asked: list[str] = []
+
+    def answer(prompt: Sequence[Message]) -> str:
+        asked.append(prompt[-1].text)
+        return "none"
+
+    house.writer = ScriptedWriter(answer)
+    await house.say("Ana: I live in Lisbon.", "Ben: Nice.", "Ana: I love tea.")
+    await house.consolidate()
+    asked.clear()
+    await house.say("Ana: I speak Czech.")
+    await house.consolidate()
+    (facts,) = [text for text in asked if text.endswith("Facts:")]
+    assert "1 Ana: I speak Czech." in facts
