@@ -239,19 +239,20 @@ class _Work:
                 for denial, text in find_denials([said], known, self._relations):
                     integrator.end(denial, text, (await embedder.embed_passages([text]))[0])
         puts, reasons = known.changes()
-        new = [fact for fact in puts if fact.version == 1]
+        records = [self._to_vector(fact, known.vectors[fact.id]) for fact in puts if fact.version == 1]
         told = self._to_summary(episode, summary, selection.summary_of(episode))
         if told is not None:
             puts, reasons = [*puts, told], {**reasons, told.id: "summarise"}
-            new.append(told)
-        return Change(self._run.partition, puts=puts, vectors=await self._to_vectors(new), reasons=reasons)
+            records += await self._to_vectors([told])
+        return Change(self._run.partition, puts=puts, vectors=records, reasons=reasons)
 
     async def _to_vectors(self, memories: Sequence[Memory]) -> list[VectorRecord]:
         vectors = await self._server.embedder.embed_passages([memory.text for memory in memories])
-        return [
-            VectorRecord(memory.id, self._server.embedding, _views(vector))
-            for memory, vector in zip(memories, vectors, strict=True)
-        ]
+        return [self._to_vector(memory, vector) for memory, vector in zip(memories, vectors, strict=True)]
+
+    def _to_vector(self, memory: Memory, vector: NDArray[np.float32]) -> VectorRecord:
+        """Nothing precedes a derived record: it looks the same in every view."""
+        return VectorRecord(memory.id, self._server.embedding, np.stack([vector] * len(VIEW_NAMES)))
 
     def _to_summary(self, episode: Episode, summary: Summary, earlier: Memory | None) -> Memory | None:
         """The summary's record: a new one, or the one that told of these turns so far, told anew; None: it needs none."""
@@ -334,8 +335,3 @@ class _Work:
         if faded:
             change = Change(self._run.partition, puts=faded, reasons={fact.id: "fade" for fact in faded})
             await self._run.commit(change, stage="forget", key="")
-
-
-def _views(vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A record that nothing precedes looks the same in every view."""
-    return np.stack([vector] * len(VIEW_NAMES))
