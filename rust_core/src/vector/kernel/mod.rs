@@ -4,11 +4,10 @@
 //! other one must equal bit by bit (integer sums have no rounding; the float sum has a fixed order of 64 lanes).
 //!
 //! Written by hand, not taken from `numkong` (7.8), the maintained crate for it: over 1,000 rows of 384 dimensions, in
-//! cache, the AVX-512 VNNI kernel here takes 5.1 µs where a `numkong` call per row takes 11.2, and AVX2 10.0; over 100,000
-//! rows, out of cache, 1.50, 1.80 and 1.35 ms, all of them bound by memory. A second query in the same pass costs 2.2 µs in
-//! cache and nothing out of it, with AVX-512; in turn over blocks it costs 5.3 µs and .7 ms. (AMD EPYC, 2 shared
-//! cores; `cargo bench -p lightmem-core --bench kernel --features rivals`. Measured before queries of 384 dimensions stayed in
-//! registers, which makes the first figures smaller.)
+//! cache, the AVX-512 VNNI kernel here takes 4.2 µs where a `numkong` call per row takes 7.9, and AVX2 10.2; over 100,000
+//! rows, out of cache, 1.37, 2.47 and 1.38 ms, bound by memory. A second query in the same pass costs 2.7 µs in cache and
+//! .1 ms out of it, with AVX-512; in turn over blocks it costs 4.2 µs and .4 ms. (AMD EPYC, 2 shared cores, whose figures
+//! wander by a fifth between runs; `cargo bench -p lightmem-core --bench kernel --features rivals`.)
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
