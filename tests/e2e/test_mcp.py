@@ -25,6 +25,7 @@ from tests.server_process import ServerProcess
 
 pytestmark = pytest.mark.models
 
+README = Path(__file__).resolve().parents[2].joinpath("README.md").read_text("utf-8")
 TOOLS = {"add_memory", "search_memories", "get_memory", "list_memories", "update_memory", "delete_memory"}
 
 
@@ -166,8 +167,7 @@ async def test_bad_arguments_are_explained(server: ServerProcess, user: str) -> 
 
 
 async def test_the_configuration_in_the_readme_starts_it(server: ServerProcess) -> None:
-    readme = Path(__file__).resolve().parents[2].joinpath("README.md").read_text("utf-8")
-    (block,) = re.findall(r"```json\n(.*?)```", readme, re.DOTALL)
+    (block,) = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
     made = json.loads(block)["mcpServers"]["lightmem"]
     assert made["command"] == "lightmem"
     environment = {**os.environ, "LIGHTMEM_TARGET": server.address, "LIGHTMEM_API_KEY": server.key}
