@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "erase": ("lightmem_server.cli.erase", "Remove everything of a user, for good."),
     "stats": ("lightmem_server.cli.stats", "Figures of the server, or of one user."),
     "keys": ("lightmem_server.cli.keys", "Make, list and revoke API keys."),
+    "mcp": ("lightmem_server.cli.mcp", "Serve a user's memory to MCP agents."),
     "doctor": ("lightmem_server.cli.doctor", "Check this machine, and say what to do."),
 }
 """Name to module, and the line that `lightmem --help` shows. The command is the module's attribute of that name."""
