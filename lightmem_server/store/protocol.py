@@ -24,6 +24,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lightmem_server.store.backup_protocol import BackupStore
 from lightmem_server.store.run_protocol import RunStore, RunTag
 from lightmem_server.types import Kind, Memory, MemoryFilter, Partition, Tier
 
@@ -261,7 +262,7 @@ class JobQueue(Protocol):
         """Jobs that were set aside, the newest first."""
 
 
-class Store(RunStore, Protocol):
+class Store(RunStore, BackupStore, Protocol):
     """The system of record."""
 
     async def open(self) -> None:

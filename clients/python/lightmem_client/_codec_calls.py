@@ -249,6 +249,11 @@ def to_progress(value: admin_pb.ConsolidateResponse) -> results.ConsolidationPro
     )
 
 
+def to_backup_progress(value: admin_pb.BackupResponse) -> results.BackupProgress:
+    """One moment of a backup."""
+    return results.BackupProgress(value.stage, value.done_pages, value.total_pages, value.path, value.size_bytes)
+
+
 def to_history(value: pb.GetMemoryHistoryResponse) -> tuple[results.MemoryVersion, ...]:
     """The versions of a memory."""
     return tuple(
