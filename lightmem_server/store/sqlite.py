@@ -389,6 +389,7 @@ class SqliteStore:
                 check_version(connection, len(migrations))
                 to_writer(connection)
                 migrate(connection, migrations)
+                jobs.lapse_all(connection)
                 for _ in range(READ_THREADS):
                     reader = self._connect(READER_CACHE_BYTES)
                     to_reader(reader)
