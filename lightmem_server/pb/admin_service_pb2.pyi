@@ -804,7 +804,9 @@ class BackupRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of the copy within the server's backup folder: letters, digits, '.', '_' and '-', at most 128. Unset: the time."""
+    """Name of the copy within the folder `backups` of the server's data: letters, digits, '.', '_' and '-', at most 128, the first
+    no '.'. Unset: the time.
+    """
     def __init__(
         self,
         *,
@@ -828,14 +830,17 @@ class BackupResponse(_message.Message):
     TOTAL_PAGES_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
     done_pages: _builtins.int
-    """Pages copied."""
+    """Pages copied. 0 of 0 before they are known."""
     total_pages: _builtins.int
     """Pages in all."""
     path: _builtins.str
     """In the last message: the file."""
     size_bytes: _builtins.int
     """In the last message: its size."""
+    stage: _builtins.str
+    """Stable name: "copy", "verify" (all is copied, the copy is read back) or, in the last message, "done"."""
     def __init__(
         self,
         *,
@@ -843,10 +848,11 @@ class BackupResponse(_message.Message):
         total_pages: _builtins.int | None = ...,
         path: _builtins.str | None = ...,
         size_bytes: _builtins.int | None = ...,
+        stage: _builtins.str | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_pages", b"done_pages", "path", b"path", "size_bytes", b"size_bytes", "total_pages", b"total_pages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_pages", b"done_pages", "path", b"path", "size_bytes", b"size_bytes", "stage", b"stage", "total_pages", b"total_pages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -88,8 +88,11 @@ class AdminServiceStub:
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeKeyRequest, _admin_service_pb2.RevokeKeyResponse]
     """Makes a key useless at once. Idempotent. Statuses: NOT_FOUND."""
     Backup: _grpc.UnaryStreamMultiCallable[_admin_service_pb2.BackupRequest, _admin_service_pb2.BackupResponse]
-    """Writes a consistent copy of the whole store beside it while the server goes on, and streams progress. Not idempotent: each call makes
-    a file. UNIMPLEMENTED in this version.
+    """Writes a consistent copy of the whole store, all namespaces, to a file on the server's machine while the server goes on, and
+    streams progress. It shows one moment after the call, and is complete, verified and on disk when the last message comes.
+    Cancelling the call, or a failure, leaves no file. Needs an admin key of the namespace `default`. Not idempotent: each call
+    makes a file. Statuses: FAILED_PRECONDITION (reason BACKUP_EXISTS: a file of this name is there; BACKUP_AT_WORK: one is
+    being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, or the disk refused).
     """
 
 @_typing.type_check_only
@@ -149,8 +152,11 @@ class AdminServiceAsyncStub(AdminServiceStub):
     RevokeKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeKeyRequest, _admin_service_pb2.RevokeKeyResponse]  # type: ignore[assignment]
     """Makes a key useless at once. Idempotent. Statuses: NOT_FOUND."""
     Backup: _aio.UnaryStreamMultiCallable[_admin_service_pb2.BackupRequest, _admin_service_pb2.BackupResponse]  # type: ignore[assignment]
-    """Writes a consistent copy of the whole store beside it while the server goes on, and streams progress. Not idempotent: each call makes
-    a file. UNIMPLEMENTED in this version.
+    """Writes a consistent copy of the whole store, all namespaces, to a file on the server's machine while the server goes on, and
+    streams progress. It shows one moment after the call, and is complete, verified and on disk when the last message comes.
+    Cancelling the call, or a failure, leaves no file. Needs an admin key of the namespace `default`. Not idempotent: each call
+    makes a file. Statuses: FAILED_PRECONDITION (reason BACKUP_EXISTS: a file of this name is there; BACKUP_AT_WORK: one is
+    being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, or the disk refused).
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -273,8 +279,11 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.BackupRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_service_pb2.BackupResponse], _abc.AsyncIterator[_admin_service_pb2.BackupResponse]]:
-        """Writes a consistent copy of the whole store beside it while the server goes on, and streams progress. Not idempotent: each call makes
-        a file. UNIMPLEMENTED in this version.
+        """Writes a consistent copy of the whole store, all namespaces, to a file on the server's machine while the server goes on, and
+        streams progress. It shows one moment after the call, and is complete, verified and on disk when the last message comes.
+        Cancelling the call, or a failure, leaves no file. Needs an admin key of the namespace `default`. Not idempotent: each call
+        makes a file. Statuses: FAILED_PRECONDITION (reason BACKUP_EXISTS: a file of this name is there; BACKUP_AT_WORK: one is
+        being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, or the disk refused).
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

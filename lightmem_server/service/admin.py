@@ -22,6 +22,7 @@ from lightmem_server.pipeline.consolidation.progress import Ending, Progress
 from lightmem_server.service import convert
 from lightmem_server.service.auth import caller, make_key
 from lightmem_server.service.backend import Backend
+from lightmem_server.service.backup import back_up
 from lightmem_server.service.interceptors import Context as RpcContext
 from lightmem_server.store.protocol import DeadJob, KeyRecord
 from lightmem_server.types import Partition
@@ -181,8 +182,8 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         _refuse("ImportUser")
 
     def Backup(self, request: pb.BackupRequest, context: RpcContext) -> AsyncIterator[pb.BackupResponse]:  # noqa: N802
-        """Not in this version."""
-        _refuse("Backup")
+        """Copy the whole store; see the proto."""
+        return back_up(self._backend(), request)
 
 
 def _require_admin() -> str:

@@ -271,6 +271,11 @@ def to_import_result(value: admin_pb.ImportUserResponse) -> results.ImportResult
     return results.ImportResult(value.imported_count, value.skipped_count, value.reembedded_count)
 
 
+def to_backup_progress(value: admin_pb.BackupResponse) -> results.BackupProgress:
+    """One moment of a backup."""
+    return results.BackupProgress(value.stage, value.done_pages, value.total_pages, value.path, value.size_bytes)
+
+
 def to_history(value: pb.GetMemoryHistoryResponse) -> tuple[results.MemoryVersion, ...]:
     """The versions of a memory."""
     return tuple(
