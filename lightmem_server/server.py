@@ -57,8 +57,11 @@ from lightmem_server.pipeline.write import Writing
 from lightmem_server.service.admin import AdminServicer
 from lightmem_server.service.auth import Authenticator, ensure_admin_key
 from lightmem_server.service.backend import Backend, ModelInfo
+from lightmem_server.service.failures import FailureLimit
 from lightmem_server.service.interceptors import Admission, BoundaryInterceptor
+from lightmem_server.service.keys import Keys
 from lightmem_server.service.memory import MemoryServicer
+from lightmem_server.service.tls import TlsFiles
 from lightmem_server.slm import time_window
 from lightmem_server.slm.foreground import Foreground
 from lightmem_server.slm.hypothetical import HypotheticalQueries
@@ -224,10 +227,12 @@ class LightMemServer:
         access = AccessRecorder(store, residents, clock)
         resources.push_async_callback(access.flush)
         await resources.enter_async_context(_running(access.run()))
+        authenticator = Authenticator(store, clock.now, FailureLimit(settings.max_auth_failures_per_minute))
         return Backend(
             store=store,
             engine=engine,
-            authenticator=Authenticator(store, clock.now),
+            authenticator=authenticator,
+            keys=Keys(store, authenticator, clock.now),
             writing=Writing(store, residents, embedder, embedding=embedding, clock=clock, triggers=triggers),
             retrieving=Retrieving(
                 store,
@@ -281,12 +286,10 @@ class LightMemServer:
         settings = self._settings
         try:
             if settings.tls_cert is not None and settings.tls_key is not None:
-                pair = (settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())
-                port = server.add_secure_port(settings.listen, grpc.ssl_server_credentials([pair]))
+                files = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+                port = server.add_secure_port(settings.listen, files.credentials())
             else:
                 port = server.add_insecure_port(settings.listen)
-        except OSError as error:
-            raise ConfigError(f"cannot read the TLS files: {error}") from error
         except RuntimeError as error:
             raise ConfigError(f"cannot listen on {settings.listen}: is the port taken?") from error
         return f"{settings.listen.rpartition(':')[0]}:{port}"

@@ -16,7 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "history": ("lightmem_server.cli.history", "Show how a memory came to be what it is."),
     "consolidate": ("lightmem_server.cli.consolidate", "Abstract a user's turns now, or undo that."),
     "stats": ("lightmem_server.cli.stats", "Figures of the server, or of one user."),
-    "keys": ("lightmem_server.cli.keys", "Make, list and revoke API keys."),
+    "keys": ("lightmem_server.cli.keys", "Make, list, rotate and revoke API keys."),
     "doctor": ("lightmem_server.cli.doctor", "Check this machine, and say what to do."),
 }
 """Name to module, and the line that `lightmem --help` shows. The command is the module's attribute of that name."""

@@ -37,7 +37,7 @@ from lightmem_server.errors import (
     UnavailableError,
     VersionMismatchError,
 )
-from lightmem_server.service.auth import Authenticator, caller
+from lightmem_server.service.auth import Authenticator, KeyWatch, caller
 
 DOMAIN = "lightmem"
 """ErrorInfo.domain."""
@@ -179,28 +179,30 @@ class BoundaryInterceptor(grpc.aio.ServerInterceptor):
 
     def _one(self, name: str, behavior: Any, is_request_stream: bool) -> Any:
         async def call(request: Any, context: Context) -> Any:
-            async with self._guard(name, context, is_request_stream):
-                return await behavior(_parsed_stream(request) if is_request_stream else _parsed(request), context)
+            async with self._guard(name, context, is_request_stream) as watch:
+                parsed = _parsed_stream(request, watch) if is_request_stream else _parsed(request)
+                return await behavior(parsed, context)
 
         return call
 
     def _many(self, name: str, behavior: Any, is_request_stream: bool) -> Any:
         async def call(request: Any, context: Context) -> AsyncIterator[Any]:
-            async with self._guard(name, context, is_request_stream):
-                responses = behavior(_parsed_stream(request) if is_request_stream else _parsed(request), context)
-                async with contextlib.aclosing(responses):
+            async with self._guard(name, context, is_request_stream) as watch:
+                parsed = _parsed_stream(request, watch) if is_request_stream else _parsed(request)
+                async with contextlib.aclosing(behavior(parsed, context)) as responses:
                     async for response in responses:
+                        await watch.check()
                         yield response
 
         return call
 
     @contextlib.asynccontextmanager
-    async def _guard(self, name: str, context: Context, is_stream: bool) -> AsyncIterator[None]:
+    async def _guard(self, name: str, context: Context, is_stream: bool) -> AsyncIterator[KeyWatch]:
         started = time.monotonic()
         status, error = grpc.StatusCode.OK, None
         try:
-            async with self._admitted(context, is_stream):
-                yield
+            async with self._admitted(context, is_stream) as watch:
+                yield watch
         except LightMemError as problem:
             status, error = status_of(problem), problem
         except TimeoutError:
@@ -222,18 +224,21 @@ class BoundaryInterceptor(grpc.aio.ServerInterceptor):
             )
 
     @contextlib.asynccontextmanager
-    async def _admitted(self, context: Context, is_stream: bool) -> AsyncIterator[None]:
+    async def _admitted(self, context: Context, is_stream: bool) -> AsyncIterator[KeyWatch]:
         self._check_ready()
         headers = {key: value for key, value in context.invocation_metadata() or () if key == "authorization"}
         authorization = headers.get("authorization")
-        holder = await self._authenticator().authenticate(authorization if isinstance(authorization, str) else None)
+        authenticator = self._authenticator()
+        holder = await authenticator.authenticate(
+            authorization if isinstance(authorization, str) else None, peer=context.peer()
+        )
         caller.set(holder)
         structlog.contextvars.bind_contextvars(key_id=holder.key_id, namespace=holder.namespace)
         remaining = context.time_remaining()
         if remaining is not None and remaining <= 0:
             raise TimeoutError
         with self._admission.stream(holder.key_id) if is_stream else self._admission.request():
-            yield
+            yield authenticator.watch(holder)
 
     @staticmethod
     def _log(name: str, status: str, ms: float, error: LightMemError | None) -> None:
@@ -265,6 +270,9 @@ def _parsed(request: Request | _Malformed[Request]) -> Request:
     return request
 
 
-async def _parsed_stream(requests: AsyncIterator[Request | _Malformed[Request]]) -> AsyncIterator[Request]:
+async def _parsed_stream(
+    requests: AsyncIterator[Request | _Malformed[Request]], watch: KeyWatch
+) -> AsyncIterator[Request]:
     async for request in requests:
+        await watch.check()
         yield _parsed(request)
