@@ -166,8 +166,27 @@ class Settings(BaseModel):
     max_inflight_requests: int = Field(
         256, ge=1, le=100_000, description="Requests at work at once, beyond it RESOURCE_EXHAUSTED: bounds the queue."
     )
+    max_inflight_per_user: int = Field(
+        0, ge=0, le=100_000, description="Of them at most so many of one user. 0: half, so that others find room."
+    )
     max_streams_per_key: int = Field(
         1024, ge=1, le=100_000, description="Open Write streams of one key: bounds what one client can hold open."
+    )
+    max_streams: int = Field(4096, ge=1, le=1_000_000, description="Open Write streams in all: bounds their buffers.")
+    max_working_requests: int = Field(
+        16,
+        ge=1,
+        le=10_000,
+        description="Retrievals that take the models' time at once; others wait in a line per user.",
+    )
+    max_working_per_user: int = Field(
+        0, ge=0, le=10_000, description="Of them at most so many of one user, so that others find room. 0: the cores."
+    )
+    max_queue_seconds: float = Field(
+        5, gt=0, le=600, description="How long a call may wait for its turn, beyond it RESOURCE_EXHAUSTED."
+    )
+    max_send_seconds: float = Field(
+        30, gt=0, le=3600, description="How long a caller may leave a response unread before its call ends."
     )
     max_auth_failures_per_minute: int = Field(
         60,

@@ -55,10 +55,11 @@ from lightmem_server.pipeline.snapshots import Snapshots
 from lightmem_server.pipeline.upkeep import Upkeep
 from lightmem_server.pipeline.write import Writing
 from lightmem_server.service.admin import AdminServicer
+from lightmem_server.service.admission import Admission
 from lightmem_server.service.auth import Authenticator, ensure_admin_key
 from lightmem_server.service.backend import Backend, ModelInfo
 from lightmem_server.service.failures import FailureLimit
-from lightmem_server.service.interceptors import Admission, BoundaryInterceptor
+from lightmem_server.service.interceptors import BoundaryInterceptor
 from lightmem_server.service.keys import Keys
 from lightmem_server.service.memory import MemoryServicer
 from lightmem_server.service.tls import TlsFiles
@@ -127,6 +128,8 @@ class LightMemServer:
         self._health = health.aio.HealthServicer()
         self._resources = contextlib.AsyncExitStack()
         self._grpc: grpc.aio.Server | None = None
+        self.admission = Admission.from_settings(settings)
+        """Who is at work and who waits."""
         self.address = settings.listen
         """Where it listens; after start with the real port, when 0 was asked for."""
 
@@ -138,13 +141,17 @@ class LightMemServer:
             ModelError, StoreError.
         """
         settings = self._settings
-        admission = Admission(
-            max_requests=settings.max_inflight_requests, max_streams_per_key=settings.max_streams_per_key
+        boundary = BoundaryInterceptor(
+            self._check_ready,
+            lambda: self._ready().authenticator,
+            self.admission,
+            max_send_seconds=settings.max_send_seconds,
         )
         server = self._grpc = grpc.aio.server(
-            interceptors=[BoundaryInterceptor(self._check_ready, lambda: self._ready().authenticator, admission)],
+            interceptors=[boundary],
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
+                ("grpc.max_concurrent_streams", settings.max_streams_per_key),  # bounds what a connection leaves unread
                 ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a rival
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
                 ("grpc.keepalive_time_ms", 30_000),  # finds clients that vanished
@@ -152,7 +159,9 @@ class LightMemServer:
             ],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        memory_service_pb2_grpc.add_MemoryServiceServicer_to_server(MemoryServicer(settings, self._ready), server)
+        memory_service_pb2_grpc.add_MemoryServiceServicer_to_server(
+            MemoryServicer(settings, self._ready, self.admission), server
+        )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(self._ready), server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
