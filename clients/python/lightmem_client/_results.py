@@ -471,6 +471,7 @@ class ApiKey:
     created_at: datetime | None
     expires_at: datetime | None
     revoked_at: datetime | None
+    namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -344,6 +344,19 @@ class Peer(memory_service_pb2_grpc.MemoryServiceServicer, admin_service_pb2_grpc
         self._begin("ListKeys", context, request)
         return admin_pb.ListKeysResponse(keys=self.keys)
 
+    def RotateKey(self, request: admin_pb.RotateKeyRequest, context: Any) -> admin_pb.RotateKeyResponse:
+        self._begin("RotateKey", context, request)
+        for old in self.keys:
+            if old.key_id == request.key_id:
+                key = admin_pb.ApiKey()
+                key.MergeFrom(old)
+                key.key_id = f"k{len(self.keys)}"
+                self.keys.append(key)
+                old.revoked_at.GetCurrentTime()
+                return admin_pb.RotateKeyResponse(key=key, secret=f"lm_{key.key_id}_secret", replaced=old)
+        abort(context, Failure(grpc.StatusCode.NOT_FOUND, "NOT_FOUND"))
+        raise AssertionError
+
     def RevokeKey(self, request: admin_pb.RevokeKeyRequest, context: Any) -> admin_pb.RevokeKeyResponse:
         self._begin("RevokeKey", context, request)
         for key in self.keys:
