@@ -15,6 +15,7 @@ from lightmem_server.pipeline.retrieve import Retrieving
 from lightmem_server.pipeline.transfer import Exporting, Importing
 from lightmem_server.pipeline.write import Writing
 from lightmem_server.service.auth import Authenticator
+from lightmem_server.service.keys import Keys
 from lightmem_server.slm.foreground import Foreground
 from lightmem_server.store.protocol import JobStore
 
@@ -35,6 +36,7 @@ class Backend:
     store: JobStore
     engine: Engine
     authenticator: Authenticator
+    keys: Keys
     writing: Writing
     retrieving: Retrieving
     editing: Editing
