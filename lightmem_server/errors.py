@@ -4,6 +4,7 @@
     ├── InvalidInputError        what the caller sent; names the field
     ├── NotFoundError            no such record, or not yours: deliberately the same
     ├── RequestReusedError       a request_id that came before with other content
+    ├── MemoryDiffersError       an imported memory is there with other content
     ├── VersionMismatchError     expected_version is not the current one
     ├── UserErasedError          the user was erased after the work began
     ├── UnauthenticatedError     no key, an unknown, expired or revoked one
@@ -64,6 +65,12 @@ class RequestReusedError(LightMemError):
     """A request_id was used before for another content."""
 
     reason = "REQUEST_ID_REUSED"
+
+
+class MemoryDiffersError(LightMemError):
+    """A memory to import is there under the same id, and says something else, or is there in an earlier version."""
+
+    reason = "MEMORY_DIFFERS"
 
 
 class VersionMismatchError(LightMemError):

@@ -54,6 +54,7 @@ from lightmem_server.pipeline.passages import FORMAT, VIEW_NAMES
 from lightmem_server.pipeline.residents import ROW_FORMAT, Residents
 from lightmem_server.pipeline.retrieve import Retrieving
 from lightmem_server.pipeline.snapshots import Snapshots
+from lightmem_server.pipeline.transfer import Exporting, Importing
 from lightmem_server.pipeline.upkeep import Upkeep
 from lightmem_server.pipeline.write import Writing
 from lightmem_server.service.admin import AdminServicer
@@ -260,6 +261,16 @@ class LightMemServer:
             editing=Editing(store, residents, embedder, embedding=embedding),
             consolidating=consolidating,
             erasing=Erasing(store, residents, clock, stop_work=consolidating.stop),
+            exporting=Exporting(store, embedding=embedding, spool_dir=settings.data_dir),
+            importing=Importing(
+                store,
+                residents,
+                embedder,
+                embedding=embedding,
+                clock=clock,
+                max_text_bytes=settings.max_text_bytes,
+                triggers=triggers,
+            ),
             access=access,
             clock=clock,
             models=[

@@ -30,6 +30,7 @@ MAX_KEY_USERS = 64
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 SHOWN_DEAD_JOBS = 20
+MAX_LINES = 4096
 
 
 class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
@@ -181,17 +182,27 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             withdrawn_support_count=erased.withdrawn_support_count,
         )
 
-    def ExportUser(  # noqa: N802
+    async def ExportUser(  # noqa: N802
         self, request: pb.ExportUserRequest, context: RpcContext
     ) -> AsyncIterator[pb.ExportUserResponse]:
-        """Not in this version."""
-        _refuse("ExportUser")
+        """Everything of a user, as lines; see the proto."""
+        partition = _partition(request.user_id)
+        async with contextlib.aclosing(self._backend().exporting.export(partition)) as parts:
+            async for part in parts:
+                yield pb.ExportUserResponse(json_lines=part.lines, done_count=part.done, total_count=part.total)
 
     async def ImportUser(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.ImportUserRequest], context: RpcContext
     ) -> pb.ImportUserResponse:
-        """Not in this version."""
-        _refuse("ImportUser")
+        """Take an export in; see the proto."""
+        first = await anext(request_iterator, None)
+        partition = _partition("" if first is None else first.user_id)
+        imported = await self._backend().importing.import_(partition, _read_lines(first, request_iterator))
+        return pb.ImportUserResponse(
+            imported_count=imported.imported,
+            skipped_count=imported.skipped,
+            reembedded_count=imported.reembedded,
+        )
 
     def Backup(self, request: pb.BackupRequest, context: RpcContext) -> AsyncIterator[pb.BackupResponse]:  # noqa: N802
         """Copy the whole store; see the proto."""
@@ -209,6 +220,19 @@ def _partition(user_id: str) -> Partition:
     """The partition of a user, for a caller with admin rights who may act for that user."""
     caller.get().require_admin()
     return caller.get().partition(convert.to_name(user_id, "user_id", is_required=True), field="user_id")
+
+
+async def _read_lines(
+    first: pb.ImportUserRequest | None, rest: AsyncIterator[pb.ImportUserRequest]
+) -> AsyncIterator[str]:
+    """The lines of an import, in order. What is not read yet waits in the client, by gRPC's flow control."""
+    request = first
+    while request is not None:
+        if len(request.json_lines) > MAX_LINES:
+            raise InvalidInputError("json_lines", f"has more than {MAX_LINES} lines", reason="TOO_MANY")
+        for line in request.json_lines:
+            yield line
+        request = await anext(rest, None)
 
 
 def _from_progress(progress: Progress) -> pb.ConsolidateResponse:

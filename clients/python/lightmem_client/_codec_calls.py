@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from lightmem_client import _results as results
@@ -23,6 +23,10 @@ from lightmem_client.errors import InternalError, InvalidArgumentError
 from lightmem_client.pb import admin_service_pb2 as admin_pb
 from lightmem_client.pb import memory_pb2
 from lightmem_client.pb import memory_service_pb2 as pb
+
+IMPORT_BYTES = 256 << 10
+IMPORT_LINES = 1000
+"""Of one message of an import, about: few messages, and none that is near the server's limit."""
 
 BUDGET_COUNTS = ("max_memories", "max_candidates", "max_tokens")
 
@@ -264,6 +268,19 @@ def to_erasure(value: admin_pb.EraseUserResponse) -> results.Erasure:
 def to_export_part(value: admin_pb.ExportUserResponse) -> results.ExportPart:
     """Some lines."""
     return results.ExportPart(tuple(value.json_lines), value.done_count, value.total_count)
+
+
+def to_import_requests(user_id: str, lines: Iterable[str]) -> Iterator[admin_pb.ImportUserRequest]:
+    """The messages of an import: as many lines in each as come to some size; at least one message."""
+    request, size, is_first = admin_pb.ImportUserRequest(user_id=user_id), 0, True
+    for line in lines:
+        request.json_lines.append(line.removesuffix("\n"))
+        size += len(line)
+        if size >= IMPORT_BYTES or len(request.json_lines) >= IMPORT_LINES:
+            yield request
+            request, size, is_first = admin_pb.ImportUserRequest(user_id=user_id), 0, False
+    if request.json_lines or is_first:
+        yield request
 
 
 def to_import_result(value: admin_pb.ImportUserResponse) -> results.ImportResult:

@@ -25,6 +25,7 @@ def test_each_status_is_the_documented_one() -> None:
         "PreconditionError": "FAILED_PRECONDITION",
         "NotImplementedYetError": "UNIMPLEMENTED",
         "UserErasedError": "ABORTED",
+        "MemoryDiffersError": "ALREADY_EXISTS",
         "UnavailableError": "UNAVAILABLE",
         "ModelError": "UNAVAILABLE",
         "CoreError": "INTERNAL",
