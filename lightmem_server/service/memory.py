@@ -150,7 +150,7 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
         query = self._to_query(request)
         user_id = query.partition.user_id
         foreground, retrieving = self._backend().foreground, self._backend().retrieving
-        with foreground.busy():
+        with foreground.reading():
             turn = self._admission.reads.turn(query.partition)
             async with turn, contextlib.aclosing(retrieving.retrieve(query)) as parts:
                 async for part in parts:

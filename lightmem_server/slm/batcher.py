@@ -79,16 +79,19 @@ class Batcher(Generic[Item, Result]):
         *,
         cost: Callable[[Item], int],
         limits: BatcherLimits,
+        stands_aside: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """
         Args:
             run: Gets a batch, gives one result per item, in order. Its exceptions go to the batch's callers.
             cost: Of an item, at least 1; what max_batch_cost counts.
+            stands_aside: While it says so, batches of passages leave one place, which is a core, to others; but for the last.
         """
         self._run = run
         self._cost = cost
         self._limits = limits
+        self._stands_aside = stands_aside
         self._clock = clock
         self._waiting: dict[Priority, deque[_Request[Item, Result]]] = {priority: deque() for priority in Priority}
         self._running: set[asyncio.Task[Sequence[Result]]] = set()
@@ -159,14 +162,19 @@ class Batcher(Generic[Item, Result]):
         """Begin batches while there is work and room."""
         while self._queued_items and not self._is_closed:
             priority = self._next_priority()
-            extra = self._limits.extra_for_queries if priority is Priority.QUERY else 0
-            if len(self._running) >= self._limits.concurrency + extra:
+            if len(self._running) >= self._places(priority):
                 return
             self._query_run = self._query_run + 1 if priority is Priority.QUERY else 0
             batch = self._cut(priority)
             task = asyncio.create_task(self._run_batch([request.items[index] for request, index in batch]))
             self._running.add(task)
             task.add_done_callback(functools.partial(self._finish, batch, priority))
+
+    def _places(self, priority: Priority) -> int:
+        """How many batches may run for one of this priority to begin."""
+        if priority is Priority.QUERY:
+            return self._limits.concurrency + self._limits.extra_for_queries
+        return max(1, self._limits.concurrency - self._stands_aside())
 
     async def _run_batch(self, items: Sequence[Item]) -> Sequence[Result]:
         began = self._clock()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,10 @@ MAX_BATCH_TOKENS = 256
 """Per replica. Measured with bge-small (54-token texts): 4-8 texts a batch are the cheapest per token, 32 cost 40 % more;
 and a smaller batch is sooner out of a query's way."""
 
+FEW_TEXTS = 4
+"""A call with at most so many passages goes with the queries: somebody waits for it, and it is as short. (A turn that is
+written has two views.)"""
+
 
 class BertEmbedder:
     """Embedder on a loaded encoder. Texts of concurrent callers share batches, queries ahead of passages."""
@@ -35,6 +39,7 @@ class BertEmbedder:
         *,
         concurrency: int,
         max_queued_texts: int,
+        stands_aside: Callable[[], bool],
     ) -> None:
         """Use load_embedder."""
         self._installed = installed
@@ -50,6 +55,7 @@ class BertEmbedder:
                 concurrency=concurrency,
                 extra_for_queries=1,
             ),
+            stands_aside=stands_aside,
         )
 
     @property
@@ -74,7 +80,8 @@ class BertEmbedder:
 
     async def embed_passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See Embedder."""
-        return await self._embed(texts, self._installed.spec.passage_prefix, Priority.PASSAGE)
+        priority = Priority.QUERY if len(texts) <= FEW_TEXTS else Priority.PASSAGE
+        return await self._embed(texts, self._installed.spec.passage_prefix, priority)
 
     async def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See Embedder."""
@@ -123,7 +130,13 @@ def pool(hidden: NDArray[np.float32], lengths: NDArray[np.int64], pooling: Pooli
 
 
 def load_embedder(
-    directory: Path, name: str, *, threads: int = 0, max_queued_texts: int = 4096, compute_type: str = "int8"
+    directory: Path,
+    name: str,
+    *,
+    threads: int = 0,
+    max_queued_texts: int = 4096,
+    compute_type: str = "int8",
+    stands_aside: Callable[[], bool] = lambda: False,
 ) -> BertEmbedder:
     """Load an installed embedder. Blocking, 0.3 s: run it in a thread. Close it when done.
 
@@ -132,6 +145,7 @@ def load_embedder(
         threads: 0: the cores that this process may use.
         max_queued_texts: Waiting texts, beyond which callers get OverloadedError.
         compute_type: CTranslate2's: "int8", or "int8_float32"/"float32" to compute more exactly and slower.
+        stands_aside: Whether many passages at once should leave a core to others just now.
 
     Raises:
         ModelNotFoundError: Not pulled.
@@ -149,4 +163,5 @@ def load_embedder(
         JsonTokenCounter(load_tokenizer(folder / TOKENIZER_FILE)),
         concurrency=concurrency,
         max_queued_texts=max_queued_texts,
+        stands_aside=stands_aside,
     )

@@ -148,6 +148,22 @@ async def test_batches_run_at_once_up_to_the_concurrency() -> None:
     assert await task == ["A", "B", "C"]
 
 
+async def test_passages_leave_a_place_while_they_stand_aside_but_for_the_last() -> None:
+    model, is_reading = Model(), True
+    limits = BatcherLimits(max_batch_cost=1, max_queued_items=100, concurrency=2)
+    batcher: Batcher[str, str] = Batcher(model.run, cost=len, limits=limits, stands_aside=lambda: is_reading)
+    task = submit(batcher, "a", "b", "c")
+    await model.started(1)
+    await settle()
+    assert model.batches == [["a"]]
+    is_reading = False
+    model.finish(0)
+    await model.started(3)
+    for index in (1, 2):
+        model.finish(index)
+    assert await task == ["A", "B", "C"]
+
+
 async def test_queries_go_ahead_of_passages_and_apart_from_them() -> None:
     model, batcher, _ = await occupied()
     passages = submit(batcher, "p1", "p2")
