@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from lightmem_server.store.backup_protocol import BackupStore
 from lightmem_server.store.run_protocol import RunStore, RunTag
+from lightmem_server.store.trouble import TroubledStore
 from lightmem_server.types import Kind, Memory, MemoryFilter, Partition, Tier
 
 MAX_GET = 1000
@@ -262,7 +263,7 @@ class JobQueue(Protocol):
         """Jobs that were set aside, the newest first."""
 
 
-class Store(RunStore, BackupStore, Protocol):
+class Store(RunStore, BackupStore, TroubledStore, Protocol):
     """The system of record."""
 
     async def open(self) -> None:
