@@ -65,6 +65,7 @@ from lightmem_server.service.failures import FailureLimit
 from lightmem_server.service.interceptors import BoundaryInterceptor
 from lightmem_server.service.keys import Keys
 from lightmem_server.service.memory import MemoryServicer
+from lightmem_server.service.store_watch import watch
 from lightmem_server.service.tls import TlsFiles
 from lightmem_server.slm import time_window
 from lightmem_server.slm.foreground import Foreground
@@ -206,6 +207,7 @@ class LightMemServer:
         store = self._make_store(settings.data_dir)
         resources.push_async_callback(store.close)
         await store.open()
+        await resources.enter_async_context(_running(watch(store, self._set_serving)))
         embedding = _embedding_of(embedder)
         await _check_embedding(store, embedding)
         await ensure_admin_key(store, settings.admin_key_file, clock.now)
@@ -328,6 +330,12 @@ class LightMemServer:
         if self._backend is None:
             raise UnavailableError("the server is starting", reason="STARTING")
         return self._backend
+
+    async def _set_serving(self, is_serving: bool) -> None:
+        """Health as the store has it; before the start and in the drain it is NOT_SERVING anyway."""
+        if self._not_ready is None:
+            statuses = health_pb2.HealthCheckResponse
+            await self._set_health(statuses.SERVING if is_serving else statuses.NOT_SERVING)
 
     async def _set_health(self, status: int) -> None:
         for service in ("", *SERVICES):

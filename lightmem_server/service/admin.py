@@ -6,12 +6,10 @@ import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
-from typing import NoReturn
 
 from lightmem_server.errors import (
     InvalidInputError,
     NotFoundError,
-    NotImplementedYetError,
     PreconditionError,
     UnavailableError,
 )
@@ -260,11 +258,6 @@ def _from_dead_job(job: DeadJob) -> pb.GetStatsResponse.DeadJob:
         error=job.error,
         set_aside_at=convert.from_micros(job.dead_at),
     )
-
-
-def _refuse(method: str) -> NoReturn:
-    _require_admin()
-    raise NotImplementedYetError(f"{method} is not in this version of the server")
 
 
 def _from_key(key: KeyRecord) -> pb.ApiKey:

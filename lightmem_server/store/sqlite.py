@@ -28,7 +28,7 @@ import structlog
 import uuid_utils.compat
 from filelock import FileLock, Timeout
 
-from lightmem_server.errors import OverloadedError, StoreError
+from lightmem_server.errors import DamagedError, DiskError, OverloadedError, StoreError
 from lightmem_server.store import erasure, history, jobs, runs, snapshots, sqlite_read, sqlite_write, transfer, wipe
 from lightmem_server.store.backup import BACKUPS_NAME, Backups
 from lightmem_server.store.backup_protocol import BackupProgress
@@ -49,6 +49,7 @@ from lightmem_server.store.protocol import (
 from lightmem_server.store.run_protocol import Cancelled, HistoryEntry, RunChange, RunRecord, RunState, RunTag
 from lightmem_server.store.schema import check_version, migrate, read_migrations
 from lightmem_server.store.transfer_protocol import Carried, ImportBatch
+from lightmem_server.store.trouble import Trouble, try_room
 from lightmem_server.store.writer import GroupWriter
 from lightmem_server.types import Memory, MemoryFilter, Partition
 
@@ -105,6 +106,7 @@ class SqliteStore:
         self._reads_waiting = 0
         self._writer: GroupWriter | None = None
         self._backups: Backups | None = None
+        self._trouble = Trouble()
         self._prune_at = 0
         self._opening = asyncio.Lock()
         self._exporting = asyncio.Lock()
@@ -391,6 +393,20 @@ class SqliteStore:
         """See `Store.check`."""
         return await self._read(sqlite_read.check)
 
+    async def wait_trouble(self) -> DiskError:
+        """See `TroubledStore.wait_trouble`."""
+        return await self._trouble.wait()
+
+    async def probe(self) -> None:
+        """See `TroubledStore.probe`."""
+        if isinstance(self._trouble.error, DamagedError):
+            findings = await self.check()
+            if findings:
+                raise DamagedError(findings[0])
+            self._trouble.end()
+        await asyncio.to_thread(try_room, self._data_dir)
+        await self._write(sqlite_write.touch)
+
     def backup(self, name: str) -> AsyncGenerator[BackupProgress, None]:
         """See `BackupStore.backup`."""
         if self._backups is None:
@@ -400,7 +416,13 @@ class SqliteStore:
     async def _write(self, work: Callable[[apsw.Connection], R], *, deletes: bool = False) -> R:
         if self._writer is None:
             raise StoreError("the store is not open")
-        return await asyncio.wrap_future(self._writer.submit(work, deletes=deletes))
+        try:
+            result = await asyncio.wrap_future(self._writer.submit(work, deletes=deletes))
+        except DiskError as error:
+            self._trouble.meet(error)
+            raise
+        self._trouble.commit_succeeded()
+        return result
 
     async def _read(self, query: Callable[[apsw.Connection], R]) -> R:
         if self._read_threads is None:
@@ -410,6 +432,9 @@ class SqliteStore:
         self._reads_waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._read_threads, self._run_query, query)
+        except DiskError as error:
+            self._trouble.meet(error)
+            raise
         finally:
             self._reads_waiting -= 1
 

@@ -150,6 +150,11 @@ def put_key(connection: apsw.Connection, key: KeyRecord) -> None:
     )
 
 
+def touch(connection: apsw.Connection) -> None:
+    """Write what is there already: durable, as any commit, and no change."""
+    connection.pragma("user_version", connection.pragma("user_version"))
+
+
 def purge_tombstones(connection: apsw.Connection, partition: Partition, up_to_version: int) -> int:
     """Forget deletions up to a version; returns how many."""
     row = connection.execute(

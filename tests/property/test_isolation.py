@@ -39,7 +39,6 @@ from lightmem_server.pb import memory_service_pb2 as memory
 from tests.live_server import LiveServer
 from tests.wire import METHODS, Answer, call
 
-
 USERS = ("ana", "bob", "cleo")
 UNKNOWN_ID = "0190a000-0000-7000-8000-000000000000"
 OK, DENIED = grpc.StatusCode.OK, grpc.StatusCode.PERMISSION_DENIED
