@@ -9,7 +9,7 @@ import hashlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from lightmem_server.config import Settings
 from lightmem_server.errors import (
@@ -27,6 +27,9 @@ from lightmem_server.service.auth import caller
 from lightmem_server.service.backend import Backend
 from lightmem_server.service.interceptors import Context as RpcContext
 from lightmem_server.types import Partition, Tier
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 READ_AHEAD_REQUESTS = 32
 """Requests of one Write stream that are read before the first is stored: they share embedding batches. What is beyond
@@ -152,10 +155,12 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
         foreground, retrieving = self._backend().foreground, self._backend().retrieving
         with foreground.reading():
             turn = self._admission.reads.turn(query.partition)
-            async with turn, contextlib.aclosing(retrieving.retrieve(query)) as parts:
-                async for part in parts:
+            parts = retrieving.retrieve(query)
+            ahead = work_ahead(parts, lambda part: (part, _to_response(part, user_id)))
+            async with turn, contextlib.aclosing(ahead) as made:
+                async for part, response in made:
                     _check_deadline(context)
-                    yield _to_response(part, user_id)
+                    yield response
                     if isinstance(part, Selected):
                         self._backend().access.record(
                             query.partition, [candidate.memory_id for candidate in part.candidates]
@@ -270,6 +275,25 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
     def _partition(scope: memory_pb2.Scope) -> Partition:
         """The partition that the caller names, if its key is for that user."""
         return caller.get().partition(convert.to_name(scope.user_id, "scope.user_id", is_required=True))
+
+
+async def work_ahead(parts: AsyncGenerator[T, None], make: Callable[[T], R]) -> AsyncGenerator[R, None]:
+    """Makes something of each part, the next one while the one before is on its way: gRPC takes a part only when the last has
+    left. Closes `parts`."""
+
+    async def make_next() -> R | None:
+        part = await anext(parts, None)
+        return None if part is None else make(part)
+
+    coming = asyncio.create_task(make_next())
+    try:
+        while (made := await coming) is not None:
+            coming = asyncio.create_task(make_next())
+            yield made
+    finally:
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
+        await parts.aclose()
 
 
 def _to_response(part: Part, user_id: str) -> pb.RetrieveResponse:

@@ -18,6 +18,7 @@ from lightmem_client._codec import (
     to_timestamp,
     to_turns,
 )
+from lightmem_client._lazy import LazySequence
 from lightmem_client._types import Kind, Memory, Tier, Turn
 from lightmem_client.errors import InternalError, InvalidArgumentError
 from lightmem_client.pb import admin_service_pb2 as admin_pb
@@ -159,7 +160,7 @@ def _to_trace(value: pb.RetrievalTrace) -> results.RetrievalTrace:
         stages=tuple(
             results.TraceStage(stage.name, from_duration(stage.elapsed), stage.item_count) for stage in value.stages
         ),
-        candidates=tuple(_to_candidate(candidate) for candidate in value.candidates),
+        candidates=LazySequence(value.candidates, _to_candidate),
         elapsed_seconds=from_duration(value.elapsed),
         is_cut_by_deadline=value.is_cut_by_deadline,
         matched_count=value.matched_count,
