@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightmem_server.store.run_protocol import RunStore, RunTag
+from lightmem_server.store.sharing_protocol import SharingStore
 from lightmem_server.types import Kind, Memory, MemoryFilter, Partition, Tier
 
 MAX_GET = 1000
@@ -261,7 +262,7 @@ class JobQueue(Protocol):
         """Jobs that were set aside, the newest first."""
 
 
-class Store(RunStore, Protocol):
+class Store(RunStore, SharingStore, Protocol):
     """The system of record."""
 
     async def open(self) -> None:
