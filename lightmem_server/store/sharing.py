@@ -6,8 +6,9 @@ offer ─▶ support ─enough users─▶ share ─▶ shared_fact, memory of '
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import apsw
@@ -15,7 +16,7 @@ import apsw
 from lightmem_server.store import sqlite_write
 from lightmem_server.store.protocol import Change, VectorRecord
 from lightmem_server.store.rows import MEMORY_SELECT, to_memory
-from lightmem_server.store.sharing_protocol import Offer, SharedFact
+from lightmem_server.store.sharing_protocol import Names, Offer, SharedFact
 from lightmem_server.store.support import can_support, count_users, remove, settle
 from lightmem_server.types import SHARED_USER, Kind, Partition
 
@@ -89,31 +90,27 @@ def require_support(connection: apsw.Connection, min_users: int) -> int:
     return sum(settle(connection, shared_id, key) for shared_id, key in rows)
 
 
-def names(connection: apsw.Connection, namespace: str, relations: Collection[str]) -> set[str]:
+def names(connection: apsw.Connection, namespace: str, relations: Collection[str]) -> Names:
     """See `SharingStore.names`."""
-    found: set[str] = set()
-    for row in _name_rows(connection, namespace, frozenset(relations)):
-        found.update(row)
-    return found - {"", None}
-
-
-def _name_rows(connection: apsw.Connection, namespace: str, relations: frozenset[str]) -> Iterator[Sequence[Any]]:
     users = "FROM partition p JOIN memory m USING (partition_id) WHERE p.namespace = ? AND p.user_id <> ?"
-    names = (namespace, SHARED_USER)
-    yield from connection.execute("SELECT user_id FROM partition WHERE namespace = ? AND user_id <> ?", names)
-    yield from connection.execute(f"SELECT DISTINCT m.agent_id, m.body ->> '$.speaker' {users}", names)
-    yield from connection.execute(
+    binding = (namespace, SHARED_USER)
+    found: set[Any] = set()
+    queries = (
+        "SELECT user_id FROM partition WHERE namespace = ? AND user_id <> ?",
+        f"SELECT DISTINCT m.agent_id, m.body ->> '$.speaker' {users}",
         f"SELECT DISTINCT value FROM (SELECT m.body {users} AND m.kind = {Kind.SUMMARY:d}), "  # noqa: S608
         "json_each(body, '$.participants')",
-        names,
+        f"SELECT DISTINCT m.body ->> '$.statement[0]' {users} AND m.kind IN ({Kind.FACT:d}, {Kind.PROFILE:d})",
     )
-    told = connection.execute(
-        f"""SELECT DISTINCT m.body ->> '$.statement[0]', m.body ->> '$.statement[1]', m.body ->> '$.statement[2]'
-        {users} AND m.kind IN ({Kind.FACT:d}, {Kind.PROFILE:d})""",
-        names,
+    for query in queries:
+        for row in connection.execute(query, binding):
+            found.update(row)
+    objects = connection.execute(
+        f"""SELECT DISTINCT m.body ->> '$.statement[2]' {users} AND m.kind = {Kind.FACT:d}
+        AND m.body ->> '$.statement[1]' IN (SELECT value FROM json_each(?))""",  # noqa: S608
+        (*binding, json.dumps(sorted(relations))),
     )
-    for subject, relation, said in told:
-        yield (subject, said) if relation in relations else (subject,)
+    return Names(frozenset(found - {"", None}), frozenset(str(said) for (said,) in objects))
 
 
 def _is_due(connection: apsw.Connection, shared_id: int, key: bytes, min_users: int) -> bool:

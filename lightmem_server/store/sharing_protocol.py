@@ -37,6 +37,14 @@ class SharedFact:
     vectors: NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class Names:
+    """By what records name somebody. `objects` are of facts, and tell of more than names."""
+
+    names: frozenset[str]
+    objects: frozenset[str]
+
+
 class SharingStore(Protocol):
     """Support, and what comes of it."""
 
@@ -54,6 +62,6 @@ class SharingStore(Protocol):
     async def require_support(self, min_users: int) -> int:
         """Let the shared facts of all namespaces need so many users; delete those that have fewer. Returns how many."""
 
-    async def names(self, namespace: str, *, relations: Collection[str]) -> set[str]:
-        """By what the users' records name somebody: ids of users and agents, speakers, participants, subjects of facts, and
-        objects of facts in these relations. Reads every record of the namespace."""
+    async def names(self, namespace: str, *, relations: Collection[str]) -> Names:
+        """Ids of users and agents, speakers, participants and subjects of facts, and the objects of facts in these relations.
+        Reads every record of the namespace, archived ones too."""

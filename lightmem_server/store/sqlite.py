@@ -43,7 +43,7 @@ from lightmem_server.store.protocol import (
 )
 from lightmem_server.store.run_protocol import Cancelled, HistoryEntry, RunChange, RunRecord, RunState, RunTag
 from lightmem_server.store.schema import check_version, migrate, read_migrations
-from lightmem_server.store.sharing_protocol import Offer, SharedFact
+from lightmem_server.store.sharing_protocol import Names, Offer, SharedFact
 from lightmem_server.store.writer import GroupWriter
 from lightmem_server.types import Kind, Memory, MemoryFilter, Partition
 
@@ -329,7 +329,7 @@ class SqliteStore:
         """See `SharingStore.require_support`."""
         return await self._write(partial(sharing.require_support, min_users=min_users), deletes=True)
 
-    async def names(self, namespace: str, *, relations: Collection[str]) -> set[str]:
+    async def names(self, namespace: str, *, relations: Collection[str]) -> Names:
         """See `SharingStore.names`."""
         return await self._read(partial(sharing.names, namespace=namespace, relations=relations))
 

@@ -243,6 +243,6 @@ async def test_names_are_those_of_users_agents_speakers_participants_and_relativ
     await store.commit(make_change([turn, summary, sister, other], partition=USERS[0]))
     await store.commit(make_change([make_memory(speaker="Hal")], partition=Partition("other", "ivy")))
     await store.commit(make_change([make_memory(speaker="Jo")], partition=SHARED))
-    assert await store.names(SPACE, relations=["family"]) == {
-        *("user 0", "coach bot", "Ana Ruiz", "Bo", "Cy", "Dee", "sister Eve", "Fay's aunt")
-    }
+    told = await store.names(SPACE, relations=["family"])
+    assert told.names == {"user 0", "coach bot", "Ana Ruiz", "Bo", "Cy", "Dee", "Fay's aunt"}
+    assert told.objects == {"sister Eve"}
