@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightmem_server.pipeline.consolidation.gate import RULES, check, check_all, statement
+from lightmem_server.pipeline.consolidation.gate import check, check_all, statement
 from lightmem_server.pipeline.consolidation.model import Proposal, Reason
 from lightmem_server.pipeline.consolidation.proposals import FactsPrompt, read_lines
+from lightmem_server.pipeline.consolidation.rules import RULES
 from tests.unit.pipeline.consolidation.conversation import window
 
 RELATIONS = FactsPrompt.load("facts-1").by_name
