@@ -26,7 +26,7 @@ from typing import TypeAlias
 
 from phonenumbers import Leniency, PhoneNumberMatcher
 
-from lightmem_server.pipeline.consolidation.gate import is_instruction_text
+from lightmem_server.pipeline.consolidation.instructions import is_instruction_text
 from lightmem_server.pipeline.consolidation.known import subject_key
 from lightmem_server.pipeline.consolidation.lexicon import LEXICON
 from lightmem_server.pipeline.consolidation.people import RELATIVES
