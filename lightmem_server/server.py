@@ -239,6 +239,7 @@ class LightMemServer:
                 hypothetical=None if writer is None else HypotheticalQueries(writer),
                 tokenizers=tokenizers,
                 clock=clock,
+                has_shared=settings.min_shared_users is not None,
             ),
             editing=Editing(store, residents, embedder, embedding=embedding),
             consolidating=consolidating,

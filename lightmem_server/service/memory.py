@@ -153,7 +153,7 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
             async with contextlib.aclosing(retrieving.retrieve(query)) as parts:
                 async for part in parts:
                     _check_deadline(context)
-                    yield _to_response(part, user_id)
+                    yield _to_response(part, user_id, self._settings.shared_min_users)
                     if isinstance(part, Selected):
                         self._backend().access.record(
                             query.partition, [candidate.memory_id for candidate in part.candidates]
@@ -269,7 +269,7 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
         return caller.get().partition(convert.to_name(scope.user_id, "scope.user_id", is_required=True))
 
 
-def _to_response(part: Part, user_id: str) -> pb.RetrieveResponse:
+def _to_response(part: Part, user_id: str, min_shared_users: int) -> pb.RetrieveResponse:
     match part:
         case Context(turns):
             messages = [convert.from_memory(turn, user_id, tier=Tier.STM) for turn in turns]
@@ -277,10 +277,17 @@ def _to_response(part: Part, user_id: str) -> pb.RetrieveResponse:
         case Coarse(candidates):
             hits = [convert_retrieval.from_candidate(candidate, user_id, is_coarse=True) for candidate in candidates]
             return pb.RetrieveResponse(coarse=pb.CoarseHits(hits=hits))
-        case Selected(candidates, packed_context, token_count):
-            memories = [convert_retrieval.from_candidate(candidate, user_id) for candidate in candidates]
+        case Selected(candidates, packed_context, token_count, shared):
             return pb.RetrieveResponse(
-                memories=pb.RetrievedMemories(memories=memories, packed_context=packed_context, token_count=token_count)
+                memories=pb.RetrievedMemories(
+                    memories=[convert_retrieval.from_candidate(candidate, user_id) for candidate in candidates],
+                    packed_context=packed_context,
+                    token_count=token_count,
+                    shared_memories=[
+                        convert_retrieval.from_candidate(candidate, "", min_users=min_shared_users)
+                        for candidate in shared
+                    ],
+                )
             )
         case Trace():
             return pb.RetrieveResponse(trace=convert_retrieval.from_trace(part))

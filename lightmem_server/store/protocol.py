@@ -189,13 +189,14 @@ class KeyRecord:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Counts of a namespace or of one user. `counts` maps (tier, kind) to (active, archived)."""
+    """Counts of a namespace or of one user. `counts` maps (tier, kind) to (active, archived), without what users share."""
 
     user_count: int
     counts: dict[tuple[Tier, Kind], tuple[int, int]] = field(default_factory=dict)
     pending_job_count: int = 0
     dead_job_count: int = 0
     size_bytes: int = 0
+    shared_fact_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
