@@ -47,7 +47,7 @@ def serve(config_file: Path | None, **flags: Any) -> None:
     given = {name: value for name, value in flags.items() if value is not None}
     try:
         settings = load(given, config_file=config_file)
-        _configure_logging(settings)
+        configure_logging(settings)
         # Imported here: `lightmem --help` should not wait for the models' runtime.
         from lightmem_server.server import serve as run_server
         from lightmem_server.slm.runtime import load_models
@@ -57,7 +57,7 @@ def serve(config_file: Path | None, **flags: Any) -> None:
         raise click.ClickException(error.message) from error
 
 
-def _configure_logging(settings: Settings) -> None:
+def configure_logging(settings: Settings) -> None:
     """One line per event on stderr: JSON, or for people with colours when it is a terminal."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     processors: list[structlog.typing.Processor] = [

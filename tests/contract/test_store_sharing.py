@@ -198,6 +198,19 @@ async def test_retracting_takes_everybodys_support_along(store: Store) -> None:
     assert await store.share(SPACE, [make_shared(HIKING)], min_users=1) == 0
 
 
+async def test_erasing_a_user_withdraws_all_of_their_support(store: Store) -> None:
+    await share_hiking(store)
+    facts = [make_fact("hiking"), make_fact("baking"), make_fact("baking")]
+    await store.commit(make_change(facts, partition=USERS[0]))
+    offers = [offer_of(facts[0]), offer_of(facts[1], BAKING), offer_of(facts[2], BAKING)]
+    await store.offer(USERS[0], offers, min_users=LEAST)
+    assert (await store.erase(USERS[0], now=7)).withdrawn_support_count == 2
+    assert await shared(store) == []
+    assert (await store.erase(USERS[0], now=8)).withdrawn_support_count == 0
+    assert (await store.erase(USERS[1], now=9)).withdrawn_support_count == 1
+    assert await store.check() == []
+
+
 async def test_a_higher_bar_deletes_what_is_below_it(store: Store) -> None:
     await share_hiking(store)
     assert await store.require_support(LEAST) == 0

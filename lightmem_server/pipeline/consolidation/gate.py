@@ -5,6 +5,7 @@ The first broken rule (rules.py) is the reason that is counted; the Selector jud
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -26,6 +27,20 @@ MIN_LOGIT = 0.0
 """What the Selector must give a statement beside its evidence. On what the rules kept of FriendsQA's dialogues
 ms-marco-MiniLM-L-12-v2 gave 2.6 to 8.8 beside the own turn, and to half of them -11 beside another turn of the scene. It sees
 what a turn is about, not who did what: that is for the rules."""
+
+_TOLD = {
+    "i": "they",
+    "me": "them",
+    "my": "their",
+    "mine": "theirs",
+    "myself": "themselves",
+    "we": "they",
+    "us": "them",
+    "our": "their",
+    "ours": "theirs",
+    "ourselves": "themselves",
+}
+_FIRST_PERSON = re.compile(rf"\b(?:{'|'.join(_TOLD)})\b(?!['\u2019])", re.IGNORECASE)
 
 Score: TypeAlias = Callable[[str, Sequence[str]], Awaitable[Sequence[float | None]]]
 """Selector.judge: logits of passages for a statement."""
@@ -101,13 +116,23 @@ def evidence(proposal: Proposal, window: Window) -> str:
     return " ".join(f"{turn.speaker}: {turn.annotated}" for turn in cited)
 
 
+def in_third_person(said: str) -> str:
+    """The words of a speaker about themselves as somebody tells them.
+
+    >>> in_third_person("expressing myself at my job")
+    'expressing themselves at their job'
+    """
+    return _FIRST_PERSON.sub(lambda match: _TOLD[match[0].lower()], said)
+
+
 def _settle(grounds: Grounds) -> Proposal:
     proposal = grounds.proposal
     date = find_when(proposal.when, grounds.cited) if proposal.when else None
     if date is None and is_day_of(proposal.when, grounds.cited):
         proposal = replace(proposal, when="")  # when it was said, which the evidence knows better
     subject = grounds.cited.speaker if is_speaker(grounds) else proposal.subject
-    proposal = replace(proposal, evidence_ids=(grounds.cited.id,))
+    said = in_third_person(proposal.object)
+    proposal = replace(proposal, object=said, evidence_ids=(grounds.cited.id,))
     if date is None:
         return replace(proposal, subject=subject)
     return replace(proposal, subject=subject, when=date.value, valid_from=date.valid_from, valid_to=date.valid_to)

@@ -37,6 +37,11 @@ from lightmem_server.pipeline.consolidation.words import proper_names, split_wor
 Rule: TypeAlias = Callable[[Grounds], bool]
 
 _AUXILIARIES = LEXICON["be_and_have"]
+_GERUNDS = frozenset(["being", "having"])
+_OPEN_ENDS = LEXICON["open_ends"]
+_COMPLEMENTS = LEXICON["prepositions"]
+_POINTING = LEXICON["pointing"]
+_THIRD_PERSONS = LEXICON["third_persons"]
 _INTENTION = LEXICON["intention"]
 _PAST_HABIT = re.compile(r"\bused to\b|\bno longer\b|\bany ?more\b|\bstopped\b|\bquit\b|\bcancel", re.IGNORECASE)
 _DENIED_DENIAL = re.compile(r"(?:n['\u2019]t|\bnot|\bnever)\s+(?:\w+\s+)?(?:hate|dislike|detest|mind)", re.IGNORECASE)
@@ -66,6 +71,20 @@ def is_empty(grounds: Grounds) -> bool:
         return True
     claimed = {word.key for word in split_words(grounds.proposal.object) if word.is_content and word.base not in VAGUE}
     return not claimed - keys_of(grounds.proposal.subject)
+
+
+def is_dangling(grounds: Grounds) -> bool:
+    """The object breaks off, or means something only in its turn: "the taste of", "making him happy", "the smell"."""
+    said = split_words(grounds.proposal.object)
+    if not said or said[-1].base in _OPEN_ENDS or said[-1].lower in ("my", "our", "your", "their", "his", "its"):
+        return True
+    if grounds.relation is None or not grounds.relation.is_general:
+        return False
+    if said[0].base in _POINTING or any(word.base in _THIRD_PERSONS for word in said):
+        return True
+    named = said[1:] if said[0].base == "all" else said
+    is_definite = bool(named) and named[0].base == "the" and not (len(named) > 1 and named[1].is_capitalised)
+    return is_definite and not any(word.base in _COMPLEMENTS for word in said[2:])
 
 
 def is_not_a_person(grounds: Grounds) -> bool:
@@ -165,7 +184,7 @@ def has_wrong_relation(grounds: Grounds) -> bool:
     if relation is None:
         return False
     claimed = split_words(grounds.proposal.object)
-    if claimed and claimed[0].base in _AUXILIARIES and not relation.is_predicate:
+    if claimed and claimed[0].base in _AUXILIARIES - _GERUNDS and not relation.is_predicate:
         return True  # "the woman I love is tall": what is loved isn't "is tall"
     if relation.is_feeling and {word.base for word in claimed} & {"a", "an", "the"}:
         return True
@@ -227,6 +246,7 @@ def is_not_done(grounds: Grounds) -> bool:
 RULES: tuple[tuple[Reason, Rule], ...] = (
     (Reason.UNKNOWN_RELATION, has_unknown_relation),
     (Reason.EMPTY, is_empty),
+    (Reason.DANGLING, is_dangling),
     (Reason.NOT_A_PERSON, is_not_a_person),
     (Reason.ASSISTANT, is_assistants),
     (Reason.INSTRUCTION, is_instruction),

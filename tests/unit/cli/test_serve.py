@@ -4,7 +4,7 @@ import logging
 import pytest
 import structlog
 
-from lightmem_server.cli.serve import _configure_logging
+from lightmem_server.cli.serve import configure_logging
 from lightmem_server.config import Settings, load
 
 
@@ -23,7 +23,7 @@ def fail(secret: str) -> None:
 def test_a_logged_failure_shows_where_and_not_what_was_said(
     capsys: pytest.CaptureFixture[str], log_format: str
 ) -> None:
-    _configure_logging(load({"log_format": log_format}, environment={}))
+    configure_logging(load({"log_format": log_format}, environment={}))
     try:
         fail("my neighbour is moving out")
     except ValueError:
