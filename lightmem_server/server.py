@@ -211,6 +211,8 @@ class LightMemServer:
         embedding = _embedding_of(embedder)
         await _check_embedding(store, embedding)
         await ensure_admin_key(store, settings.admin_key_file, clock.now)
+        if settings.min_shared_users is not None:
+            await store.require_support(settings.min_shared_users)
 
         engine = Engine(
             dim=embedder.dim,
@@ -259,6 +261,7 @@ class LightMemServer:
                 hypothetical=None if writer is None else HypotheticalQueries(writer),
                 tokenizers=tokenizers,
                 clock=clock,
+                has_shared=settings.min_shared_users is not None,
             ),
             editing=Editing(store, residents, embedder, embedding=embedding),
             consolidating=consolidating,
@@ -308,6 +311,7 @@ class LightMemServer:
             facts_prompt=FactsPrompt.load(FACTS_PROMPT),
             summary_prompt=load_prompt(SUMMARY_PROMPT),
             zone=ZoneInfo(self._settings.time_zone),
+            min_shared_users=self._settings.min_shared_users,
         )
 
     def _bind(self, server: grpc.aio.Server) -> str:
