@@ -59,6 +59,10 @@ format: build ## Format all code
 proto: build ## Generate the code of proto/
 	$(BIN)/python proto/generate.py
 
+.PHONY: vectors
+vectors: models ## Record the contract vectors anew: what the server answers to every client
+	$(BIN)/python -m tests.contract.vector_record
+
 .PHONY: lint
 lint: build ## Everything that can be checked without running it
 	cargo fmt --all --check
