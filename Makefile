@@ -56,8 +56,8 @@ format: build ## Format all code
 	$(BIN)/buf format -w proto
 
 .PHONY: proto
-proto: build ## Generate the code of proto/
-	$(BIN)/python proto/generate.py
+proto: build ## Generate the code of proto/, for every language whose tools are installed
+	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python proto/generate.py
 
 .PHONY: vectors
 vectors: models ## Record the contract vectors anew: what the server answers to every client
@@ -75,6 +75,9 @@ lint: build ## Everything that can be checked without running it
 	$(BIN)/buf lint proto
 	$(BIN)/buf format --diff --exit-code proto
 	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python proto/generate.py --check
+	@if command -v go > /dev/null; then \
+	  echo "gofmt, go vet: clients/go"; cd clients/go && test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./...; \
+	  else echo "skipped: clients/go, since go is not installed"; fi
 
 .PHONY: lint-rivals
 lint-rivals: ## The bench beside other crates, whose C code takes minutes to build once
@@ -84,6 +87,10 @@ lint-rivals: ## The bench beside other crates, whose C code takes minutes to bui
 test: test-models ## All tests: Rust, Python, end to end with the real models
 	cargo test --workspace --quiet
 	$(BIN)/pytest
+
+.PHONY: test-clients
+test-clients: models ## The clients of all languages against a real server; without its tools one is skipped by name
+	$(BIN)/pytest tests/contract/test_vectors.py tests/contract/test_clients.py clients/python/tests
 
 FUZZ_SECONDS ?= 600
 .PHONY: fuzz

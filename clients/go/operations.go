@@ -1,0 +1,103 @@
+package lightmem
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"time"
+
+	"github.com/lightmem/lightmem/clients/go/lightmempb"
+)
+
+// Stats gives figures of the whole namespace, or of one user when UserID is given here. Needs an admin key.
+func (c *Client) Stats(ctx context.Context, options ...CallOption) (*Stats, error) {
+	var settings writeSettings
+	for _, option := range options {
+		option.applyWrite(&settings)
+	}
+	request := &lightmempb.GetStatsRequest{}
+	if settings.userID != nil {
+		request.UserId = *settings.userID
+	}
+	return call(ctx, c, true, request, c.admin.GetStats)
+}
+
+// Consolidate turns a user's new turns into summaries and facts now, or follows the run at work; it gives progress until the run ends.
+// Leaving the loop early stops nothing. It takes as long as its context allows. Needs an admin key.
+func (c *Client) Consolidate(ctx context.Context, options ...CallOption) iter.Seq2[*ConsolidationProgress, error] {
+	return func(yield func(*ConsolidationProgress, error) bool) {
+		scope, err := c.callScope(options)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		if ctx, err = c.authorize(ctx); err != nil {
+			yield(nil, err)
+			return
+		}
+		stream, err := c.admin.Consolidate(ctx, &lightmempb.ConsolidateRequest{UserId: scope.GetUserId()})
+		for err == nil {
+			var progress *ConsolidationProgress
+			if progress, err = stream.Recv(); err == nil && !yield(progress, nil) {
+				return
+			}
+		}
+		if !errors.Is(err, io.EOF) {
+			yield(nil, toError(ctx, err))
+		}
+	}
+}
+
+// CancelConsolidation ends a user's run, and drops what waits; what the run had stored stays. Needs an admin key.
+func (c *Client) CancelConsolidation(ctx context.Context, options ...CallOption) (*CancelledConsolidation, error) {
+	scope, err := c.callScope(options)
+	if err != nil {
+		return nil, err
+	}
+	request := &lightmempb.CancelConsolidationRequest{UserId: scope.GetUserId()}
+	return call(ctx, c, true, request, c.admin.CancelConsolidation)
+}
+
+// UndoConsolidation takes back everything that a run changed. Needs an admin key.
+func (c *Client) UndoConsolidation(ctx context.Context, runID string) (*UndoneConsolidation, error) {
+	return call(ctx, c, true, &lightmempb.UndoConsolidationRequest{RunId: runID}, c.admin.UndoConsolidation)
+}
+
+// NewKey is what a key is made with.
+type NewKey struct {
+	// Label is for the people who keep it.
+	Label string
+	// UserIDs are the users it may act for; none: all.
+	UserIDs []string
+	// IsAdmin says whether it may administer.
+	IsAdmin bool
+	// ExpiresAt is when it stops working; zero: never.
+	ExpiresAt time.Time
+}
+
+// CreateKey makes a key. Never repeated by itself. Needs an admin key.
+func (c *Client) CreateKey(ctx context.Context, key NewKey) (*CreatedKey, error) {
+	request := &lightmempb.CreateKeyRequest{Key: &APIKey{
+		Label: key.Label, UserIds: key.UserIDs, IsAdmin: key.IsAdmin, ExpiresAt: toTimestamp(key.ExpiresAt),
+	}}
+	return call(ctx, c, false, request, c.admin.CreateKey)
+}
+
+// ListKeys gives the namespace's keys, oldest first, without their secrets. Needs an admin key.
+func (c *Client) ListKeys(ctx context.Context) iter.Seq2[*APIKey, error] {
+	return func(yield func(*APIKey, error) bool) {
+		pages(yield, func(token string) ([]*APIKey, string, error) {
+			answer, err := call(ctx, c, true, &lightmempb.ListKeysRequest{PageToken: token}, c.admin.ListKeys)
+			return answer.GetKeys(), answer.GetNextPageToken(), err
+		})
+	}
+}
+
+// RevokeKey makes a key useless at once. Needs an admin key.
+func (c *Client) RevokeKey(ctx context.Context, keyID string) (*APIKey, error) {
+	answer, err := call(ctx, c, true, &lightmempb.RevokeKeyRequest{KeyId: keyID}, c.admin.RevokeKey)
+	return answer.GetKey(), err
+}
