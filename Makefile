@@ -59,6 +59,10 @@ format: build ## Format all code
 proto: build ## Generate the code of proto/, for every language whose tools are installed
 	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python proto/generate.py
 
+.PHONY: proto-baseline
+proto-baseline: build ## Keep the API of now as what later changes may not break
+	$(BIN)/python proto/baseline.py
+
 .PHONY: vectors
 vectors: models ## Record the contract vectors anew: what the server answers to every client
 	$(BIN)/python -m tests.contract.vector_record
@@ -74,6 +78,7 @@ lint: build ## Everything that can be checked without running it
 	$(BIN)/python -m mypy.stubtest lightmem_server._core
 	$(BIN)/buf lint proto
 	$(BIN)/buf format --diff --exit-code proto
+	$(BIN)/buf breaking proto --against proto/baseline.binpb
 	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python proto/generate.py --check
 	@if command -v go > /dev/null; then \
 	  echo "gofmt, go vet: clients/go"; cd clients/go && test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./...; \
