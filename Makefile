@@ -51,6 +51,8 @@ quickstart: models ## From a fresh clone to remembered conversations
 .PHONY: format
 format: build ## Format all code
 	cargo fmt --all
+	cargo fmt --manifest-path clients/rust/Cargo.toml
+	@if command -v gofmt > /dev/null; then gofmt -w clients/go; fi
 	$(BIN)/ruff check --fix-only --quiet $(PYTHON_SOURCES)
 	$(BIN)/ruff format $(PYTHON_SOURCES)
 	$(BIN)/buf format -w proto
@@ -70,6 +72,7 @@ vectors: models ## Record the contract vectors anew: what the server answers to 
 .PHONY: lint
 lint: build ## Everything that can be checked without running it
 	cargo fmt --all --check
+	cargo fmt --manifest-path clients/rust/Cargo.toml --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	$(BIN)/ruff check $(PYTHON_SOURCES)
 	$(BIN)/ruff format --check $(PYTHON_SOURCES)
@@ -95,7 +98,7 @@ test: test-models ## All tests: Rust, Python, end to end with the real models
 
 .PHONY: test-clients
 test-clients: models ## The clients of all languages against a real server; without its tools one is skipped by name
-	$(BIN)/pytest tests/contract/test_vectors.py tests/contract/test_clients.py clients/python/tests
+	$(BIN)/pytest tests/contract/test_vectors.py tests/contract/test_skew.py tests/contract/test_clients.py clients/python/tests
 
 FUZZ_SECONDS ?= 600
 .PHONY: fuzz

@@ -10,7 +10,7 @@ import base64
 import json
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import grpc
 from google.protobuf import descriptor_pool, json_format, message_factory
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
 from lightmem_client import LightMemError
 from lightmem_client._connection import CHANNEL_OPTIONS
@@ -132,22 +133,34 @@ def is_same(expected: Json, actual: Json) -> bool:
     return bool(expected == actual) and isinstance(expected, bool) == isinstance(actual, bool)
 
 
-def method_of(call: str) -> MethodDescriptor:
-    """The method that a step names, such as lightmem.v1.MemoryService/Write."""
-    service, _, name = call.partition("/")
-    return descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
-
-
 class Player:
-    """One connection to a server, for playing vectors."""
+    """One connection to a server, for playing vectors.
 
-    def __init__(self, target: str, admin_key: str) -> None:
+    `pool` holds the API as the client knows it: its generated code, or another version of it. `dress` may change a request
+    before it is sent.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        admin_key: str,
+        *,
+        pool: DescriptorPool | None = None,
+        dress: Callable[[Message], None] = lambda message: None,
+    ) -> None:
         self._channel = grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
         self._admin_key = admin_key
+        self._pool = pool or descriptor_pool.Default()
+        self._dress = dress
 
     def close(self) -> None:
         """End the connection."""
         self._channel.close()
+
+    def method_of(self, call: str) -> MethodDescriptor:
+        """The method that a step names, such as lightmem.v1.MemoryService/Write. Raises KeyError."""
+        service, _, name = call.partition("/")
+        return self._pool.FindServiceByName(service).methods_by_name[name]
 
     def play(self, vector: Json) -> None:
         """Every step in order. Raises MismatchError."""
@@ -160,7 +173,7 @@ class Player:
 
     def send(self, step: Json, names: Names) -> Outcome:
         """The requests of a step, and what came back. Every method is called as a stream, which is the same on the wire."""
-        method = method_of(step["call"])
+        method = self.method_of(step["call"])
         answer = message_factory.GetMessageClass(method.output_type)
         data = [self._encode(method, request, names) for request in step["requests"]]
         responses: list[Json] = []
@@ -174,12 +187,12 @@ class Player:
             return Outcome(responses, error)
         return Outcome(responses, None)
 
-    @staticmethod
-    def _encode(method: MethodDescriptor, request: Json, names: Names) -> bytes:
+    def _encode(self, method: MethodDescriptor, request: Json, names: Names) -> bytes:
         if "$raw" in request:
             return base64.b64decode(request["$raw"])
         message = message_factory.GetMessageClass(method.input_type)()
         json_format.ParseDict(names.resolve(request), message)
+        self._dress(message)
         return bytes(message.SerializeToString())
 
     def _metadata(self, step: Json, names: Names) -> tuple[tuple[str, str], ...]:
