@@ -105,12 +105,14 @@ func TestWhatMayNotBeRepeatedIsNot(t *testing.T) {
 		return err
 	}
 	createKey := func(c *Client) error { _, err := c.CreateKey(ctx, NewKey{}); return err }
+	erase := func(c *Client) error { _, err := c.EraseUser(ctx, "ann"); return err }
 	for name, test := range map[string]struct {
 		call    func(*Client) error
 		failure error
 	}{
 		"a key":                      {createKey, unavailable},
 		"an update":                  {update, unavailable},
+		"an erasure":                 {erase, unavailable},
 		"a limit that stays":         {get, status.Error(codes.ResourceExhausted, "too large")},
 		"what is not there":          {get, failure(codes.NotFound, "NOT_FOUND")},
 		"a deadline that has passed": {get, failure(codes.DeadlineExceeded, "")},

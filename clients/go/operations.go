@@ -10,6 +10,8 @@ import (
 	"github.com/lightmem/lightmem/clients/go/lightmempb"
 )
 
+const eraseTimeout = 2 * time.Minute
+
 // Stats gives figures of the whole namespace, or of one user when UserID is given here. Needs an admin key.
 func (c *Client) Stats(ctx context.Context, options ...CallOption) (*Stats, error) {
 	var settings writeSettings
@@ -64,6 +66,20 @@ func (c *Client) CancelConsolidation(ctx context.Context, options ...CallOption)
 // UndoConsolidation takes back everything that a run changed. Needs an admin key.
 func (c *Client) UndoConsolidation(ctx context.Context, runID string) (*UndoneConsolidation, error) {
 	return call(ctx, c, true, &lightmempb.UndoConsolidationRequest{RunId: runID}, c.admin.UndoConsolidation)
+}
+
+// EraseUser removes everything of a user, its bytes on disk too. What the user writes afterwards is a new user's; keys stay. There is no
+// default for the user. Never repeated by itself: a repetition would lose the counts, and erase who writes meanwhile once more; repeat it
+// when it fails. It may take two minutes, whatever the client's timeout. Needs an admin key.
+func (c *Client) EraseUser(ctx context.Context, userID string) (*Erasure, error) {
+	ctx, cancel := context.WithTimeout(ctx, max(c.timeout, eraseTimeout))
+	defer cancel()
+	var receipt *Erasure
+	err := c.repeat(ctx, false, func(ctx context.Context) (err error) {
+		receipt, err = c.admin.EraseUser(ctx, &lightmempb.EraseUserRequest{UserId: userID})
+		return err
+	})
+	return receipt, err
 }
 
 // NewKey is what a key is made with.

@@ -214,3 +214,7 @@ func (p *peer) DeleteMemory(
 func (p *peer) CreateKey(ctx context.Context, _ *lightmempb.CreateKeyRequest) (*lightmempb.CreateKeyResponse, error) {
 	return &lightmempb.CreateKeyResponse{}, p.begin(ctx)
 }
+
+func (p *peer) EraseUser(ctx context.Context, _ *lightmempb.EraseUserRequest) (*lightmempb.EraseUserResponse, error) {
+	return &lightmempb.EraseUserResponse{}, p.begin(ctx)
+}

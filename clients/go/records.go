@@ -33,6 +33,8 @@ type (
 	CancelledConsolidation = lightmempb.CancelConsolidationResponse
 	// UndoneConsolidation is what undoing a run did.
 	UndoneConsolidation = lightmempb.UndoConsolidationResponse
+	// Erasure is the receipt of an erasure.
+	Erasure = lightmempb.EraseUserResponse
 	// APIKey is what is known of a key; the secret is not kept.
 	APIKey = lightmempb.ApiKey
 	// CreatedKey is a new key and its secret, which is shown this once.

@@ -114,6 +114,9 @@ func TestWholeAPI(t *testing.T) {
 	if _, err := c.Get(ctx, id); !errors.Is(err, ErrNotFound) {
 		t.Fatalf("%v", err)
 	}
+	if receipt, err := c.EraseUser(ctx, user); err != nil || receipt.GetMemoryCount() == 0 {
+		t.Fatalf("%v, %v", receipt, err)
+	}
 }
 
 func operate(t *testing.T, c *Client, user string) {

@@ -13,8 +13,8 @@ from tests.contract.vector_record import record
 from tests.server_process import ServerProcess
 
 VECTORS = dict(read_vectors())
-NOT_IN_THIS_VERSION = {"EraseUser", "ExportUser", "ImportUser", "Backup"}
-"""Methods that the server refuses as UNIMPLEMENTED; vectors come with them."""
+NOT_IN_THIS_VERSION = {"ExportUser", "ImportUser", "Backup", "RotateKey"}
+"""Methods that have no vectors yet: they come with the methods."""
 
 
 @pytest.fixture(scope="module")

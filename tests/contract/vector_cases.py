@@ -357,11 +357,13 @@ ACCESS = File(
             admin("Consolidate", {"userId": fresh("ann")}, **KEY),
             admin("CancelConsolidation", {"userId": fresh("ann")}, **KEY),
             admin("UndoConsolidation", {"runId": UNKNOWN_ID}, **KEY),
+            admin("EraseUser", {"userId": fresh("ann")}, **KEY),
         ],
         "a key with admin rights for one user": [
             admin("CreateKey", {"key": {"userIds": [fresh("ann")], "isAdmin": True}}),
             admin("GetStats", {"userId": fresh("ann")}, **KEY),
             admin("CancelConsolidation", {"userId": fresh("bob")}, **KEY),
+            admin("EraseUser", {"userId": fresh("bob")}, **KEY),
         ],
         "a revoked key opens nothing": [
             admin("CreateKey", {"key": {"label": "short-lived"}}),
@@ -410,9 +412,21 @@ OPERATING = File(
             admin("UndoConsolidation", {"runId": ref("id4")}),
             listed(filter={"kinds": ["KIND_SUMMARY", "KIND_FACT"]}),
         ],
+        "an erased user is gone, and what had begun before does not come back": [
+            memory("Write", write("one", "two", requestId="r1"), write("theirs", scope=BOB)),
+            admin("EraseUser", {"userId": fresh("ann")}),
+            listed(),
+            memory("GetMemory", {"scope": ANN, "memoryId": ref("id1")}),
+            memory("GetContext", {"scope": MONDAY}),
+            memory("Write", write("one", "two", requestId="r1")),
+            admin("EraseUser", {"userId": fresh("ann")}),
+            memory("Write", write("a new user's")),
+            listed(),
+            listed(BOB),
+        ],
         "nothing new is nothing to do": [admin("Consolidate", {"userId": fresh("ann")})],
         "no run is nothing to cancel": [admin("CancelConsolidation", {"userId": fresh("ann")})],
-        "a user is required": [admin("Consolidate", {}), admin("CancelConsolidation", {})],
+        "a user is required": [admin(name, {}) for name in ("Consolidate", "CancelConsolidation", "EraseUser")],
         "an unknown run is not found": [
             admin("UndoConsolidation", {"runId": id_}) for id_ in (UNKNOWN_ID, "no uuid at all", "")
         ],

@@ -294,7 +294,7 @@ def test_a_deadline_already_past_is_deadline_exceeded(connection: Connection) ->
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-@pytest.mark.parametrize("method", ["AdminService/EraseUser", "AdminService/Backup"])
+@pytest.mark.parametrize("method", ["AdminService/Backup"])
 def test_what_is_not_in_this_version_says_so(connection: Connection, method: str) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         connection.call(method, b"")

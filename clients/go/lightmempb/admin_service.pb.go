@@ -620,13 +620,13 @@ type EraseUserResponse struct {
 	ReceiptId string `protobuf:"bytes,1,opt,name=receipt_id,json=receiptId,proto3" json:"receipt_id,omitempty"`
 	// When.
 	ErasedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=erased_at,json=erasedAt,proto3" json:"erased_at,omitempty"`
-	// Memories removed.
+	// Memories removed, archived ones included.
 	MemoryCount uint64 `protobuf:"varint,3,opt,name=memory_count,json=memoryCount,proto3" json:"memory_count,omitempty"`
 	// Vectors removed.
 	VectorCount uint64 `protobuf:"varint,4,opt,name=vector_count,json=vectorCount,proto3" json:"vector_count,omitempty"`
 	// Jobs removed.
 	JobCount uint64 `protobuf:"varint,5,opt,name=job_count,json=jobCount,proto3" json:"job_count,omitempty"`
-	// Shared facts that lost this user's support.
+	// Shared facts that lost this user's support. 0 while there is no shared memory.
 	WithdrawnSupportCount uint64 `protobuf:"varint,6,opt,name=withdrawn_support_count,json=withdrawnSupportCount,proto3" json:"withdrawn_support_count,omitempty"`
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
@@ -753,8 +753,12 @@ func (x *ExportUserRequest) GetUserId() string {
 // A part of an export.
 type ExportUserResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One record as one line of JSON; the lines make a JSONL file.
-	JsonLine      string `protobuf:"bytes,1,opt,name=json_line,json=jsonLine,proto3" json:"json_line,omitempty"`
+	// Some lines, each a JSON object without line breaks.
+	JsonLines []string `protobuf:"bytes,1,rep,name=json_lines,json=jsonLines,proto3" json:"json_lines,omitempty"`
+	// Lines sent so far, these included.
+	DoneCount uint64 `protobuf:"varint,2,opt,name=done_count,json=doneCount,proto3" json:"done_count,omitempty"`
+	// Lines in all.
+	TotalCount    uint64 `protobuf:"varint,3,opt,name=total_count,json=totalCount,proto3" json:"total_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -789,20 +793,34 @@ func (*ExportUserResponse) Descriptor() ([]byte, []int) {
 	return file_lightmem_v1_admin_service_proto_rawDescGZIP(), []int{11}
 }
 
-func (x *ExportUserResponse) GetJsonLine() string {
+func (x *ExportUserResponse) GetJsonLines() []string {
 	if x != nil {
-		return x.JsonLine
+		return x.JsonLines
 	}
-	return ""
+	return nil
+}
+
+func (x *ExportUserResponse) GetDoneCount() uint64 {
+	if x != nil {
+		return x.DoneCount
+	}
+	return 0
+}
+
+func (x *ExportUserResponse) GetTotalCount() uint64 {
+	if x != nil {
+		return x.TotalCount
+	}
+	return 0
 }
 
 // A part of an import.
 type ImportUserRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required in the first message. The user.
+	// Required in the first message, ignored in the others. The user.
 	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
-	// Required. One line that ExportUser gave.
-	JsonLine      string `protobuf:"bytes,2,opt,name=json_line,json=jsonLine,proto3" json:"json_line,omitempty"`
+	// The next lines of what ExportUser gave, at least one in all, the header first. At most 4,096 in one message.
+	JsonLines     []string `protobuf:"bytes,2,rep,name=json_lines,json=jsonLines,proto3" json:"json_lines,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -844,22 +862,24 @@ func (x *ImportUserRequest) GetUserId() string {
 	return ""
 }
 
-func (x *ImportUserRequest) GetJsonLine() string {
+func (x *ImportUserRequest) GetJsonLines() []string {
 	if x != nil {
-		return x.JsonLine
+		return x.JsonLines
 	}
-	return ""
+	return nil
 }
 
 // Answer of ImportUser.
 type ImportUserResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Records stored.
+	// Memories stored.
 	ImportedCount uint64 `protobuf:"varint,1,opt,name=imported_count,json=importedCount,proto3" json:"imported_count,omitempty"`
-	// Records already there.
-	SkippedCount  uint64 `protobuf:"varint,2,opt,name=skipped_count,json=skippedCount,proto3" json:"skipped_count,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Memories already there.
+	SkippedCount uint64 `protobuf:"varint,2,opt,name=skipped_count,json=skippedCount,proto3" json:"skipped_count,omitempty"`
+	// Memories, of those stored, whose vectors were made anew.
+	ReembeddedCount uint64 `protobuf:"varint,3,opt,name=reembedded_count,json=reembeddedCount,proto3" json:"reembedded_count,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ImportUserResponse) Reset() {
@@ -902,6 +922,13 @@ func (x *ImportUserResponse) GetImportedCount() uint64 {
 func (x *ImportUserResponse) GetSkippedCount() uint64 {
 	if x != nil {
 		return x.SkippedCount
+	}
+	return 0
+}
+
+func (x *ImportUserResponse) GetReembeddedCount() uint64 {
+	if x != nil {
+		return x.ReembeddedCount
 	}
 	return 0
 }
@@ -1777,15 +1804,22 @@ const file_lightmem_v1_admin_service_proto_rawDesc = "" +
 	"\tjob_count\x18\x05 \x01(\x04R\bjobCount\x126\n" +
 	"\x17withdrawn_support_count\x18\x06 \x01(\x04R\x15withdrawnSupportCount\",\n" +
 	"\x11ExportUserRequest\x12\x17\n" +
-	"\auser_id\x18\x01 \x01(\tR\x06userId\"1\n" +
-	"\x12ExportUserResponse\x12\x1b\n" +
-	"\tjson_line\x18\x01 \x01(\tR\bjsonLine\"I\n" +
+	"\auser_id\x18\x01 \x01(\tR\x06userId\"s\n" +
+	"\x12ExportUserResponse\x12\x1d\n" +
+	"\n" +
+	"json_lines\x18\x01 \x03(\tR\tjsonLines\x12\x1d\n" +
+	"\n" +
+	"done_count\x18\x02 \x01(\x04R\tdoneCount\x12\x1f\n" +
+	"\vtotal_count\x18\x03 \x01(\x04R\n" +
+	"totalCount\"K\n" +
 	"\x11ImportUserRequest\x12\x17\n" +
-	"\auser_id\x18\x01 \x01(\tR\x06userId\x12\x1b\n" +
-	"\tjson_line\x18\x02 \x01(\tR\bjsonLine\"`\n" +
+	"\auser_id\x18\x01 \x01(\tR\x06userId\x12\x1d\n" +
+	"\n" +
+	"json_lines\x18\x02 \x03(\tR\tjsonLines\"\x8b\x01\n" +
 	"\x12ImportUserResponse\x12%\n" +
 	"\x0eimported_count\x18\x01 \x01(\x04R\rimportedCount\x12#\n" +
-	"\rskipped_count\x18\x02 \x01(\x04R\fskippedCount\"\x9c\x02\n" +
+	"\rskipped_count\x18\x02 \x01(\x04R\fskippedCount\x12)\n" +
+	"\x10reembedded_count\x18\x03 \x01(\x04R\x0freembeddedCount\"\x9c\x02\n" +
 	"\x06ApiKey\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\x19\n" +

@@ -57,13 +57,29 @@ type AdminServiceClient interface {
 	// returns the first counts. Statuses: NOT_FOUND, FAILED_PRECONDITION (reason RUN_AT_WORK: a run of this user; LATER_RUN: a
 	// later run builds on it; EDITED: a user changed a memory that it had made or changed).
 	UndoConsolidation(ctx context.Context, in *UndoConsolidationRequest, opts ...grpc.CallOption) (*UndoConsolidationResponse, error)
-	// Removes everything of one user, bytes on disk included, and leaves a bodiless tombstone. Durable when answered.
-	// Idempotent: repeating it gives a receipt with zero counts. UNIMPLEMENTED in this version.
+	// Removes everything of one user: memories, vectors, history, consolidation runs, jobs, request ids, and the user id itself.
+	// When answered it is durable and no byte of it is in any file of the data folder, log and free space included; copies made
+	// before (backups, exports) are files of their own. What had begun before stores nothing: it ends with ABORTED (USER_ERASED), a
+	// consolidation with FAILED_PRECONDITION (RUN_CANCELLED), and so does the retry of a request that was stored before. What the
+	// same user writes afterwards is a new user's. Keys that are bound to the user stay, and name the user: revoke them. Idempotent:
+	// repeating it gives another receipt, with zero counts. Statuses: UNAVAILABLE (reason ERASURE_INCOMPLETE: nothing is found any
+	// more, but bytes are still in a file, since readers were in the way too long; call again. The next start of the server
+	// sees to it too).
 	EraseUser(ctx context.Context, in *EraseUserRequest, opts ...grpc.CallOption) (*EraseUserResponse, error)
-	// Streams everything of one user as of one moment. Idempotent. UNIMPLEMENTED in this version.
+	// Streams everything of one user as of one moment, as lines of JSON: a header with format version and counts, consolidation
+	// runs with what they changed, then every memory after the versions that it had before, in the order in which they were first
+	// stored, with vectors. The lines are in the documentation; joined with line feeds they make a JSONL file. Not carried: the ids of
+	// deleted memories and of requests, what waits to be consolidated as a job, the progress of a run at work (it is carried as
+	// cancelled), the user id. Idempotent: the same state gives the same bytes. A user without memories gives a header alone.
+	// Statuses: ABORTED (reason USER_ERASED: the user was erased meanwhile).
 	ExportUser(ctx context.Context, in *ExportUserRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportUserResponse], error)
-	// Takes in what ExportUser gave, ids kept. Idempotent: a record already there is left as it is. UNIMPLEMENTED in this
-	// version.
+	// Takes in what ExportUser gave, ids kept, with all its versions. Idempotent, and so resumable by sending everything again: a
+	// memory already there is left as it is. Stored part by part, durable when answered; what comes after a line that is refused
+	// isn't stored. Vectors of another embedder than the server's are made anew. An export after an import into a new or erased user
+	// is the same as the one that was imported, byte for byte. Statuses: INVALID_ARGUMENT (names the line; reason
+	// UNKNOWN_FORMAT: of a newer version), ALREADY_EXISTS (reason MEMORY_DIFFERS: other content under the same id), FAILED_PRECONDITION
+	// (reason MEMORY_DELETED: it was deleted here, and comes back only after EraseUser; RUN_AT_WORK: of this user),
+	// ABORTED (reason USER_ERASED: meanwhile).
 	ImportUser(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ImportUserRequest, ImportUserResponse], error)
 	// Makes a key. Not idempotent: a retry makes a second key; revoke the one that is not used.
 	CreateKey(ctx context.Context, in *CreateKeyRequest, opts ...grpc.CallOption) (*CreateKeyResponse, error)
@@ -245,13 +261,29 @@ type AdminServiceServer interface {
 	// returns the first counts. Statuses: NOT_FOUND, FAILED_PRECONDITION (reason RUN_AT_WORK: a run of this user; LATER_RUN: a
 	// later run builds on it; EDITED: a user changed a memory that it had made or changed).
 	UndoConsolidation(context.Context, *UndoConsolidationRequest) (*UndoConsolidationResponse, error)
-	// Removes everything of one user, bytes on disk included, and leaves a bodiless tombstone. Durable when answered.
-	// Idempotent: repeating it gives a receipt with zero counts. UNIMPLEMENTED in this version.
+	// Removes everything of one user: memories, vectors, history, consolidation runs, jobs, request ids, and the user id itself.
+	// When answered it is durable and no byte of it is in any file of the data folder, log and free space included; copies made
+	// before (backups, exports) are files of their own. What had begun before stores nothing: it ends with ABORTED (USER_ERASED), a
+	// consolidation with FAILED_PRECONDITION (RUN_CANCELLED), and so does the retry of a request that was stored before. What the
+	// same user writes afterwards is a new user's. Keys that are bound to the user stay, and name the user: revoke them. Idempotent:
+	// repeating it gives another receipt, with zero counts. Statuses: UNAVAILABLE (reason ERASURE_INCOMPLETE: nothing is found any
+	// more, but bytes are still in a file, since readers were in the way too long; call again. The next start of the server
+	// sees to it too).
 	EraseUser(context.Context, *EraseUserRequest) (*EraseUserResponse, error)
-	// Streams everything of one user as of one moment. Idempotent. UNIMPLEMENTED in this version.
+	// Streams everything of one user as of one moment, as lines of JSON: a header with format version and counts, consolidation
+	// runs with what they changed, then every memory after the versions that it had before, in the order in which they were first
+	// stored, with vectors. The lines are in the documentation; joined with line feeds they make a JSONL file. Not carried: the ids of
+	// deleted memories and of requests, what waits to be consolidated as a job, the progress of a run at work (it is carried as
+	// cancelled), the user id. Idempotent: the same state gives the same bytes. A user without memories gives a header alone.
+	// Statuses: ABORTED (reason USER_ERASED: the user was erased meanwhile).
 	ExportUser(*ExportUserRequest, grpc.ServerStreamingServer[ExportUserResponse]) error
-	// Takes in what ExportUser gave, ids kept. Idempotent: a record already there is left as it is. UNIMPLEMENTED in this
-	// version.
+	// Takes in what ExportUser gave, ids kept, with all its versions. Idempotent, and so resumable by sending everything again: a
+	// memory already there is left as it is. Stored part by part, durable when answered; what comes after a line that is refused
+	// isn't stored. Vectors of another embedder than the server's are made anew. An export after an import into a new or erased user
+	// is the same as the one that was imported, byte for byte. Statuses: INVALID_ARGUMENT (names the line; reason
+	// UNKNOWN_FORMAT: of a newer version), ALREADY_EXISTS (reason MEMORY_DIFFERS: other content under the same id), FAILED_PRECONDITION
+	// (reason MEMORY_DELETED: it was deleted here, and comes back only after EraseUser; RUN_AT_WORK: of this user),
+	// ABORTED (reason USER_ERASED: meanwhile).
 	ImportUser(grpc.ClientStreamingServer[ImportUserRequest, ImportUserResponse]) error
 	// Makes a key. Not idempotent: a retry makes a second key; revoke the one that is not used.
 	CreateKey(context.Context, *CreateKeyRequest) (*CreateKeyResponse, error)

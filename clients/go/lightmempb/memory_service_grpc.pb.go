@@ -50,6 +50,7 @@ type MemoryServiceClient interface {
 	// request with a `request_id` already committed for that user returns the first ids and stores nothing. A request
 	// is stored whole or not at all; the first one that fails ends the stream with its status, and those before it
 	// are stored. Statuses: INVALID_ARGUMENT, ALREADY_EXISTS (a request_id with other content; don't retry),
+	// ABORTED (reason USER_ERASED: the user was erased after the request came, or after it was stored before; don't retry),
 	// RESOURCE_EXHAUSTED and UNAVAILABLE (retry the unanswered requests with their request_ids).
 	Write(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WriteRequest, WriteResponse], error)
 	// Finds what the agent needs to know now, within a fixed budget, however much is stored. The stream carries at most one
@@ -202,6 +203,7 @@ type MemoryServiceServer interface {
 	// request with a `request_id` already committed for that user returns the first ids and stores nothing. A request
 	// is stored whole or not at all; the first one that fails ends the stream with its status, and those before it
 	// are stored. Statuses: INVALID_ARGUMENT, ALREADY_EXISTS (a request_id with other content; don't retry),
+	// ABORTED (reason USER_ERASED: the user was erased after the request came, or after it was stored before; don't retry),
 	// RESOURCE_EXHAUSTED and UNAVAILABLE (retry the unanswered requests with their request_ids).
 	Write(grpc.BidiStreamingServer[WriteRequest, WriteResponse]) error
 	// Finds what the agent needs to know now, within a fixed budget, however much is stored. The stream carries at most one

@@ -309,6 +309,15 @@ class Client:
         """
         return self._run(_calls.undo_consolidation(run_id), timeout_seconds)
 
+    def erase_user(self, user_id: str, *, timeout_seconds: float = 120.0) -> results.Erasure:
+        """Remove everything of a user, its bytes on disk too. What the user writes afterwards is a new user's; keys stay. Never
+        repeated by itself: repeat it when it fails. There is no default for the user. Needs an admin key.
+
+        Raises:
+            UnavailableError: Not done, or, reason ERASURE_INCOMPLETE, not to the last byte: call again.
+        """
+        return self._run(_calls.erase_user(user_id), timeout_seconds)
+
     def create_key(
         self,
         *,

@@ -10,6 +10,7 @@ import { AdminService, type ApiKey, type CreateKeyResponse } from "./gen/lightme
 import type {
   CancelConsolidationResponse,
   ConsolidateResponse,
+  EraseUserResponse,
   GetStatsResponse,
   UndoConsolidationResponse,
 } from "./gen/lightmem/v1/admin_service_pb.js";
@@ -306,6 +307,15 @@ export class Client {
   /** Takes back everything that a run changed. Needs an admin key. */
   async undoConsolidation(runId: string, options: CallOptions = {}): Promise<UndoConsolidationResponse> {
     return this.unary(AdminService.method.undoConsolidation, { runId }, options);
+  }
+
+  /**
+   * Removes everything of a user, its bytes on disk too. What the user writes afterwards is a new user's; keys stay. There is no default
+   * for the user. Never repeated by itself: a repetition would lose the counts, and erase who writes meanwhile once more; repeat it when it
+   * fails. `timeoutSeconds` is 120 by default. Needs an admin key.
+   */
+  async eraseUser(userId: string, options: Omit<CallOptions, "userId"> = {}): Promise<EraseUserResponse> {
+    return this.unary(AdminService.method.eraseUser, { userId }, { timeoutSeconds: 120, ...options }, false);
   }
 
   /** Makes a key; for no users: for all. Never repeated by itself. Needs an admin key. */

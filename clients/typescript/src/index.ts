@@ -43,6 +43,7 @@ export type {
   CancelConsolidationResponse as CancelledConsolidation,
   ConsolidateResponse as ConsolidationProgress,
   CreateKeyResponse as CreatedKey,
+  EraseUserResponse as Erasure,
   GetStatsResponse as Stats,
   UndoConsolidationResponse as UndoneConsolidation,
 } from "./gen/lightmem/v1/admin_service_pb.js";

@@ -89,6 +89,7 @@ describe("what may not be repeated is not", () => {
   const get = (client: Client) => client.get("1");
   const cases: Record<string, [(client: Client) => Promise<unknown>, Failure]> = {
     "a key": [(client) => client.createKey(), UNAVAILABLE],
+    "an erasure": [(client) => client.eraseUser("ann"), UNAVAILABLE],
     "an update": [(client) => client.update("1", { isPinned: true }), UNAVAILABLE],
     "a limit that stays": [get, { code: status.RESOURCE_EXHAUSTED }],
     "what is not there": [get, { code: status.NOT_FOUND }],

@@ -56,7 +56,7 @@ export class Peer {
       updateMemory: this.unary(() => ({ memory: {} })),
       deleteMemory: this.unary((request: DeleteMemoryRequest) => this.delete(request.memoryId), true),
     });
-    this.server.addService(definition(AdminService), { createKey: this.unary(() => ({})) });
+    this.server.addService(definition(AdminService), { createKey: this.unary(() => ({})), eraseUser: this.unary(() => ({})) });
     const port = await new Promise<number>((resolve, reject) =>
       this.server.bindAsync(address, grpc.ServerCredentials.createInsecure(), (error, bound) =>
         error ? reject(error) : resolve(bound),

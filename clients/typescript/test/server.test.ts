@@ -114,6 +114,7 @@ describe("on a real server", { skip }, () => {
 
     await client.delete(id);
     await assert.rejects(client.get(id), NotFoundError);
+    assert.ok((await client.eraseUser(userId)).memoryCount > 0n);
   });
 
   it("does what the README says", async () => {

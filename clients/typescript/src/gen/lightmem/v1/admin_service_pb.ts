@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file lightmem/v1/admin_service.proto.
  */
 export const file_lightmem_v1_admin_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch9saWdodG1lbS92MS9hZG1pbl9zZXJ2aWNlLnByb3RvEgtsaWdodG1lbS52MSIiCg9HZXRTdGF0c1JlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCSLqBQoQR2V0U3RhdHNSZXNwb25zZRISCgp1c2VyX2NvdW50GAEgASgEEjMKBmNvdW50cxgCIAMoCzIjLmxpZ2h0bWVtLnYxLkdldFN0YXRzUmVzcG9uc2UuQ291bnQSGAoQc3RvcmVfc2l6ZV9ieXRlcxgDIAEoBBIgChhyZXNpZGVudF9wYXJ0aXRpb25fY291bnQYBCABKAQSGwoTcmVzaWRlbnRfc2l6ZV9ieXRlcxgFIAEoBBIcChRyZXNpZGVudF9saW1pdF9ieXRlcxgGIAEoBBIzCgZtb2RlbHMYByADKAsyIy5saWdodG1lbS52MS5HZXRTdGF0c1Jlc3BvbnNlLk1vZGVsEhYKDnNlcnZlcl92ZXJzaW9uGAggASgJEikKBnVwdGltZRgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIZChFwZW5kaW5nX2pvYl9jb3VudBgKIAEoBBIWCg5kZWFkX2pvYl9jb3VudBgLIAEoBBI4CglkZWFkX2pvYnMYDCADKAsyJS5saWdodG1lbS52MS5HZXRTdGF0c1Jlc3BvbnNlLkRlYWRKb2IadwoFQ291bnQSHwoEdGllchgBIAEoDjIRLmxpZ2h0bWVtLnYxLlRpZXISHwoEa2luZBgCIAEoDjIRLmxpZ2h0bWVtLnYxLktpbmQSFAoMYWN0aXZlX2NvdW50GAMgASgEEhYKDmFyY2hpdmVkX2NvdW50GAQgASgEGjUKBU1vZGVsEgwKBHJvbGUYASABKAkSDAoEbmFtZRgCIAEoCRIQCghpZGVudGl0eRgDIAEoCRqAAQoHRGVhZEpvYhIPCgd1c2VyX2lkGAEgASgJEgwKBGtpbmQYAiABKAkSFQoNYXR0ZW1wdF9jb3VudBgDIAEoDRINCgVlcnJvchgEIAEoCRIwCgxzZXRfYXNpZGVfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIiUKEkNvbnNvbGlkYXRlUmVxdWVzdBIPCgd1c2VyX2lkGAEgASgJIo0CChNDb25zb2xpZGF0ZVJlc3BvbnNlEg4KBnJ1bl9pZBgBIAEoCRINCgVzdGFnZRgCIAEoCRISCgpkb25lX2NvdW50GAMgASgEEhMKC3RvdGFsX2NvdW50GAQgASgEEhIKCmtlcHRfY291bnQYBSABKAQSPgoIcmVqZWN0ZWQYBiADKAsyLC5saWdodG1lbS52MS5Db25zb2xpZGF0ZVJlc3BvbnNlLlJlamVjdENvdW50EiwKCXJlbWFpbmluZxgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhosCgtSZWplY3RDb3VudBIOCgZyZWFzb24YASABKAkSDQoFY291bnQYAiABKAQiLQoaQ2FuY2VsQ29uc29saWRhdGlvblJlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCSJAChtDYW5jZWxDb25zb2xpZGF0aW9uUmVzcG9uc2USDgoGcnVuX2lkGAEgASgJEhEKCWpvYl9jb3VudBgCIAEoDSIqChhVbmRvQ29uc29saWRhdGlvblJlcXVlc3QSDgoGcnVuX2lkGAEgASgJIkoKGVVuZG9Db25zb2xpZGF0aW9uUmVzcG9uc2USFgoOcmVzdG9yZWRfY291bnQYASABKAQSFQoNcmVtb3ZlZF9jb3VudBgCIAEoBCIjChBFcmFzZVVzZXJSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAkitgEKEUVyYXNlVXNlclJlc3BvbnNlEhIKCnJlY2VpcHRfaWQYASABKAkSLQoJZXJhc2VkX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIUCgxtZW1vcnlfY291bnQYAyABKAQSFAoMdmVjdG9yX2NvdW50GAQgASgEEhEKCWpvYl9jb3VudBgFIAEoBBIfChd3aXRoZHJhd25fc3VwcG9ydF9jb3VudBgGIAEoBCIkChFFeHBvcnRVc2VyUmVxdWVzdBIPCgd1c2VyX2lkGAEgASgJIicKEkV4cG9ydFVzZXJSZXNwb25zZRIRCglqc29uX2xpbmUYASABKAkiNwoRSW1wb3J0VXNlclJlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCRIRCglqc29uX2xpbmUYAiABKAkiQwoSSW1wb3J0VXNlclJlc3BvbnNlEhYKDmltcG9ydGVkX2NvdW50GAEgASgEEhUKDXNraXBwZWRfY291bnQYAiABKAQi2wEKBkFwaUtleRIOCgZrZXlfaWQYASABKAkSDQoFbGFiZWwYAiABKAkSEAoIdXNlcl9pZHMYAyADKAkSEAoIaXNfYWRtaW4YBCABKAgSLgoKY3JlYXRlZF9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKcmV2b2tlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiNAoQQ3JlYXRlS2V5UmVxdWVzdBIgCgNrZXkYASABKAsyEy5saWdodG1lbS52MS5BcGlLZXkiRQoRQ3JlYXRlS2V5UmVzcG9uc2USIAoDa2V5GAEgASgLMhMubGlnaHRtZW0udjEuQXBpS2V5Eg4KBnNlY3JldBgCIAEoCSI4Cg9MaXN0S2V5c1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgNEhIKCnBhZ2VfdG9rZW4YAiABKAkiTgoQTGlzdEtleXNSZXNwb25zZRIhCgRrZXlzGAEgAygLMhMubGlnaHRtZW0udjEuQXBpS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSIiChBSZXZva2VLZXlSZXF1ZXN0Eg4KBmtleV9pZBgBIAEoCSI1ChFSZXZva2VLZXlSZXNwb25zZRIgCgNrZXkYASABKAsyEy5saWdodG1lbS52MS5BcGlLZXkiHQoNQmFja3VwUmVxdWVzdBIMCgRuYW1lGAEgASgJIlsKDkJhY2t1cFJlc3BvbnNlEhIKCmRvbmVfcGFnZXMYASABKAQSEwoLdG90YWxfcGFnZXMYAiABKAQSDAoEcGF0aBgDIAEoCRISCgpzaXplX2J5dGVzGAQgASgEMo0HCgxBZG1pblNlcnZpY2USRwoIR2V0U3RhdHMSHC5saWdodG1lbS52MS5HZXRTdGF0c1JlcXVlc3QaHS5saWdodG1lbS52MS5HZXRTdGF0c1Jlc3BvbnNlElIKC0NvbnNvbGlkYXRlEh8ubGlnaHRtZW0udjEuQ29uc29saWRhdGVSZXF1ZXN0GiAubGlnaHRtZW0udjEuQ29uc29saWRhdGVSZXNwb25zZTABEmgKE0NhbmNlbENvbnNvbGlkYXRpb24SJy5saWdodG1lbS52MS5DYW5jZWxDb25zb2xpZGF0aW9uUmVxdWVzdBooLmxpZ2h0bWVtLnYxLkNhbmNlbENvbnNvbGlkYXRpb25SZXNwb25zZRJiChFVbmRvQ29uc29saWRhdGlvbhIlLmxpZ2h0bWVtLnYxLlVuZG9Db25zb2xpZGF0aW9uUmVxdWVzdBomLmxpZ2h0bWVtLnYxLlVuZG9Db25zb2xpZGF0aW9uUmVzcG9uc2USSgoJRXJhc2VVc2VyEh0ubGlnaHRtZW0udjEuRXJhc2VVc2VyUmVxdWVzdBoeLmxpZ2h0bWVtLnYxLkVyYXNlVXNlclJlc3BvbnNlEk8KCkV4cG9ydFVzZXISHi5saWdodG1lbS52MS5FeHBvcnRVc2VyUmVxdWVzdBofLmxpZ2h0bWVtLnYxLkV4cG9ydFVzZXJSZXNwb25zZTABEk8KCkltcG9ydFVzZXISHi5saWdodG1lbS52MS5JbXBvcnRVc2VyUmVxdWVzdBofLmxpZ2h0bWVtLnYxLkltcG9ydFVzZXJSZXNwb25zZSgBEkoKCUNyZWF0ZUtleRIdLmxpZ2h0bWVtLnYxLkNyZWF0ZUtleVJlcXVlc3QaHi5saWdodG1lbS52MS5DcmVhdGVLZXlSZXNwb25zZRJHCghMaXN0S2V5cxIcLmxpZ2h0bWVtLnYxLkxpc3RLZXlzUmVxdWVzdBodLmxpZ2h0bWVtLnYxLkxpc3RLZXlzUmVzcG9uc2USSgoJUmV2b2tlS2V5Eh0ubGlnaHRtZW0udjEuUmV2b2tlS2V5UmVxdWVzdBoeLmxpZ2h0bWVtLnYxLlJldm9rZUtleVJlc3BvbnNlEkMKBkJhY2t1cBIaLmxpZ2h0bWVtLnYxLkJhY2t1cFJlcXVlc3QaGy5saWdodG1lbS52MS5CYWNrdXBSZXNwb25zZTABYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_lightmem_v1_memory]);
+  fileDesc("Ch9saWdodG1lbS92MS9hZG1pbl9zZXJ2aWNlLnByb3RvEgtsaWdodG1lbS52MSIiCg9HZXRTdGF0c1JlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCSLqBQoQR2V0U3RhdHNSZXNwb25zZRISCgp1c2VyX2NvdW50GAEgASgEEjMKBmNvdW50cxgCIAMoCzIjLmxpZ2h0bWVtLnYxLkdldFN0YXRzUmVzcG9uc2UuQ291bnQSGAoQc3RvcmVfc2l6ZV9ieXRlcxgDIAEoBBIgChhyZXNpZGVudF9wYXJ0aXRpb25fY291bnQYBCABKAQSGwoTcmVzaWRlbnRfc2l6ZV9ieXRlcxgFIAEoBBIcChRyZXNpZGVudF9saW1pdF9ieXRlcxgGIAEoBBIzCgZtb2RlbHMYByADKAsyIy5saWdodG1lbS52MS5HZXRTdGF0c1Jlc3BvbnNlLk1vZGVsEhYKDnNlcnZlcl92ZXJzaW9uGAggASgJEikKBnVwdGltZRgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIZChFwZW5kaW5nX2pvYl9jb3VudBgKIAEoBBIWCg5kZWFkX2pvYl9jb3VudBgLIAEoBBI4CglkZWFkX2pvYnMYDCADKAsyJS5saWdodG1lbS52MS5HZXRTdGF0c1Jlc3BvbnNlLkRlYWRKb2IadwoFQ291bnQSHwoEdGllchgBIAEoDjIRLmxpZ2h0bWVtLnYxLlRpZXISHwoEa2luZBgCIAEoDjIRLmxpZ2h0bWVtLnYxLktpbmQSFAoMYWN0aXZlX2NvdW50GAMgASgEEhYKDmFyY2hpdmVkX2NvdW50GAQgASgEGjUKBU1vZGVsEgwKBHJvbGUYASABKAkSDAoEbmFtZRgCIAEoCRIQCghpZGVudGl0eRgDIAEoCRqAAQoHRGVhZEpvYhIPCgd1c2VyX2lkGAEgASgJEgwKBGtpbmQYAiABKAkSFQoNYXR0ZW1wdF9jb3VudBgDIAEoDRINCgVlcnJvchgEIAEoCRIwCgxzZXRfYXNpZGVfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIiUKEkNvbnNvbGlkYXRlUmVxdWVzdBIPCgd1c2VyX2lkGAEgASgJIo0CChNDb25zb2xpZGF0ZVJlc3BvbnNlEg4KBnJ1bl9pZBgBIAEoCRINCgVzdGFnZRgCIAEoCRISCgpkb25lX2NvdW50GAMgASgEEhMKC3RvdGFsX2NvdW50GAQgASgEEhIKCmtlcHRfY291bnQYBSABKAQSPgoIcmVqZWN0ZWQYBiADKAsyLC5saWdodG1lbS52MS5Db25zb2xpZGF0ZVJlc3BvbnNlLlJlamVjdENvdW50EiwKCXJlbWFpbmluZxgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhosCgtSZWplY3RDb3VudBIOCgZyZWFzb24YASABKAkSDQoFY291bnQYAiABKAQiLQoaQ2FuY2VsQ29uc29saWRhdGlvblJlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCSJAChtDYW5jZWxDb25zb2xpZGF0aW9uUmVzcG9uc2USDgoGcnVuX2lkGAEgASgJEhEKCWpvYl9jb3VudBgCIAEoDSIqChhVbmRvQ29uc29saWRhdGlvblJlcXVlc3QSDgoGcnVuX2lkGAEgASgJIkoKGVVuZG9Db25zb2xpZGF0aW9uUmVzcG9uc2USFgoOcmVzdG9yZWRfY291bnQYASABKAQSFQoNcmVtb3ZlZF9jb3VudBgCIAEoBCIjChBFcmFzZVVzZXJSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAkitgEKEUVyYXNlVXNlclJlc3BvbnNlEhIKCnJlY2VpcHRfaWQYASABKAkSLQoJZXJhc2VkX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIUCgxtZW1vcnlfY291bnQYAyABKAQSFAoMdmVjdG9yX2NvdW50GAQgASgEEhEKCWpvYl9jb3VudBgFIAEoBBIfChd3aXRoZHJhd25fc3VwcG9ydF9jb3VudBgGIAEoBCIkChFFeHBvcnRVc2VyUmVxdWVzdBIPCgd1c2VyX2lkGAEgASgJIlEKEkV4cG9ydFVzZXJSZXNwb25zZRISCgpqc29uX2xpbmVzGAEgAygJEhIKCmRvbmVfY291bnQYAiABKAQSEwoLdG90YWxfY291bnQYAyABKAQiOAoRSW1wb3J0VXNlclJlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCRISCgpqc29uX2xpbmVzGAIgAygJIl0KEkltcG9ydFVzZXJSZXNwb25zZRIWCg5pbXBvcnRlZF9jb3VudBgBIAEoBBIVCg1za2lwcGVkX2NvdW50GAIgASgEEhgKEHJlZW1iZWRkZWRfY291bnQYAyABKAQi2wEKBkFwaUtleRIOCgZrZXlfaWQYASABKAkSDQoFbGFiZWwYAiABKAkSEAoIdXNlcl9pZHMYAyADKAkSEAoIaXNfYWRtaW4YBCABKAgSLgoKY3JlYXRlZF9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKcmV2b2tlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiNAoQQ3JlYXRlS2V5UmVxdWVzdBIgCgNrZXkYASABKAsyEy5saWdodG1lbS52MS5BcGlLZXkiRQoRQ3JlYXRlS2V5UmVzcG9uc2USIAoDa2V5GAEgASgLMhMubGlnaHRtZW0udjEuQXBpS2V5Eg4KBnNlY3JldBgCIAEoCSI4Cg9MaXN0S2V5c1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgNEhIKCnBhZ2VfdG9rZW4YAiABKAkiTgoQTGlzdEtleXNSZXNwb25zZRIhCgRrZXlzGAEgAygLMhMubGlnaHRtZW0udjEuQXBpS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSIiChBSZXZva2VLZXlSZXF1ZXN0Eg4KBmtleV9pZBgBIAEoCSI1ChFSZXZva2VLZXlSZXNwb25zZRIgCgNrZXkYASABKAsyEy5saWdodG1lbS52MS5BcGlLZXkiHQoNQmFja3VwUmVxdWVzdBIMCgRuYW1lGAEgASgJIlsKDkJhY2t1cFJlc3BvbnNlEhIKCmRvbmVfcGFnZXMYASABKAQSEwoLdG90YWxfcGFnZXMYAiABKAQSDAoEcGF0aBgDIAEoCRISCgpzaXplX2J5dGVzGAQgASgEMo0HCgxBZG1pblNlcnZpY2USRwoIR2V0U3RhdHMSHC5saWdodG1lbS52MS5HZXRTdGF0c1JlcXVlc3QaHS5saWdodG1lbS52MS5HZXRTdGF0c1Jlc3BvbnNlElIKC0NvbnNvbGlkYXRlEh8ubGlnaHRtZW0udjEuQ29uc29saWRhdGVSZXF1ZXN0GiAubGlnaHRtZW0udjEuQ29uc29saWRhdGVSZXNwb25zZTABEmgKE0NhbmNlbENvbnNvbGlkYXRpb24SJy5saWdodG1lbS52MS5DYW5jZWxDb25zb2xpZGF0aW9uUmVxdWVzdBooLmxpZ2h0bWVtLnYxLkNhbmNlbENvbnNvbGlkYXRpb25SZXNwb25zZRJiChFVbmRvQ29uc29saWRhdGlvbhIlLmxpZ2h0bWVtLnYxLlVuZG9Db25zb2xpZGF0aW9uUmVxdWVzdBomLmxpZ2h0bWVtLnYxLlVuZG9Db25zb2xpZGF0aW9uUmVzcG9uc2USSgoJRXJhc2VVc2VyEh0ubGlnaHRtZW0udjEuRXJhc2VVc2VyUmVxdWVzdBoeLmxpZ2h0bWVtLnYxLkVyYXNlVXNlclJlc3BvbnNlEk8KCkV4cG9ydFVzZXISHi5saWdodG1lbS52MS5FeHBvcnRVc2VyUmVxdWVzdBofLmxpZ2h0bWVtLnYxLkV4cG9ydFVzZXJSZXNwb25zZTABEk8KCkltcG9ydFVzZXISHi5saWdodG1lbS52MS5JbXBvcnRVc2VyUmVxdWVzdBofLmxpZ2h0bWVtLnYxLkltcG9ydFVzZXJSZXNwb25zZSgBEkoKCUNyZWF0ZUtleRIdLmxpZ2h0bWVtLnYxLkNyZWF0ZUtleVJlcXVlc3QaHi5saWdodG1lbS52MS5DcmVhdGVLZXlSZXNwb25zZRJHCghMaXN0S2V5cxIcLmxpZ2h0bWVtLnYxLkxpc3RLZXlzUmVxdWVzdBodLmxpZ2h0bWVtLnYxLkxpc3RLZXlzUmVzcG9uc2USSgoJUmV2b2tlS2V5Eh0ubGlnaHRtZW0udjEuUmV2b2tlS2V5UmVxdWVzdBoeLmxpZ2h0bWVtLnYxLlJldm9rZUtleVJlc3BvbnNlEkMKBkJhY2t1cBIaLmxpZ2h0bWVtLnYxLkJhY2t1cFJlcXVlc3QaGy5saWdodG1lbS52MS5CYWNrdXBSZXNwb25zZTABYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_lightmem_v1_memory]);
 
 /**
  * Request for GetStats.
@@ -518,7 +518,7 @@ export type EraseUserResponse = Message<"lightmem.v1.EraseUserResponse"> & {
   erasedAt?: Timestamp | undefined;
 
   /**
-   * Memories removed.
+   * Memories removed, archived ones included.
    *
    * @generated from field: uint64 memory_count = 3;
    */
@@ -539,7 +539,7 @@ export type EraseUserResponse = Message<"lightmem.v1.EraseUserResponse"> & {
   jobCount: bigint;
 
   /**
-   * Shared facts that lost this user's support.
+   * Shared facts that lost this user's support. 0 while there is no shared memory.
    *
    * @generated from field: uint64 withdrawn_support_count = 6;
    */
@@ -581,11 +581,25 @@ export const ExportUserRequestSchema: GenMessage<ExportUserRequest> = /*@__PURE_
  */
 export type ExportUserResponse = Message<"lightmem.v1.ExportUserResponse"> & {
   /**
-   * One record as one line of JSON; the lines make a JSONL file.
+   * Some lines, each a JSON object without line breaks.
    *
-   * @generated from field: string json_line = 1;
+   * @generated from field: repeated string json_lines = 1;
    */
-  jsonLine: string;
+  jsonLines: string[];
+
+  /**
+   * Lines sent so far, these included.
+   *
+   * @generated from field: uint64 done_count = 2;
+   */
+  doneCount: bigint;
+
+  /**
+   * Lines in all.
+   *
+   * @generated from field: uint64 total_count = 3;
+   */
+  totalCount: bigint;
 };
 
 /**
@@ -602,18 +616,18 @@ export const ExportUserResponseSchema: GenMessage<ExportUserResponse> = /*@__PUR
  */
 export type ImportUserRequest = Message<"lightmem.v1.ImportUserRequest"> & {
   /**
-   * Required in the first message. The user.
+   * Required in the first message, ignored in the others. The user.
    *
    * @generated from field: string user_id = 1;
    */
   userId: string;
 
   /**
-   * Required. One line that ExportUser gave.
+   * The next lines of what ExportUser gave, at least one in all, the header first. At most 4,096 in one message.
    *
-   * @generated from field: string json_line = 2;
+   * @generated from field: repeated string json_lines = 2;
    */
-  jsonLine: string;
+  jsonLines: string[];
 };
 
 /**
@@ -630,18 +644,25 @@ export const ImportUserRequestSchema: GenMessage<ImportUserRequest> = /*@__PURE_
  */
 export type ImportUserResponse = Message<"lightmem.v1.ImportUserResponse"> & {
   /**
-   * Records stored.
+   * Memories stored.
    *
    * @generated from field: uint64 imported_count = 1;
    */
   importedCount: bigint;
 
   /**
-   * Records already there.
+   * Memories already there.
    *
    * @generated from field: uint64 skipped_count = 2;
    */
   skippedCount: bigint;
+
+  /**
+   * Memories, of those stored, whose vectors were made anew.
+   *
+   * @generated from field: uint64 reembedded_count = 3;
+   */
+  reembeddedCount: bigint;
 };
 
 /**
@@ -978,8 +999,14 @@ export const AdminService: GenService<{
     output: typeof UndoConsolidationResponseSchema;
   },
   /**
-   * Removes everything of one user, bytes on disk included, and leaves a bodiless tombstone. Durable when answered.
-   * Idempotent: repeating it gives a receipt with zero counts. UNIMPLEMENTED in this version.
+   * Removes everything of one user: memories, vectors, history, consolidation runs, jobs, request ids, and the user id itself.
+   * When answered it is durable and no byte of it is in any file of the data folder, log and free space included; copies made
+   * before (backups, exports) are files of their own. What had begun before stores nothing: it ends with ABORTED (USER_ERASED), a
+   * consolidation with FAILED_PRECONDITION (RUN_CANCELLED), and so does the retry of a request that was stored before. What the
+   * same user writes afterwards is a new user's. Keys that are bound to the user stay, and name the user: revoke them. Idempotent:
+   * repeating it gives another receipt, with zero counts. Statuses: UNAVAILABLE (reason ERASURE_INCOMPLETE: nothing is found any
+   * more, but bytes are still in a file, since readers were in the way too long; call again. The next start of the server
+   * sees to it too).
    *
    * @generated from rpc lightmem.v1.AdminService.EraseUser
    */
@@ -989,7 +1016,12 @@ export const AdminService: GenService<{
     output: typeof EraseUserResponseSchema;
   },
   /**
-   * Streams everything of one user as of one moment. Idempotent. UNIMPLEMENTED in this version.
+   * Streams everything of one user as of one moment, as lines of JSON: a header with format version and counts, consolidation
+   * runs with what they changed, then every memory after the versions that it had before, in the order in which they were first
+   * stored, with vectors. The lines are in the documentation; joined with line feeds they make a JSONL file. Not carried: the ids of
+   * deleted memories and of requests, what waits to be consolidated as a job, the progress of a run at work (it is carried as
+   * cancelled), the user id. Idempotent: the same state gives the same bytes. A user without memories gives a header alone.
+   * Statuses: ABORTED (reason USER_ERASED: the user was erased meanwhile).
    *
    * @generated from rpc lightmem.v1.AdminService.ExportUser
    */
@@ -999,8 +1031,13 @@ export const AdminService: GenService<{
     output: typeof ExportUserResponseSchema;
   },
   /**
-   * Takes in what ExportUser gave, ids kept. Idempotent: a record already there is left as it is. UNIMPLEMENTED in this
-   * version.
+   * Takes in what ExportUser gave, ids kept, with all its versions. Idempotent, and so resumable by sending everything again: a
+   * memory already there is left as it is. Stored part by part, durable when answered; what comes after a line that is refused
+   * isn't stored. Vectors of another embedder than the server's are made anew. An export after an import into a new or erased user
+   * is the same as the one that was imported, byte for byte. Statuses: INVALID_ARGUMENT (names the line; reason
+   * UNKNOWN_FORMAT: of a newer version), ALREADY_EXISTS (reason MEMORY_DIFFERS: other content under the same id), FAILED_PRECONDITION
+   * (reason MEMORY_DELETED: it was deleted here, and comes back only after EraseUser; RUN_AT_WORK: of this user),
+   * ABORTED (reason USER_ERASED: meanwhile).
    *
    * @generated from rpc lightmem.v1.AdminService.ImportUser
    */
