@@ -26,7 +26,7 @@ mod lightmem {
 type Failure = Box<dyn Error + Send + Sync>;
 type Memory<F> = MemoryServiceClient<InterceptedService<Channel, F>>;
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [user_id, text, question] = arguments.as_slice() else {
