@@ -163,6 +163,14 @@ bench-latency: models ## Retrieve at stated rates: per stage, deadlines, 1k-100k
 	$(BIN)/python -m pip install --quiet sqlite-vec
 	$(BIN)/python -m tests.bench.latency $(ARGS)
 
+.PHONY: faults
+faults: build ## Kills a server ten times under load, at random and at fault points; part of `make test` too
+	$(BIN)/python -m tests.bench.faults --quick
+
+.PHONY: faults-long
+faults-long: models ## 300 kills, and 30 of the shipped server with the real models (ARGS="--kills 1000 --seed 1")
+	$(BIN)/python -m tests.bench.faults $(ARGS)
+
 .PHONY: bench-memory
 bench-memory: build ## Bytes that a memory takes in the engine, and what the rescoring planes are worth (ARGS=--data path)
 	$(BIN)/python -m tests.bench.memory $(ARGS)

@@ -15,6 +15,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from pathlib import Path
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
@@ -56,10 +57,14 @@ from lightmem_server.pipeline.snapshots import Snapshots
 from lightmem_server.pipeline.upkeep import Upkeep
 from lightmem_server.pipeline.write import Writing
 from lightmem_server.service.admin import AdminServicer
+from lightmem_server.service.admission import Admission
 from lightmem_server.service.auth import Authenticator, ensure_admin_key
 from lightmem_server.service.backend import Backend, ModelInfo
-from lightmem_server.service.interceptors import Admission, BoundaryInterceptor
+from lightmem_server.service.failures import FailureLimit
+from lightmem_server.service.interceptors import BoundaryInterceptor
+from lightmem_server.service.keys import Keys
 from lightmem_server.service.memory import MemoryServicer
+from lightmem_server.service.tls import TlsFiles
 from lightmem_server.slm import time_window
 from lightmem_server.slm.foreground import Foreground
 from lightmem_server.slm.hypothetical import HypotheticalQueries
@@ -110,21 +115,26 @@ class LightMemServer:
         *,
         clock: Clock | None = None,
         make_consolidator: Callable[[Store, Models], Consolidator] | None = None,
+        make_store: Callable[[Path], JobStore] = SqliteStore,
     ) -> None:
         """
         Args:
             load_models: Blocking; run in a thread. Raises ModelError.
             make_consolidator: Makes what consolidates; None: stage by stage, with the models.
+            make_store: Makes the store, not opened, of a data folder.
         """
         self._settings = settings
         self._load_models = load_models
         self._clock = clock or Clock()
         self._make_consolidator = make_consolidator or self._staged
+        self._make_store = make_store
         self._not_ready: UnavailableError | None = UnavailableError("the server is starting", reason="STARTING")
         self._backend: Backend | None = None
         self._health = health.aio.HealthServicer()
         self._resources = contextlib.AsyncExitStack()
         self._grpc: grpc.aio.Server | None = None
+        self.admission = Admission.from_settings(settings)
+        """Who is at work and who waits."""
         self.address = settings.listen
         """Where it listens; after start with the real port, when 0 was asked for."""
 
@@ -136,13 +146,17 @@ class LightMemServer:
             ModelError, StoreError.
         """
         settings = self._settings
-        admission = Admission(
-            max_requests=settings.max_inflight_requests, max_streams_per_key=settings.max_streams_per_key
+        boundary = BoundaryInterceptor(
+            self._check_ready,
+            lambda: self._ready().authenticator,
+            self.admission,
+            max_send_seconds=settings.max_send_seconds,
         )
         server = self._grpc = grpc.aio.server(
-            interceptors=[BoundaryInterceptor(self._check_ready, lambda: self._ready().authenticator, admission)],
+            interceptors=[boundary],
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
+                ("grpc.max_concurrent_streams", settings.max_streams_per_key),  # bounds what a connection leaves unread
                 ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a rival
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
                 ("grpc.keepalive_time_ms", 30_000),  # finds clients that vanished
@@ -150,7 +164,9 @@ class LightMemServer:
             ],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        memory_service_pb2_grpc.add_MemoryServiceServicer_to_server(MemoryServicer(settings, self._ready), server)
+        memory_service_pb2_grpc.add_MemoryServiceServicer_to_server(
+            MemoryServicer(settings, self._ready, self.admission), server
+        )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(self._ready), server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -186,7 +202,7 @@ class LightMemServer:
         tokenizers = await asyncio.to_thread(_load_tokenizers, settings, embedder.tokens)
         await asyncio.to_thread(time_window.warm_up)
 
-        store = SqliteStore(settings.data_dir)
+        store = self._make_store(settings.data_dir)
         resources.push_async_callback(store.close)
         await store.open()
         embedding = _embedding_of(embedder)
@@ -225,10 +241,12 @@ class LightMemServer:
         access = AccessRecorder(store, residents, clock)
         resources.push_async_callback(access.flush)
         await resources.enter_async_context(_running(access.run()))
+        authenticator = Authenticator(store, clock.now, FailureLimit(settings.max_auth_failures_per_minute))
         return Backend(
             store=store,
             engine=engine,
-            authenticator=Authenticator(store, clock.now),
+            authenticator=authenticator,
+            keys=Keys(store, authenticator, clock.now),
             writing=Writing(store, residents, embedder, embedding=embedding, clock=clock, triggers=triggers),
             retrieving=Retrieving(
                 store,
@@ -283,12 +301,10 @@ class LightMemServer:
         settings = self._settings
         try:
             if settings.tls_cert is not None and settings.tls_key is not None:
-                pair = (settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())
-                port = server.add_secure_port(settings.listen, grpc.ssl_server_credentials([pair]))
+                files = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+                port = server.add_secure_port(settings.listen, files.credentials())
             else:
                 port = server.add_insecure_port(settings.listen)
-        except OSError as error:
-            raise ConfigError(f"cannot read the TLS files: {error}") from error
         except RuntimeError as error:
             raise ConfigError(f"cannot listen on {settings.listen}: is the port taken?") from error
         return f"{settings.listen.rpartition(':')[0]}:{port}"
@@ -307,9 +323,14 @@ class LightMemServer:
             await self._health.set(service, status)
 
 
-async def serve(settings: Settings, load_models: Callable[[Settings], Models]) -> None:
+async def serve(
+    settings: Settings,
+    load_models: Callable[[Settings], Models],
+    *,
+    make_store: Callable[[Path], JobStore] = SqliteStore,
+) -> None:
     """Run a server until SIGTERM or SIGINT, then drain. Raises what LightMemServer.start raises."""
-    server = LightMemServer(settings, load_models)
+    server = LightMemServer(settings, load_models, make_store=make_store)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

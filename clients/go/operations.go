@@ -7,6 +7,9 @@ import (
 	"iter"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"github.com/lightmem/lightmem/clients/go/lightmempb"
 )
 
@@ -34,22 +37,34 @@ func (c *Client) Consolidate(ctx context.Context, options ...CallOption) iter.Se
 			yield(nil, err)
 			return
 		}
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		if ctx, err = c.authorize(ctx); err != nil {
-			yield(nil, err)
+		request := &lightmempb.ConsolidateRequest{UserId: scope.GetUserId()}
+		moments(ctx, c, yield, func(ctx context.Context) (grpc.ServerStreamingClient[ConsolidationProgress], error) {
+			return c.admin.Consolidate(ctx, request)
+		})
+	}
+}
+
+// moments yields what a long call tells, once, with typed errors; leaving the loop ends the call.
+func moments[T any](
+	ctx context.Context, c *Client, yield func(*T, error) bool,
+	open func(context.Context) (grpc.ServerStreamingClient[T], error),
+) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ctx, err := c.authorize(ctx)
+	if err != nil {
+		yield(nil, err)
+		return
+	}
+	stream, err := open(ctx)
+	for err == nil {
+		var moment *T
+		if moment, err = stream.Recv(); err == nil && !yield(moment, nil) {
 			return
 		}
-		stream, err := c.admin.Consolidate(ctx, &lightmempb.ConsolidateRequest{UserId: scope.GetUserId()})
-		for err == nil {
-			var progress *ConsolidationProgress
-			if progress, err = stream.Recv(); err == nil && !yield(progress, nil) {
-				return
-			}
-		}
-		if !errors.Is(err, io.EOF) {
-			yield(nil, toError(ctx, err))
-		}
+	}
+	if !errors.Is(err, io.EOF) {
+		yield(nil, toError(ctx, err))
 	}
 }
 
@@ -82,6 +97,17 @@ func (c *Client) EraseUser(ctx context.Context, userID string) (*Erasure, error)
 	return receipt, err
 }
 
+// Backup copies the whole store to a file on the server's machine while the server goes on, under this name within its folder of backups
+// ("": the time); it gives progress until the copy is complete, verified and on disk. Leaving the loop early leaves no file. Never repeated
+// by itself; it takes as long as its context allows. Needs the operator's key.
+func (c *Client) Backup(ctx context.Context, name string) iter.Seq2[*BackupProgress, error] {
+	return func(yield func(*BackupProgress, error) bool) {
+		moments(ctx, c, yield, func(ctx context.Context) (grpc.ServerStreamingClient[BackupProgress], error) {
+			return c.admin.Backup(ctx, &lightmempb.BackupRequest{Name: name})
+		})
+	}
+}
+
 // NewKey is what a key is made with.
 type NewKey struct {
 	// Label is for the people who keep it.
@@ -92,24 +118,37 @@ type NewKey struct {
 	IsAdmin bool
 	// ExpiresAt is when it stops working; zero: never.
 	ExpiresAt time.Time
+	// Namespace is whose memories it opens; "": the caller's. Another one: the server's operator alone.
+	Namespace string
 }
 
 // CreateKey makes a key. Never repeated by itself. Needs an admin key.
 func (c *Client) CreateKey(ctx context.Context, key NewKey) (*CreatedKey, error) {
 	request := &lightmempb.CreateKeyRequest{Key: &APIKey{
 		Label: key.Label, UserIds: key.UserIDs, IsAdmin: key.IsAdmin, ExpiresAt: toTimestamp(key.ExpiresAt),
+		Namespace: key.Namespace,
 	}}
 	return call(ctx, c, false, request, c.admin.CreateKey)
 }
 
-// ListKeys gives the namespace's keys, oldest first, without their secrets. Needs an admin key.
-func (c *Client) ListKeys(ctx context.Context) iter.Seq2[*APIKey, error] {
+// ListKeys gives a namespace's keys ("": the caller's), in the order of their ids, without their secrets. Needs an admin key.
+func (c *Client) ListKeys(ctx context.Context, namespace string) iter.Seq2[*APIKey, error] {
 	return func(yield func(*APIKey, error) bool) {
 		pages(yield, func(token string) ([]*APIKey, string, error) {
-			answer, err := call(ctx, c, true, &lightmempb.ListKeysRequest{PageToken: token}, c.admin.ListKeys)
+			answer, err := call(ctx, c, true, &lightmempb.ListKeysRequest{PageToken: token, Namespace: namespace}, c.admin.ListKeys)
 			return answer.GetKeys(), answer.GetNextPageToken(), err
 		})
 	}
+}
+
+// RotateKey puts a new key with the same rights in a key's place; the old one works for as long as overlap says, 0: not at all. Never
+// repeated by itself. Needs an admin key.
+func (c *Client) RotateKey(ctx context.Context, keyID string, overlap time.Duration) (*RotatedKey, error) {
+	request := &lightmempb.RotateKeyRequest{KeyId: keyID}
+	if overlap != 0 {
+		request.Overlap = durationpb.New(overlap)
+	}
+	return call(ctx, c, false, request, c.admin.RotateKey)
 }
 
 // RevokeKey makes a key useless at once. Needs an admin key.

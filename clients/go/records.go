@@ -35,6 +35,10 @@ type (
 	UndoneConsolidation = lightmempb.UndoConsolidationResponse
 	// Erasure is the receipt of an erasure.
 	Erasure = lightmempb.EraseUserResponse
+	// BackupProgress is one moment of a backup.
+	BackupProgress = lightmempb.BackupResponse
+	// RotatedKey is a key that took another's place, its secret, which is shown this once, and the other one as it is now.
+	RotatedKey = lightmempb.RotateKeyResponse
 	// APIKey is what is known of a key; the secret is not kept.
 	APIKey = lightmempb.ApiKey
 	// CreatedKey is a new key and its secret, which is shown this once.

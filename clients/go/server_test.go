@@ -149,8 +149,27 @@ func operate(t *testing.T, c *Client, user string) {
 	if _, err := limited.Retrieve(ctx, "x"); !errors.Is(err, ErrPermissionDenied) {
 		t.Fatalf("%v", err)
 	}
+	rotated, err := c.RotateKey(ctx, key.GetKey().GetKeyId(), time.Hour)
+	if err != nil || rotated.GetReplaced().GetKeyId() != key.GetKey().GetKeyId() {
+		t.Fatalf("%v, %v", rotated, err)
+	}
+	var copied *BackupProgress
+	for progress, err := range c.Backup(ctx, user) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		copied = progress
+	}
+	if copied.GetStage() != "done" || copied.GetSizeBytes() == 0 {
+		t.Fatalf("%v", copied)
+	}
+	for _, err := range c.Backup(ctx, user) {
+		if !errors.Is(err, ErrFailedPrecondition) {
+			t.Fatalf("%v", err)
+		}
+	}
 	isListed := false
-	for listed, err := range c.ListKeys(ctx) {
+	for listed, err := range c.ListKeys(ctx, "") {
 		if err != nil {
 			t.Fatal(err)
 		}

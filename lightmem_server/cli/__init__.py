@@ -17,8 +17,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "consolidate": ("lightmem_server.cli.consolidate", "Abstract a user's turns now, or undo that."),
     "erase": ("lightmem_server.cli.erase", "Remove everything of a user, for good."),
     "stats": ("lightmem_server.cli.stats", "Figures of the server, or of one user."),
-    "keys": ("lightmem_server.cli.keys", "Make, list and revoke API keys."),
+    "keys": ("lightmem_server.cli.keys", "Make, list, rotate and revoke API keys."),
     "mcp": ("lightmem_server.cli.mcp", "Serve a user's memory to MCP agents."),
+    "backup": ("lightmem_server.cli.backup", "Copy everything while the server goes on."),
+    "restore": ("lightmem_server.cli.restore", "Make a data folder of a backup."),
     "doctor": ("lightmem_server.cli.doctor", "Check this machine, and say what to do."),
 }
 """Name to module, and the line that `lightmem --help` shows. The command is the module's attribute of that name."""

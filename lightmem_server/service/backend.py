@@ -14,6 +14,7 @@ from lightmem_server.pipeline.erase import Erasing
 from lightmem_server.pipeline.retrieve import Retrieving
 from lightmem_server.pipeline.write import Writing
 from lightmem_server.service.auth import Authenticator
+from lightmem_server.service.keys import Keys
 from lightmem_server.slm.foreground import Foreground
 from lightmem_server.store.protocol import JobStore
 
@@ -34,6 +35,7 @@ class Backend:
     store: JobStore
     engine: Engine
     authenticator: Authenticator
+    keys: Keys
     writing: Writing
     retrieving: Retrieving
     editing: Editing

@@ -22,6 +22,7 @@ from lightmem_server.pb import memory_service_pb2 as pb
 from lightmem_server.pipeline.retrieval import Coarse, Context, Part, RetrieveQuery, Selected, Trace
 from lightmem_server.pipeline.write import WriteBatch
 from lightmem_server.service import convert, convert_retrieval
+from lightmem_server.service.admission import Admission
 from lightmem_server.service.auth import caller
 from lightmem_server.service.backend import Backend
 from lightmem_server.service.interceptors import Context as RpcContext
@@ -60,12 +61,11 @@ _Arrival: TypeAlias = WriteBatch | LightMemError | Literal["end"] | None
 class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
     """Checks, calls the pipeline, converts back."""
 
-    def __init__(self, settings: Settings, backend: Callable[[], Backend]) -> None:
+    def __init__(self, settings: Settings, backend: Callable[[], Backend], admission: Admission) -> None:
         """`backend` is called per RPC, after the interceptor has seen that the server is ready."""
         self._settings = settings
         self._backend = backend
-        # One group holds both views of its turns in the embedder's queue.
-        self._groups = asyncio.Semaphore(max(1, settings.max_queued_texts // (4 * settings.max_turns_per_request)))
+        self._admission = admission
 
     async def Write(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.WriteRequest], context: RpcContext
@@ -75,7 +75,8 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
             async for group in groups:
                 foreground, writing = self._backend().foreground, self._backend().writing
                 with foreground.busy():
-                    async with self._groups, contextlib.aclosing(writing.write(group)) as acks:
+                    turn = self._admission.writes.turn(group[0].partition)
+                    async with turn, contextlib.aclosing(writing.write(group)) as acks:
                         async for ack in acks:
                             yield pb.WriteResponse(
                                 request_id=ack.request_id,
@@ -150,7 +151,8 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
         user_id = query.partition.user_id
         foreground, retrieving = self._backend().foreground, self._backend().retrieving
         with foreground.busy():
-            async with contextlib.aclosing(retrieving.retrieve(query)) as parts:
+            turn = self._admission.reads.turn(query.partition)
+            async with turn, contextlib.aclosing(retrieving.retrieve(query)) as parts:
                 async for part in parts:
                     _check_deadline(context)
                     yield _to_response(part, user_id)
@@ -163,7 +165,8 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
         """Why a memory was, or was not, returned; see the proto."""
         query = self._to_query(request.retrieve)
         memory_id = convert.to_memory_id(request.memory_id)
-        return convert_retrieval.from_explanation(await self._backend().retrieving.explain(query, memory_id))
+        async with self._admission.reads.turn(query.partition):
+            return convert_retrieval.from_explanation(await self._backend().retrieving.explain(query, memory_id))
 
     async def GetContext(  # noqa: N802
         self, request: pb.GetContextRequest, context: RpcContext

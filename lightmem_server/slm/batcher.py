@@ -1,9 +1,10 @@
 """Batches work across requests: many callers with a few texts each, one model that is fastest with many at once.
 
 Admit or refuse first: over the limit a caller hears OverloadedError at once, nothing queues without bound. Batches are cut
-by cost (tokens), not by count. Queries go ahead of passages, but never in one batch with them, so that a query doesn't
-wait for the passages beside it; after MAX_QUERY_RUN batches of queries in a row, waiting passages get one. A caller who
-left takes its waiting work along. An error reaches the callers of its batch and nobody else.
+by cost (tokens), not by count; a request that needs several takes turns with the others. Queries go ahead of passages, but
+never in one batch with them, so that a query doesn't wait for the passages beside it; after MAX_QUERY_RUN batches of queries
+in a row, waiting passages get one. A caller who left takes its waiting work along. An error reaches the callers of its batch
+and nobody else.
 
 Generic over what is run: tests give it a run function that they control.
 """
@@ -210,6 +211,8 @@ class Batcher(Generic[Item, Result]):
             request.taken += 1
             if request.taken == len(request.items):
                 requests.popleft()
+        if requests and requests[0].taken:
+            requests.rotate(-1)  # what is left of a large one waits behind those that came meanwhile
         return batch
 
 

@@ -24,6 +24,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lightmem_server.store.backup_protocol import BackupStore
 from lightmem_server.store.erasure_protocol import ErasureStore
 from lightmem_server.store.run_protocol import RunStore, RunTag
 from lightmem_server.types import Kind, Memory, MemoryFilter, Partition, Tier
@@ -265,7 +266,7 @@ class JobQueue(Protocol):
         """Jobs that were set aside, the newest first."""
 
 
-class Store(RunStore, ErasureStore, Protocol):
+class Store(RunStore, ErasureStore, BackupStore, Protocol):
     """The system of record."""
 
     async def open(self) -> None:

@@ -15,7 +15,7 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -30,6 +30,8 @@ from filelock import FileLock, Timeout
 
 from lightmem_server.errors import OverloadedError, StoreError
 from lightmem_server.store import erasure, history, jobs, runs, snapshots, sqlite_read, sqlite_write, wipe
+from lightmem_server.store.backup import BACKUPS_NAME, Backups
+from lightmem_server.store.backup_protocol import BackupProgress
 from lightmem_server.store.connection import check_library, open_connection, store_errors, to_reader, to_writer
 from lightmem_server.store.erasure_protocol import Erased
 from lightmem_server.store.protocol import (
@@ -101,6 +103,7 @@ class SqliteStore:
         self._key_reader: apsw.Connection | None = None
         self._reads_waiting = 0
         self._writer: GroupWriter | None = None
+        self._backups: Backups | None = None
         self._prune_at = 0
         self._opening = asyncio.Lock()
         self._file: int | None = None
@@ -369,6 +372,12 @@ class SqliteStore:
         """See `Store.check`."""
         return await self._read(sqlite_read.check)
 
+    def backup(self, name: str) -> AsyncGenerator[BackupProgress, None]:
+        """See `BackupStore.backup`."""
+        if self._backups is None:
+            raise StoreError("the store is not open")
+        return self._backups.make(name)
+
     async def _write(self, work: Callable[[apsw.Connection], R], *, deletes: bool = False) -> R:
         if self._writer is None:
             raise StoreError("the store is not open")
@@ -418,6 +427,7 @@ class SqliteStore:
                 migrate(connection, migrations)
                 self._file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
                 self._finish_wiping(connection, self._file)
+                jobs.lapse_all(connection)
                 for _ in range(READ_THREADS):
                     reader = self._connect(READER_CACHE_BYTES)
                     to_reader(reader)
@@ -427,6 +437,7 @@ class SqliteStore:
                 self._key_reader.set_busy_timeout(0)
             self._writer = GroupWriter(connection, max_waiting=self._max_waiting_commits)
             self._writer.start()
+            self._backups = Backups(self._path, self._data_dir / BACKUPS_NAME, self._writer.keep_log)
             self._read_threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="lightmem-store-reader")
             is_open = True
         finally:
@@ -455,6 +466,9 @@ class SqliteStore:
 
     def _close(self) -> None:
         """Undo `_open`, also half of it."""
+        if self._backups is not None:
+            self._backups.close()
+            self._backups = None
         if self._writer is not None:
             self._writer.close()
             self._writer = None

@@ -12,8 +12,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
@@ -96,6 +97,7 @@ class GroupWriter:
         self._seconds_each = 0.001
         self._log_pages = 0
         self._truncate_due = False
+        self._log_keepers = 0
         self._thread = threading.Thread(target=self._run, name="lightmem-store-writer", daemon=True)
 
     def start(self) -> None:
@@ -133,6 +135,18 @@ class GroupWriter:
             self._waiting.append(waiting)
             self._changed.notify()
         return waiting.future
+
+    @contextmanager
+    def keep_log(self) -> Iterator[None]:
+        """For whoever reads for long: meanwhile nobody tries to empty the log, and waits for that reader after every group."""
+        with self._changed:
+            self._log_keepers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._log_keepers -= 1
+                self._changed.notify()
 
     def close(self) -> None:
         """Finish what waits, then stop; blocks until it has. Safe to call twice."""
@@ -237,8 +251,8 @@ class GroupWriter:
     def _checkpoint(self) -> None:
         """Move the log into the database where it has grown, and empty it where deleted bytes are in it."""
         with self._changed:
-            is_idle = not self._waiting
-        must_truncate = self._log_pages >= TRUNCATE_PAGES or (self._truncate_due and is_idle)
+            is_idle, is_kept = not self._waiting, self._log_keepers > 0
+        must_truncate = not is_kept and (self._log_pages >= TRUNCATE_PAGES or (self._truncate_due and is_idle))
         if not must_truncate and self._log_pages < CHECKPOINT_PAGES:
             return
         mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if must_truncate else apsw.SQLITE_CHECKPOINT_PASSIVE

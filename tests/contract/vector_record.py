@@ -35,12 +35,14 @@ VARYING: dict[str, str] = {
     # of the machine, of the clock, of models, or of what else is on the server
     "candidates": "list",
     "doneCount": "number",
+    "donePages": "number",
     "elapsed": "duration",
     "explanation": "string",
     "judgedQuery": "string",
     "keptCount": "number",
     "margin": "number",
     "models": "list",
+    "path": "string",
     "pendingJobCount": "number",
     "queryViews": "list",
     "rejected": "list",
@@ -52,14 +54,16 @@ VARYING: dict[str, str] = {
     "restoredCount": "number",
     "selectorStop": "string",
     "serverVersion": "string",
+    "sizeBytes": "number",
     "stages": "list",
     "storeSizeBytes": "number",
     "totalCount": "number",
+    "totalPages": "number",
     "uptime": "duration",
 }
 """Fields whose values are not judged, and what they must be."""
 
-LAST_ONLY = frozenset({"lightmem.v1.AdminService/Consolidate"})
+LAST_ONLY = frozenset({"lightmem.v1.AdminService/Consolidate", "lightmem.v1.AdminService/Backup"})
 """Streams of which only the last message is the same every time."""
 
 
@@ -68,7 +72,7 @@ class Recorder:
 
     def __init__(self, names: Names) -> None:
         self._names = names
-        self._known: dict[str, str] = {names.fresh(name): "" for name in ("ann", "bob")}
+        self._known: dict[str, str] = {names.fresh(name): "" for name in ("ann", "bob", "tenant")}
         self._counts: dict[str, int] = {}
 
     def expect(self, step: Step, outcome: Outcome) -> Step:
@@ -90,11 +94,8 @@ class Recorder:
 
     def _generalise_keys(self, response: Json, is_first: bool) -> Json:
         keys: Json = [{"$any": "object"}] * len(response["keys"])
-        return (
-            {"keys": keys, "nextPageToken": self._name("nextPageToken", response["nextPageToken"])}
-            if is_first
-            else {"keys": keys}
-        )
+        token = {"nextPageToken": self._generalise_text(response["nextPageToken"], "nextPageToken")} if is_first else {}
+        return {"keys": keys, **token}
 
     def _generalise(self, value: Json, key: str) -> Json:
         if key in VARYING:

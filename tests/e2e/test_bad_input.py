@@ -178,6 +178,7 @@ CASES = [
     ("update without mask", UPDATE, pb.UpdateMemoryRequest(scope=SCOPE, memory=memory_pb2.Memory(id=UNKNOWN_ID)), "REQUIRED", "update_mask"),
     ("update of the text", UPDATE, pb.UpdateMemoryRequest(scope=SCOPE, memory=memory_pb2.Memory(id=UNKNOWN_ID), update_mask=FieldMask(paths=["text"])), "FIELD_NOT_MUTABLE", "update_mask"),
     ("key with too many users", "AdminService/CreateKey", admin_pb.CreateKeyRequest(key=admin_pb.ApiKey(user_ids=["u"] * 65)), "TOO_MANY", "key.user_ids"),
+    ("rotation of no key", "AdminService/RotateKey", admin_pb.RotateKeyRequest(), "REQUIRED", "key_id"),
     ("key with an empty user", "AdminService/CreateKey", admin_pb.CreateKeyRequest(key=admin_pb.ApiKey(user_ids=[""])), "REQUIRED", "key.user_ids[0]"),
 ]  # fmt: skip
 
@@ -292,14 +293,6 @@ def test_a_deadline_already_past_is_deadline_exceeded(connection: Connection) ->
     with pytest.raises(grpc.RpcError) as caught:
         connection.call(RETRIEVE, retrieve(), timeout=-1)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-
-
-@pytest.mark.parametrize("method", ["AdminService/Backup"])
-def test_what_is_not_in_this_version_says_so(connection: Connection, method: str) -> None:
-    with pytest.raises(grpc.RpcError) as caught:
-        connection.call(method, b"")
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert reason_of(caught.value) == "NOT_IMPLEMENTED"
 
 
 def test_hypothetical_queries_without_a_writer_are_a_failed_precondition(connection: Connection) -> None:

@@ -10,6 +10,7 @@ from lightmem_client._connection import Tls
 from lightmem_client._filters import AllOf, AnyOf, Condition, Expression, MemoryFilter, Meta, Not, Operator
 from lightmem_client._results import (
     ApiKey,
+    BackupProgress,
     Budget,
     CancelledConsolidation,
     CoarsePart,
@@ -72,6 +73,7 @@ __all__ = [
     "AsyncClient",
     "AsyncPendingWrite",
     "AsyncWriter",
+    "BackupProgress",
     "Budget",
     "CancelledConsolidation",
     "CancelledError",

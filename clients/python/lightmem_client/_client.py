@@ -3,6 +3,7 @@ there are calls: a method each."""
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
@@ -17,6 +18,7 @@ from lightmem_client import _calls
 from lightmem_client import _results as results
 from lightmem_client._codec_calls import (
     fold,
+    to_backup_progress,
     to_part,
     to_progress,
     to_retrieve_request,
@@ -318,6 +320,32 @@ class Client:
         """
         return self._run(_calls.erase_user(user_id), timeout_seconds)
 
+    def backup(self, name: str = "", *, timeout_seconds: float | None = None) -> Iterator[results.BackupProgress]:
+        """Copy the whole store to a file on the server's machine while the server goes on; yields until the copy is complete,
+        verified and on disk. Leaving the loop early leaves no file. Never repeated by itself. Needs an admin key.
+
+        Args:
+            name: Within the server's folder of backups. "": the time.
+            timeout_seconds: Of the whole backup. None: none.
+
+        Raises:
+            FailedPreconditionError: A backup of this name is there, or another one is being made.
+            UnavailableError: No room, the disk refused, or the server can't be reached.
+        """
+        request = admin_pb.BackupRequest(name=name)
+
+        def moments() -> Iterator[results.BackupProgress]:
+            with typed_errors():
+                stub = admin_service_pb2_grpc.AdminServiceStub(self._open())
+                call = stub.Backup(request, timeout=timeout_seconds, metadata=self._connection.metadata())
+                try:
+                    for response in call:
+                        yield to_backup_progress(response)
+                finally:
+                    call.cancel()
+
+        return moments()
+
     def create_key(
         self,
         *,
@@ -325,14 +353,33 @@ class Client:
         user_ids: Iterable[str] = (),
         is_admin: bool = False,
         expires_at: datetime | None = None,
+        namespace: str = "",
         timeout_seconds: float | None = None,
     ) -> results.CreatedKey:
-        """Make a key; for no users: for all. Never repeated by itself. Needs an admin key."""
-        return self._run(_calls.create_key(label, user_ids, is_admin, expires_at), timeout_seconds)
+        """Make a key; for no users: for all. Never repeated by itself. Needs an admin key.
 
-    def list_keys(self, *, timeout_seconds: float | None = None) -> Iterator[results.ApiKey]:
-        """The namespace's keys, oldest first, without their secrets. Needs an admin key."""
-        return self._pages(_calls.list_keys, timeout_seconds)
+        Args:
+            namespace: Whose memories it opens, where that is another namespace than the caller's; the server's operator alone.
+        """
+        return self._run(_calls.create_key(label, user_ids, is_admin, expires_at, namespace), timeout_seconds)
+
+    def list_keys(self, *, namespace: str = "", timeout_seconds: float | None = None) -> Iterator[results.ApiKey]:
+        """A namespace's keys, the caller's by default, in the order of their ids, without their secrets. Needs an admin key."""
+        return self._pages(functools.partial(_calls.list_keys, namespace), timeout_seconds)
+
+    def rotate_key(
+        self, key_id: str, *, overlap_seconds: float = 0.0, timeout_seconds: float | None = None
+    ) -> results.CreatedKey:
+        """Put a new key with the same rights in a key's place. Never repeated by itself. Needs an admin key.
+
+        Args:
+            overlap_seconds: How long the old key goes on working; 0: not at all.
+
+        Raises:
+            NotFoundError: No such key.
+            FailedPreconditionError: It is revoked or has expired.
+        """
+        return self._run(_calls.rotate_key(key_id, overlap_seconds), timeout_seconds)
 
     def revoke_key(self, key_id: str, *, timeout_seconds: float | None = None) -> results.ApiKey:
         """Make a key useless at once. Raises NotFoundError. Needs an admin key."""

@@ -271,6 +271,11 @@ def to_import_result(value: admin_pb.ImportUserResponse) -> results.ImportResult
     return results.ImportResult(value.imported_count, value.skipped_count, value.reembedded_count)
 
 
+def to_backup_progress(value: admin_pb.BackupResponse) -> results.BackupProgress:
+    """One moment of a backup."""
+    return results.BackupProgress(value.stage, value.done_pages, value.total_pages, value.path, value.size_bytes)
+
+
 def to_history(value: pb.GetMemoryHistoryResponse) -> tuple[results.MemoryVersion, ...]:
     """The versions of a memory."""
     return tuple(
@@ -282,23 +287,36 @@ def to_history(value: pb.GetMemoryHistoryResponse) -> tuple[results.MemoryVersio
 
 
 def to_create_key_request(
-    label: str, user_ids: Iterable[str], is_admin: bool, expires_at: datetime | None
+    label: str, user_ids: Iterable[str], is_admin: bool, expires_at: datetime | None, namespace: str = ""
 ) -> admin_pb.CreateKeyRequest:
     """A key to make.
 
     Raises:
         InvalidArgumentError: An expiry without time zone.
     """
-    key = admin_pb.ApiKey(label=label, user_ids=user_ids, is_admin=is_admin)
+    key = admin_pb.ApiKey(label=label, user_ids=user_ids, is_admin=is_admin, namespace=namespace)
     if expires_at is not None:
         key.expires_at.CopyFrom(to_timestamp(expires_at, "key.expires_at"))
     return admin_pb.CreateKeyRequest(key=key)
+
+
+def to_rotate_key_request(key_id: str, overlap_seconds: float) -> admin_pb.RotateKeyRequest:
+    """A key to replace.
+
+    Raises:
+        InvalidArgumentError: An overlap that is no number, or negative.
+    """
+    request = admin_pb.RotateKeyRequest(key_id=key_id)
+    if overlap_seconds:
+        request.overlap.CopyFrom(to_duration(overlap_seconds, "overlap"))
+    return request
 
 
 def to_api_key(value: admin_pb.ApiKey) -> results.ApiKey:
     """A key, without its secret."""
     return results.ApiKey(
         key_id=value.key_id,
+        namespace=value.namespace,
         label=value.label,
         user_ids=tuple(value.user_ids),
         is_admin=value.is_admin,

@@ -427,6 +427,23 @@ class ImportResult:
 
 
 @dataclass(frozen=True, slots=True)
+class BackupProgress:
+    """One moment of a backup.
+
+    Attributes:
+        stage: Stable name: "copy", "verify", and "done" in the last one.
+        done_pages, total_pages: Pages copied, and in all; 0 before they are known.
+        path, size_bytes: Of the file on the server's machine, in the last one.
+    """
+
+    stage: str
+    done_pages: int
+    total_pages: int
+    path: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryVersion:
     """One version of a memory.
 
@@ -454,6 +471,7 @@ class ApiKey:
     created_at: datetime | None
     expires_at: datetime | None
     revoked_at: datetime | None
+    namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

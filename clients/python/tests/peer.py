@@ -52,6 +52,7 @@ class Peer(memory_service_pb2_grpc.MemoryServiceServicer, admin_service_pb2_grpc
     calls: Counter[str] = field(default_factory=Counter)
     requests: dict[str, Any] = field(default_factory=dict)
     dead_jobs: dict[str, str] = field(default_factory=dict)
+    backups: list[str] = field(default_factory=list)
     holds_writes: threading.Event | None = None
     port: int = 0
     credentials: grpc.ServerCredentials | None = None
@@ -306,6 +307,18 @@ class Peer(memory_service_pb2_grpc.MemoryServiceServicer, admin_service_pb2_grpc
             abort(context, failure)
         return response
 
+    def Backup(self, request: admin_pb.BackupRequest, context: Any) -> Iterator[admin_pb.BackupResponse]:
+        failure = self._begin("Backup", context, request)
+        if request.name in self.backups:
+            abort(context, Failure(grpc.StatusCode.FAILED_PRECONDITION, "BACKUP_EXISTS"))
+        yield admin_pb.BackupResponse(stage="copy", done_pages=1, total_pages=2)
+        if failure is not None:
+            abort(context, failure)
+        yield admin_pb.BackupResponse(stage="verify", done_pages=2, total_pages=2)
+        self.backups.append(request.name)
+        path = f"/data/backups/{request.name or 'now'}"
+        yield admin_pb.BackupResponse(stage="done", done_pages=2, total_pages=2, path=path, size_bytes=8192)
+
     def GetStats(self, request: admin_pb.GetStatsRequest, context: Any) -> admin_pb.GetStatsResponse:
         self._begin("GetStats", context, request)
         count = sum(len(memories) for memories in self.memories.values())
@@ -330,6 +343,19 @@ class Peer(memory_service_pb2_grpc.MemoryServiceServicer, admin_service_pb2_grpc
     def ListKeys(self, request: admin_pb.ListKeysRequest, context: Any) -> admin_pb.ListKeysResponse:
         self._begin("ListKeys", context, request)
         return admin_pb.ListKeysResponse(keys=self.keys)
+
+    def RotateKey(self, request: admin_pb.RotateKeyRequest, context: Any) -> admin_pb.RotateKeyResponse:
+        self._begin("RotateKey", context, request)
+        for old in self.keys:
+            if old.key_id == request.key_id:
+                key = admin_pb.ApiKey()
+                key.MergeFrom(old)
+                key.key_id = f"k{len(self.keys)}"
+                self.keys.append(key)
+                old.revoked_at.GetCurrentTime()
+                return admin_pb.RotateKeyResponse(key=key, secret=f"lm_{key.key_id}_secret", replaced=old)
+        abort(context, Failure(grpc.StatusCode.NOT_FOUND, "NOT_FOUND"))
+        raise AssertionError
 
     def RevokeKey(self, request: admin_pb.RevokeKeyRequest, context: Any) -> admin_pb.RevokeKeyResponse:
         self._begin("RevokeKey", context, request)

@@ -8,10 +8,12 @@ import { DeadlineExceededError, InternalError, isTransient, LightMemError, NotFo
 import { type Expression, type MemoryFilter, toFilter } from "./filters.js";
 import { AdminService, type ApiKey, type CreateKeyResponse } from "./gen/lightmem/v1/admin_service_pb.js";
 import type {
+  BackupResponse,
   CancelConsolidationResponse,
   ConsolidateResponse,
   EraseUserResponse,
   GetStatsResponse,
+  RotateKeyResponse,
   UndoConsolidationResponse,
 } from "./gen/lightmem/v1/admin_service_pb.js";
 import type { Memory } from "./gen/lightmem/v1/memory_pb.js";
@@ -117,6 +119,8 @@ export interface NewKey {
   isAdmin?: boolean;
   /** When it stops working. Left out: never. */
   expiresAt?: Date;
+  /** Whose memories it opens. Left out: the caller's. Another one: the server's operator alone. */
+  namespace?: string;
 }
 
 /** A whole answer. */
@@ -318,20 +322,42 @@ export class Client {
     return this.unary(AdminService.method.eraseUser, { userId }, { timeoutSeconds: 120, ...options }, false);
   }
 
+  /**
+   * Copies the whole store to a file on the server's machine while the server goes on, under this name within its folder of backups (left
+   * out: the time); yields until the copy is complete, verified and on disk. Leaving the loop early leaves no file. Never repeated by
+   * itself. `timeoutSeconds` is of the whole backup; left out: none. Needs the operator's key.
+   */
+  async *backup(name = "", options: Omit<CallOptions, "userId"> = {}): AsyncGenerator<BackupResponse, void, undefined> {
+    const { timeoutSeconds, signal } = options;
+    const deadline = timeoutSeconds === undefined ? undefined : new Deadline(timeoutSeconds).at;
+    yield* this.transport.stream(AdminService.method.backup, { name }, { deadline, signal });
+  }
+
   /** Makes a key; for no users: for all. Never repeated by itself. Needs an admin key. */
   async createKey({ expiresAt, ...rest }: NewKey = {}, options: CallOptions = {}): Promise<CreateKeyResponse> {
     const key = { ...rest, ...(expiresAt && { expiresAt: toTimestamp(expiresAt, "key.expires_at") }) };
     return this.unary(AdminService.method.createKey, { key }, options, false);
   }
 
-  /** The namespace's keys, oldest first, without their secrets. Needs an admin key. */
-  async *listKeys(options: CallOptions = {}): AsyncGenerator<ApiKey, void, undefined> {
+  /** A namespace's keys, the caller's by default, in the order of their ids, without their secrets. Needs an admin key. */
+  async *listKeys(options: CallOptions & { namespace?: string } = {}): AsyncGenerator<ApiKey, void, undefined> {
     let pageToken = "";
     do {
-      const page = await this.unary(AdminService.method.listKeys, { pageToken }, options);
+      const request = { pageToken, namespace: options.namespace ?? "" };
+      const page = await this.unary(AdminService.method.listKeys, request, options);
       yield* page.keys;
       pageToken = page.nextPageToken;
     } while (pageToken);
+  }
+
+  /**
+   * Puts a new key with the same rights in a key's place; the old one works for `overlapSeconds`, by default not at all. Never repeated by
+   * itself. Needs an admin key.
+   */
+  async rotateKey(keyId: string, options: CallOptions & { overlapSeconds?: number } = {}): Promise<RotateKeyResponse> {
+    const { overlapSeconds } = options;
+    const request = { keyId, ...(overlapSeconds && { overlap: durationFromMs(Math.round(overlapSeconds * 1000)) }) };
+    return this.unary(AdminService.method.rotateKey, request, options, false);
   }
 
   /** Makes a key useless at once. Needs an admin key. */

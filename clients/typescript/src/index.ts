@@ -40,11 +40,13 @@ export { timestampDate } from "@bufbuild/protobuf/wkt";
 
 export type {
   ApiKey,
+  BackupResponse as BackupProgress,
   CancelConsolidationResponse as CancelledConsolidation,
   ConsolidateResponse as ConsolidationProgress,
   CreateKeyResponse as CreatedKey,
   EraseUserResponse as Erasure,
   GetStatsResponse as Stats,
+  RotateKeyResponse as RotatedKey,
   UndoConsolidationResponse as UndoneConsolidation,
 } from "./gen/lightmem/v1/admin_service_pb.js";
 export { Kind, type Memory, Role, State, type Statement, Tier } from "./gen/lightmem/v1/memory_pb.js";

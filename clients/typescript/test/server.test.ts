@@ -12,6 +12,7 @@ import {
   allOf,
   anyOf,
   Client,
+  FailedPreconditionError,
   Kind,
   meta,
   metadataOf,
@@ -108,6 +109,12 @@ describe("on a real server", { skip }, () => {
     const limited = new Client({ apiKey: secret, userId: "somebody else" });
     test.after(() => limited.close());
     await assert.rejects(limited.retrieve("x"), PermissionDeniedError);
+    const rotated = await client.rotateKey(key?.keyId ?? "", { overlapSeconds: 3600 });
+    assert.equal(rotated.replaced?.keyId, key?.keyId);
+    const copied = (await all(client.backup(userId))).at(-1);
+    assert.equal(copied?.stage, "done");
+    assert.ok(copied?.sizeBytes);
+    await assert.rejects(all(client.backup(userId)), FailedPreconditionError);
     assert.ok((await all(client.listKeys())).some((listed) => listed.keyId === key?.keyId));
     assert.ok((await client.revokeKey(key?.keyId ?? "")).revokedAt);
     await assert.rejects(limited.retrieve("x", { userId }), UnauthenticatedError);

@@ -112,6 +112,17 @@ async def test_a_batch_is_cut_by_cost() -> None:
     assert model.batches[1:] == [["aaaa", "bbbb"], ["cccc", "dd"]]
 
 
+async def test_a_large_request_takes_turns_with_those_that_came_later() -> None:
+    model, batcher, _ = await occupied(cost=2)
+    tasks = [submit(batcher, "a", "b", "c", "d", "e", "f"), submit(batcher, "x", "y", "z")]
+    await settle()
+    for index in range(6):
+        await model.started(index + 1)
+        model.finish(index)
+    assert [await task for task in tasks] == [["A", "B", "C", "D", "E", "F"], ["X", "Y", "Z"]]
+    assert model.batches[1:] == [["a", "b"], ["x", "y"], ["c", "d"], ["z", "e"], ["f"]]
+
+
 async def test_an_item_above_the_budget_is_a_batch_of_its_own() -> None:
     model, batcher, _ = await occupied(cost=5)
     task = submit(batcher, "a", "much too long", "b")
