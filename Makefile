@@ -113,6 +113,11 @@ bench-facts: models ## What the Writer proposes of a dialogue and what the gate 
 	@$(BIN)/lightmem models pull --profile standard
 	$(BIN)/python -m tests.bench.facts $(ARGS)
 
+.PHONY: bench-consolidate
+bench-consolidate: models ## LoCoMo consolidated, resumable: time, rejects, coverage, evidence (ARGS="--writer lite", --sessions N)
+	@$(BIN)/lightmem models pull --profile standard
+	$(BIN)/python -m tests.bench.consolidate $(ARGS)
+
 .PHONY: bench-ablation
 bench-ablation: models ## What each part of retrieval is worth: one part off at a time (ARGS="--data PATH", --choose)
 	$(BIN)/python -m tests.bench.ablation $(ARGS)

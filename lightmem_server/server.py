@@ -48,6 +48,7 @@ from lightmem_server.pipeline.consolidation.triggers import Triggers
 from lightmem_server.pipeline.consolidation.undo import Undoing
 from lightmem_server.pipeline.consolidation.worker import Worker, WorkerPolicy
 from lightmem_server.pipeline.edit import Editing
+from lightmem_server.pipeline.erase import Erasing
 from lightmem_server.pipeline.graphs import GraphBuilder
 from lightmem_server.pipeline.passages import FORMAT, VIEW_NAMES
 from lightmem_server.pipeline.residents import ROW_FORMAT, Residents
@@ -246,6 +247,7 @@ class LightMemServer:
             ),
             editing=Editing(store, residents, embedder, embedding=embedding),
             consolidating=consolidating,
+            erasing=Erasing(store, residents, clock, stop_work=consolidating.stop),
             access=access,
             clock=clock,
             models=[

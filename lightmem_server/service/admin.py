@@ -158,8 +158,16 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         return pb.UndoConsolidationResponse(restored_count=undone.restored_count, removed_count=undone.removed_count)
 
     async def EraseUser(self, request: pb.EraseUserRequest, context: RpcContext) -> pb.EraseUserResponse:  # noqa: N802
-        """Not in this version."""
-        _refuse("EraseUser")
+        """Remove everything of a user; see the proto."""
+        erased = await self._backend().erasing.erase(_partition(request.user_id))
+        return pb.EraseUserResponse(
+            receipt_id=str(erased.receipt_id),
+            erased_at=convert.from_micros(erased.erased_at),
+            memory_count=erased.memory_count,
+            vector_count=erased.vector_count,
+            job_count=erased.job_count,
+            withdrawn_support_count=erased.withdrawn_support_count,
+        )
 
     def ExportUser(  # noqa: N802
         self, request: pb.ExportUserRequest, context: RpcContext

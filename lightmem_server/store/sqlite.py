@@ -12,6 +12,7 @@ theirs, whose work is elsewhere.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -23,14 +24,16 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 import apsw
+import structlog
 import uuid_utils.compat
 from filelock import FileLock, Timeout
 
 from lightmem_server.errors import DamagedError, DiskError, OverloadedError, StoreError
-from lightmem_server.store import history, jobs, runs, snapshots, sqlite_read, sqlite_write
+from lightmem_server.store import erasure, history, jobs, runs, snapshots, sqlite_read, sqlite_write, wipe
 from lightmem_server.store.backup import BACKUPS_NAME, Backups
 from lightmem_server.store.backup_protocol import BackupProgress
 from lightmem_server.store.connection import check_library, open_connection, store_errors, to_reader, to_writer
+from lightmem_server.store.erasure_protocol import Erased
 from lightmem_server.store.protocol import (
     Change,
     Changes,
@@ -67,6 +70,14 @@ REQUEST_MEMORY_MICROS = 24 * 3600 * 1_000_000
 
 PRUNE_INTERVAL_MICROS = 600 * 1_000_000
 
+WIPE_ATTEMPTS = 100
+WIPE_REST_SECONDS = 0.1
+"""How often, and how long after the last time, it is tried to empty the log when readers are in the way: for some 20 s."""
+
+ERASED_MEANWHILE = "a user was erased while the backup was made, and it may hold their words: make another"
+
+log = structlog.get_logger()
+
 
 def _system_micros() -> int:
     return time.time_ns() // 1000
@@ -99,6 +110,7 @@ class SqliteStore:
         self._trouble = Trouble()
         self._prune_at = 0
         self._opening = asyncio.Lock()
+        self._file: int | None = None
 
     async def open(self) -> None:
         """See `Store.open`. Raises StoreError also when another server has the folder open."""
@@ -313,6 +325,33 @@ class SqliteStore:
         """See `RunStore.history`."""
         return await self._read(partial(history.read, partition=partition, memory_id=memory_id))
 
+    async def generation(self, partition: Partition) -> int:
+        """See `ErasureStore.generation`."""
+        query = partial(erasure.generation, partition=partition)
+        found = self._read_now(query)
+        return await self._read(query) if found is None else found
+
+    async def erase(self, partition: Partition, *, now: int) -> Erased:
+        """See `ErasureStore.erase`."""
+        receipt_id = uuid_utils.compat.uuid7()
+        work = partial(erasure.erase, partition=partition, receipt_id=receipt_id, now=now)
+        return await self._write(work, deletes=True)
+
+    async def wipe(self) -> None:
+        """See `ErasureStore.wipe`."""
+        for attempt in range(WIPE_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(WIPE_REST_SECONDS)
+            if self._writer is None or self._file is None or self._backups is None:
+                raise StoreError("the store is not open")
+            self._backups.end(ERASED_MEANWHILE)  # it may hold what was erased, and keeps the log from being emptied
+            work = partial(wipe.wipe, file=self._file, now=self._now())
+            if await asyncio.wrap_future(self._writer.submit_alone(work)):
+                return
+        raise StoreError(
+            "the records are removed, but readers keep their bytes in the log: try again", reason="ERASURE_INCOMPLETE"
+        )
+
     async def stats(self, namespace: str, user_id: str | None = None) -> Stats:
         """See `Store.stats`."""
         return await self._read(lambda connection: sqlite_read.stats(connection, namespace, user_id))
@@ -414,6 +453,8 @@ class SqliteStore:
                 check_version(connection, len(migrations))
                 to_writer(connection)
                 migrate(connection, migrations)
+                self._file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+                self._finish_wiping(connection, self._file)
                 jobs.lapse_all(connection)
                 for _ in range(READ_THREADS):
                     reader = self._connect(READER_CACHE_BYTES)
@@ -430,6 +471,14 @@ class SqliteStore:
         finally:
             if not is_open:
                 self._close()
+
+    def _finish_wiping(self, connection: apsw.Connection, file: int) -> None:
+        """Where the last server ended in the middle of an erasure. A disk that refuses it now may still be read."""
+        try:
+            if wipe.is_due(connection):
+                wipe.wipe(connection, file=file, now=self._now())
+        except (apsw.Error, OSError) as error:
+            log.warning("wipe_failed", error=str(error))
 
     def _acquire_lock(self) -> None:
         """Held until `close` or the end of the process, however it ends: two servers would miss each other's versions."""
@@ -459,4 +508,7 @@ class SqliteStore:
         for connection in reversed(self._connections):  # the writer's last: closing it moves the log into the database
             connection.close()
         self._connections.clear()
+        if self._file is not None:
+            os.close(self._file)  # last: see `wipe`
+            self._file = None
         self._lock.release()

@@ -52,6 +52,7 @@ class _Waiting:
     work: Callable[[apsw.Connection], Any]
     future: Future[Any]
     deletes: bool
+    is_alone: bool = False
 
 
 class _Savepoint:
@@ -118,16 +119,22 @@ class GroupWriter:
             OverloadedError: Too much waits.
             StoreError: Closed.
         """
-        future: Future[R] = Future()
+        return self._put(_Waiting(work, Future(), deletes))
+
+    def submit_alone(self, work: Callable[[apsw.Connection], R]) -> Future[R]:
+        """Have work done after what waits already, outside of a transaction. Else as `submit`."""
+        return self._put(_Waiting(work, Future(), deletes=False, is_alone=True))
+
+    def _put(self, waiting: _Waiting) -> Future[Any]:
         with self._changed:
             if self._is_closing:
                 raise StoreError("the store is closed")
             if len(self._waiting) >= self._max_waiting:
                 seconds = min(5.0, max(0.05, self._seconds_each * len(self._waiting)))
                 raise OverloadedError(f"{self._max_waiting} commits wait already", retry_after_seconds=seconds)
-            self._waiting.append(_Waiting(work, future, deletes))
+            self._waiting.append(waiting)
             self._changed.notify()
-        return future
+        return waiting.future
 
     @contextmanager
     def keep_log(self) -> Iterator[None]:
@@ -175,12 +182,19 @@ class GroupWriter:
             if not self._waiting and self._is_closing:
                 return False
             while self._waiting and len(self._group) < MAX_GROUP:
+                if self._group and self._waiting[0].is_alone:
+                    break
                 waiting = self._waiting.popleft()
                 if waiting.future.set_running_or_notify_cancel():
                     self._group.append(waiting)
+                    if waiting.is_alone:
+                        break
         return True
 
     def _commit(self) -> None:
+        if self._group[0].is_alone:
+            self._do_alone(self._group.pop())
+            return
         began = time.monotonic()
         try:
             outcomes = self._apply()
@@ -208,6 +222,17 @@ class GroupWriter:
             outcomes.append(savepoint)
         self._connection.execute("COMMIT")
         return outcomes
+
+    def _do_alone(self, waiting: _Waiting) -> None:
+        try:
+            result = waiting.work(self._connection)
+        except apsw.Error as error:
+            self._roll_back()
+            waiting.future.set_exception(to_store_error(error))
+        except OSError as error:
+            waiting.future.set_exception(StoreError(f"the disk could not be read or written ({error.strerror})"))
+        else:
+            waiting.future.set_result(result)
 
     def _roll_back(self) -> None:
         """End the failed transaction, unless SQLite has done so already."""

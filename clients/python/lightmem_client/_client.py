@@ -310,6 +310,15 @@ class Client:
         """
         return self._run(_calls.undo_consolidation(run_id), timeout_seconds)
 
+    def erase_user(self, user_id: str, *, timeout_seconds: float = 120.0) -> results.Erasure:
+        """Remove everything of a user, its bytes on disk too. What the user writes afterwards is a new user's; keys stay. Never
+        repeated by itself: repeat it when it fails. There is no default for the user. Needs an admin key.
+
+        Raises:
+            UnavailableError: Not done, or, reason ERASURE_INCOMPLETE, not to the last byte: call again.
+        """
+        return self._run(_calls.erase_user(user_id), timeout_seconds)
+
     def backup(self, name: str = "", *, timeout_seconds: float | None = None) -> Iterator[results.BackupProgress]:
         """Copy the whole store to a file on the server's machine while the server goes on; yields until the copy is complete,
         verified and on disk. Leaving the loop early leaves no file. Never repeated by itself. Needs an admin key.

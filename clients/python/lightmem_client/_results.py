@@ -390,6 +390,43 @@ class UndoneConsolidation:
 
 
 @dataclass(frozen=True, slots=True)
+class Erasure:
+    """The receipt of an erasure.
+
+    Attributes:
+        receipt_id: Names it; the server keeps it, without the user's id.
+        erased_at: When.
+        memory_count, vector_count, job_count: What was removed; 0 where there was nothing left.
+        withdrawn_support_count: Shared facts that lost the user's support.
+    """
+
+    receipt_id: str
+    erased_at: datetime | None
+    memory_count: int
+    vector_count: int
+    job_count: int
+    withdrawn_support_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExportPart:
+    """Some lines of an export, each a JSON object without its line feed, and how many of how many lines have come."""
+
+    lines: tuple[str, ...] = field(repr=False)
+    done_count: int
+    total_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """What an import did: memories stored, memories that were there already, and how many of those stored got new vectors."""
+
+    imported_count: int
+    skipped_count: int
+    reembedded_count: int
+
+
+@dataclass(frozen=True, slots=True)
 class BackupProgress:
     """One moment of a backup.
 

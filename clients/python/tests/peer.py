@@ -296,6 +296,17 @@ class Peer(memory_service_pb2_grpc.MemoryServiceServicer, admin_service_pb2_grpc
             abort(context, Failure(grpc.StatusCode.NOT_FOUND, "NOT_FOUND"))
         return admin_pb.UndoConsolidationResponse(restored_count=2, removed_count=3)
 
+    def EraseUser(self, request: admin_pb.EraseUserRequest, context: Any) -> admin_pb.EraseUserResponse:
+        failure = self._begin("EraseUser", context, request)
+        count = len(self.memories.pop(request.user_id, []))
+        response = admin_pb.EraseUserResponse(
+            receipt_id=str(uuid.uuid4()), memory_count=count, vector_count=count, job_count=int(count > 0)
+        )
+        response.erased_at.FromSeconds(60)
+        if failure is not None:
+            abort(context, failure)
+        return response
+
     def Backup(self, request: admin_pb.BackupRequest, context: Any) -> Iterator[admin_pb.BackupResponse]:
         failure = self._begin("Backup", context, request)
         if request.name in self.backups:

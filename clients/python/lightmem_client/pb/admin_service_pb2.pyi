@@ -449,13 +449,13 @@ class EraseUserResponse(_message.Message):
     receipt_id: _builtins.str
     """Names this erasure."""
     memory_count: _builtins.int
-    """Memories removed."""
+    """Memories removed, archived ones included."""
     vector_count: _builtins.int
     """Vectors removed."""
     job_count: _builtins.int
     """Jobs removed."""
     withdrawn_support_count: _builtins.int
-    """Shared facts that lost this user's support."""
+    """Shared facts that lost this user's support. 0 while there is no shared memory."""
     @_builtins.property
     def erased_at(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -506,17 +506,27 @@ class ExportUserResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    JSON_LINE_FIELD_NUMBER: _builtins.int
-    json_line: _builtins.str
-    """One record as one line of JSON; the lines make a JSONL file."""
+    JSON_LINES_FIELD_NUMBER: _builtins.int
+    DONE_COUNT_FIELD_NUMBER: _builtins.int
+    TOTAL_COUNT_FIELD_NUMBER: _builtins.int
+    done_count: _builtins.int
+    """Lines sent so far, these included."""
+    total_count: _builtins.int
+    """Lines in all."""
+    @_builtins.property
+    def json_lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Some lines, each a JSON object without line breaks."""
+
     def __init__(
         self,
         *,
-        json_line: _builtins.str | None = ...,
+        json_lines: _abc.Iterable[_builtins.str] | None = ...,
+        done_count: _builtins.int | None = ...,
+        total_count: _builtins.int | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["json_line", b"json_line"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_count", b"done_count", "json_lines", b"json_lines", "total_count", b"total_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -529,20 +539,22 @@ class ImportUserRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_ID_FIELD_NUMBER: _builtins.int
-    JSON_LINE_FIELD_NUMBER: _builtins.int
+    JSON_LINES_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """Required in the first message. The user."""
-    json_line: _builtins.str
-    """Required. One line that ExportUser gave."""
+    """Required in the first message, ignored in the others. The user."""
+    @_builtins.property
+    def json_lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The next lines of what ExportUser gave, at least one in all, the header first. At most 4,096 in one message."""
+
     def __init__(
         self,
         *,
         user_id: _builtins.str | None = ...,
-        json_line: _builtins.str | None = ...,
+        json_lines: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["json_line", b"json_line", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["json_lines", b"json_lines", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -556,19 +568,23 @@ class ImportUserResponse(_message.Message):
 
     IMPORTED_COUNT_FIELD_NUMBER: _builtins.int
     SKIPPED_COUNT_FIELD_NUMBER: _builtins.int
+    REEMBEDDED_COUNT_FIELD_NUMBER: _builtins.int
     imported_count: _builtins.int
-    """Records stored."""
+    """Memories stored."""
     skipped_count: _builtins.int
-    """Records already there."""
+    """Memories already there."""
+    reembedded_count: _builtins.int
+    """Memories, of those stored, whose vectors were made anew."""
     def __init__(
         self,
         *,
         imported_count: _builtins.int | None = ...,
         skipped_count: _builtins.int | None = ...,
+        reembedded_count: _builtins.int | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["imported_count", b"imported_count", "skipped_count", b"skipped_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["imported_count", b"imported_count", "reembedded_count", b"reembedded_count", "skipped_count", b"skipped_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
