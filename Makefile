@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 ENVIRONMENT := $(VENV)/.environment
 NATIVE := lightmem_server/_core.abi3.so
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust_core -name '*.rs' -o -name Cargo.toml)
-PYTHON_SOURCES := lightmem_server clients/python tests proto
+PYTHON_SOURCES := lightmem_server clients/python tests proto .ci
 
 .PHONY: all
 all: format build lint test ## Format, build, lint and test
@@ -51,17 +51,28 @@ quickstart: models ## From a fresh clone to remembered conversations
 .PHONY: format
 format: build ## Format all code
 	cargo fmt --all
+	cargo fmt --manifest-path clients/rust/Cargo.toml
+	@if command -v gofmt > /dev/null; then gofmt -w clients/go; fi
 	$(BIN)/ruff check --fix-only --quiet $(PYTHON_SOURCES)
 	$(BIN)/ruff format $(PYTHON_SOURCES)
 	$(BIN)/buf format -w proto
 
 .PHONY: proto
-proto: build ## Generate the code of proto/
-	$(BIN)/python proto/generate.py
+proto: build ## Generate the code of proto/, for every language whose tools are installed
+	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python proto/generate.py
+
+.PHONY: proto-baseline
+proto-baseline: build ## Keep the API of now as what later changes may not break
+	$(BIN)/python proto/baseline.py
+
+.PHONY: vectors
+vectors: models ## Record the contract vectors anew: what the server answers to every client
+	$(BIN)/python -m tests.contract.vector_record
 
 .PHONY: lint
 lint: build ## Everything that can be checked without running it
 	cargo fmt --all --check
+	cargo fmt --manifest-path clients/rust/Cargo.toml --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	$(BIN)/ruff check $(PYTHON_SOURCES)
 	$(BIN)/ruff format --check $(PYTHON_SOURCES)
@@ -70,7 +81,11 @@ lint: build ## Everything that can be checked without running it
 	$(BIN)/python -m mypy.stubtest lightmem_server._core
 	$(BIN)/buf lint proto
 	$(BIN)/buf format --diff --exit-code proto
+	$(BIN)/buf breaking proto --against proto/baseline.binpb
 	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python proto/generate.py --check
+	@if command -v go > /dev/null; then \
+	  echo "gofmt, go vet: clients/go"; cd clients/go && test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./...; \
+	  else echo "skipped: clients/go, since go is not installed"; fi
 
 .PHONY: lint-rivals
 lint-rivals: ## The bench beside other crates, whose C code takes minutes to build once
@@ -81,12 +96,20 @@ test: test-models ## All tests: Rust, Python, end to end with the real models
 	cargo test --workspace --quiet
 	$(BIN)/pytest
 
+.PHONY: test-clients
+test-clients: models ## The clients of all languages against a real server; without its tools one is skipped by name
+	$(BIN)/pytest tests/contract/test_vectors.py tests/contract/test_skew.py tests/contract/test_clients.py clients/python/tests
+
 FUZZ_SECONDS ?= 600
 .PHONY: fuzz
 fuzz: ## Arbitrary bytes to the snapshot reader; keeps what is new of the corpus (nightly, cargo-fuzz; FUZZ_SECONDS=600)
 	cd rust_core && cargo test --quiet --test snapshot_corpus -- --ignored
 	cd rust_core && cargo +nightly fuzz run snapshot -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -malloc_limit_mb=256
 	cd rust_core && cargo +nightly fuzz cmin snapshot
+
+.PHONY: fuzz-server
+fuzz-server: models ## Random requests to every RPC, random bytes to the port (ARGS="--minutes 20")
+	$(BIN)/python -m tests.bench.fuzz_server $(ARGS)
 
 .PHONY: miri
 miri: ## The core's unit tests under Miri, without the graphs, which are C++ (nightly with miri)
@@ -155,6 +178,25 @@ faults-long: models ## 300 kills, and 30 of the shipped server with the real mod
 .PHONY: bench-memory
 bench-memory: build ## Bytes that a memory takes in the engine, and what the rescoring planes are worth (ARGS=--data path)
 	$(BIN)/python -m tests.bench.memory $(ARGS)
+
+.PHONY: bench-soak
+bench-soak: models ## Fairness between users, then 3 times the capacity for minutes, memory plotted (ARGS="--minutes 10")
+	$(BIN)/python -m pip install --quiet matplotlib
+	$(BIN)/python -m tests.bench.soak $(ARGS)
+
+.PHONY: audit
+audit: build ## Advisories and licences of all dependencies (needs the network, and cargo-deny; not part of `make test`)
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny"; exit 1; }
+	cargo deny check
+	$(PYTHON) -m venv target/audit && target/audit/bin/python -m pip install --quiet pip-audit
+	target/audit/bin/pip-audit --requirement constraints.txt --disable-pip --no-deps
+
+.PHONY: sbom
+sbom: build ## Bills of materials (CycloneDX) of Python and Rust in target/sbom, and the licences
+	$(BIN)/python .ci/sbom.py target/sbom/rust.cdx.json
+	$(PYTHON) -m venv target/sbom/venv && target/sbom/venv/bin/python -m pip install --quiet cyclonedx-bom
+	target/sbom/venv/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+	  -o target/sbom/python.cdx.json $(BIN)/python
 
 .PHONY: lock
 lock: ## Write constraints.txt anew from the newest versions that fit

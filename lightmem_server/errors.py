@@ -13,9 +13,10 @@
     │   └── BudgetSpentError     a namespace's model time for this hour is used up
     ├── PreconditionError        the server, or what is stored, is not in the state that was asked for
     │   └── RunEndedError        a consolidation run was cancelled, or is another worker's now
-    ├── NotImplementedYetError   in the proto, not in this version
     ├── UnavailableError         starting, draining
-    │   └── StoreError           the disk refused: full, read-only, damaged
+    │   └── StoreError           the store could not do it
+    │       ├── DiskError            the disk refused: full, read-only, gone
+    │       │   └── DamagedError     what is on it is not what was written
     │       └── StoreVersionError    the database is newer than this program, or its SQLite too old
     ├── CoreError                the Rust core refused its input: a defect of ours
     │   └── SnapshotError        a partition's snapshot is damaged or foreign: the store still has everything
@@ -126,12 +127,6 @@ class RunEndedError(PreconditionError):
     reason = "RUN_ENDED"
 
 
-class NotImplementedYetError(LightMemError):
-    """In the API, but not in this version of the server."""
-
-    reason = "NOT_IMPLEMENTED"
-
-
 class UnavailableError(LightMemError):
     """The server is starting or draining."""
 
@@ -139,9 +134,17 @@ class UnavailableError(LightMemError):
 
 
 class StoreError(UnavailableError):
-    """The store could not do it: full, read-only or damaged. Nothing was acknowledged."""
+    """The store could not do it. Nothing was acknowledged."""
 
     reason = "STORE_FAILED"
+
+
+class DiskError(StoreError):
+    """The disk is full, read-only or gone, or another program locks the database: until that changes nothing is durable."""
+
+
+class DamagedError(DiskError):
+    """What is on the disk is not what was written to it."""
 
 
 class StoreVersionError(StoreError):

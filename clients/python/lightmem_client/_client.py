@@ -323,6 +323,32 @@ class Client:
         """
         return self._run(_calls.erase_user(user_id), timeout_seconds)
 
+    def backup(self, name: str = "", *, timeout_seconds: float | None = None) -> Iterator[results.BackupProgress]:
+        """Copy the whole store to a file on the server's machine while the server goes on; yields until the copy is complete,
+        verified and on disk. Leaving the loop early leaves no file. Never repeated by itself. Needs an admin key.
+
+        Args:
+            name: Within the server's folder of backups. "": the time.
+            timeout_seconds: Of the whole backup. None: none.
+
+        Raises:
+            FailedPreconditionError: A backup of this name is there, or another one is being made.
+            UnavailableError: No room, the disk refused, or the server can't be reached.
+        """
+        request = admin_pb.BackupRequest(name=name)
+
+        def moments() -> Iterator[results.BackupProgress]:
+            with typed_errors():
+                stub = admin_service_pb2_grpc.AdminServiceStub(self._open())
+                call = stub.Backup(request, timeout=timeout_seconds, metadata=self._connection.metadata())
+                try:
+                    for response in call:
+                        yield to_backup_progress(response)
+                finally:
+                    call.cancel()
+
+        return moments()
+
     def export_user(self, user_id: str, *, timeout_seconds: float | None = None) -> Iterator[results.ExportPart]:
         """Everything of a user, as of one moment, part by part as it is read: lines of JSON that make a file. Needs an admin
         key.
@@ -368,32 +394,6 @@ class Client:
                 to_import_requests(user_id, lines), timeout=timeout_seconds, metadata=self._connection.metadata()
             )
         return to_import_result(response)
-
-    def backup(self, name: str = "", *, timeout_seconds: float | None = None) -> Iterator[results.BackupProgress]:
-        """Copy the whole store to a file on the server's machine while the server goes on; yields until the copy is complete,
-        verified and on disk. Leaving the loop early leaves no file. Never repeated by itself. Needs an admin key.
-
-        Args:
-            name: Within the server's folder of backups. "": the time.
-            timeout_seconds: Of the whole backup. None: none.
-
-        Raises:
-            FailedPreconditionError: A backup of this name is there, or another one is being made.
-            UnavailableError: No room, the disk refused, or the server can't be reached.
-        """
-        request = admin_pb.BackupRequest(name=name)
-
-        def moments() -> Iterator[results.BackupProgress]:
-            with typed_errors():
-                stub = admin_service_pb2_grpc.AdminServiceStub(self._open())
-                call = stub.Backup(request, timeout=timeout_seconds, metadata=self._connection.metadata())
-                try:
-                    for response in call:
-                        yield to_backup_progress(response)
-                finally:
-                    call.cancel()
-
-        return moments()
 
     def create_key(
         self,

@@ -52,8 +52,9 @@ class Peer(memory_service_pb2_grpc.MemoryServiceServicer, admin_service_pb2_grpc
     calls: Counter[str] = field(default_factory=Counter)
     requests: dict[str, Any] = field(default_factory=dict)
     dead_jobs: dict[str, str] = field(default_factory=dict)
-    exports: dict[str, list[str]] = field(default_factory=dict)
     backups: list[str] = field(default_factory=list)
+
+    exports: dict[str, list[str]] = field(default_factory=dict)
     holds_writes: threading.Event | None = None
     port: int = 0
     credentials: grpc.ServerCredentials | None = None
@@ -308,6 +309,18 @@ class Peer(memory_service_pb2_grpc.MemoryServiceServicer, admin_service_pb2_grpc
             abort(context, failure)
         return response
 
+    def Backup(self, request: admin_pb.BackupRequest, context: Any) -> Iterator[admin_pb.BackupResponse]:
+        failure = self._begin("Backup", context, request)
+        if request.name in self.backups:
+            abort(context, Failure(grpc.StatusCode.FAILED_PRECONDITION, "BACKUP_EXISTS"))
+        yield admin_pb.BackupResponse(stage="copy", done_pages=1, total_pages=2)
+        if failure is not None:
+            abort(context, failure)
+        yield admin_pb.BackupResponse(stage="verify", done_pages=2, total_pages=2)
+        self.backups.append(request.name)
+        path = f"/data/backups/{request.name or 'now'}"
+        yield admin_pb.BackupResponse(stage="done", done_pages=2, total_pages=2, path=path, size_bytes=8192)
+
     def ExportUser(self, request: admin_pb.ExportUserRequest, context: Any) -> Iterator[admin_pb.ExportUserResponse]:
         failure = self._begin("ExportUser", context, request)
         lines = self.exports.get(request.user_id, ['{"type":"header"}'])
@@ -332,18 +345,6 @@ class Peer(memory_service_pb2_grpc.MemoryServiceServicer, admin_service_pb2_grpc
         return admin_pb.ImportUserResponse(
             imported_count=len(new), skipped_count=len(lines) - len(new), reembedded_count=len(new) // 2
         )
-
-    def Backup(self, request: admin_pb.BackupRequest, context: Any) -> Iterator[admin_pb.BackupResponse]:
-        failure = self._begin("Backup", context, request)
-        if request.name in self.backups:
-            abort(context, Failure(grpc.StatusCode.FAILED_PRECONDITION, "BACKUP_EXISTS"))
-        yield admin_pb.BackupResponse(stage="copy", done_pages=1, total_pages=2)
-        if failure is not None:
-            abort(context, failure)
-        yield admin_pb.BackupResponse(stage="verify", done_pages=2, total_pages=2)
-        self.backups.append(request.name)
-        path = f"/data/backups/{request.name or 'now'}"
-        yield admin_pb.BackupResponse(stage="done", done_pages=2, total_pages=2, path=path, size_bytes=8192)
 
     def GetStats(self, request: admin_pb.GetStatsRequest, context: Any) -> admin_pb.GetStatsResponse:
         self._begin("GetStats", context, request)

@@ -23,7 +23,6 @@ def test_each_status_is_the_documented_one() -> None:
         "ForbiddenError": "PERMISSION_DENIED",
         "OverloadedError": "RESOURCE_EXHAUSTED",
         "PreconditionError": "FAILED_PRECONDITION",
-        "NotImplementedYetError": "UNIMPLEMENTED",
         "UserErasedError": "ABORTED",
         "MemoryDiffersError": "ALREADY_EXISTS",
         "UnavailableError": "UNAVAILABLE",
