@@ -22,7 +22,7 @@ import apsw
 
 from lightmem_server.errors import PreconditionError, StoreError
 from lightmem_server.store.backup_protocol import BackupProgress, BackupStage
-from lightmem_server.store.connection import open_connection, store_errors
+from lightmem_server.store.connection import open_connection, open_read_only, store_errors
 from lightmem_server.store.schema import APPLICATION_ID, check_version, read_migrations
 
 BACKUPS_NAME = "backups"
@@ -87,11 +87,10 @@ class Copying:
     @contextmanager
     def _open_source(self) -> Iterator[apsw.Connection]:
         with store_errors(str(self._source)):
-            source = apsw.Connection(os.fspath(self._source), flags=apsw.SQLITE_OPEN_READONLY)
+            source = open_read_only(self._source)
         with closing(source):
             with store_errors(str(self._source)):
                 source.pragma("cache_size", -(CACHE_BYTES // 1024))
-                source.pragma("trusted_schema", False)
                 source.execute("BEGIN")  # from the first read on it sees one moment, until it is closed
                 check_version(source, len(read_migrations()))
                 if source.pragma("application_id") != APPLICATION_ID:

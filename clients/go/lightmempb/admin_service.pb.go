@@ -102,9 +102,11 @@ type GetStatsResponse struct {
 	// Jobs that failed too often and wait until somebody asks for them: Consolidate tries a user's again.
 	DeadJobCount uint64 `protobuf:"varint,11,opt,name=dead_job_count,json=deadJobCount,proto3" json:"dead_job_count,omitempty"`
 	// The latest of them, at most 20, the newest first.
-	DeadJobs      []*GetStatsResponse_DeadJob `protobuf:"bytes,12,rep,name=dead_jobs,json=deadJobs,proto3" json:"dead_jobs,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	DeadJobs []*GetStatsResponse_DeadJob `protobuf:"bytes,12,rep,name=dead_jobs,json=deadJobs,proto3" json:"dead_jobs,omitempty"`
+	// Facts of the namespace's shared LTM; 0 where one user's figures are asked for. They are in none of `counts`.
+	SharedFactCount uint64 `protobuf:"varint,13,opt,name=shared_fact_count,json=sharedFactCount,proto3" json:"shared_fact_count,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *GetStatsResponse) Reset() {
@@ -219,6 +221,13 @@ func (x *GetStatsResponse) GetDeadJobs() []*GetStatsResponse_DeadJob {
 		return x.DeadJobs
 	}
 	return nil
+}
+
+func (x *GetStatsResponse) GetSharedFactCount() uint64 {
+	if x != nil {
+		return x.SharedFactCount
+	}
+	return 0
 }
 
 // Request for Consolidate.
@@ -629,7 +638,7 @@ type EraseUserResponse struct {
 	VectorCount uint64 `protobuf:"varint,4,opt,name=vector_count,json=vectorCount,proto3" json:"vector_count,omitempty"`
 	// Jobs removed.
 	JobCount uint64 `protobuf:"varint,5,opt,name=job_count,json=jobCount,proto3" json:"job_count,omitempty"`
-	// Shared facts that lost this user's support. 0 while there is no shared memory.
+	// Things that lost this user's support for being shared, whether enough users said them or not. 0 while nothing is shared.
 	WithdrawnSupportCount uint64 `protobuf:"varint,6,opt,name=withdrawn_support_count,json=withdrawnSupportCount,proto3" json:"withdrawn_support_count,omitempty"`
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
@@ -1885,7 +1894,7 @@ const file_lightmem_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
 	"\x1flightmem/v1/admin_service.proto\x12\vlightmem.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18lightmem/v1/memory.proto\"*\n" +
 	"\x0fGetStatsRequest\x12\x17\n" +
-	"\auser_id\x18\x01 \x01(\tR\x06userId\"\x82\b\n" +
+	"\auser_id\x18\x01 \x01(\tR\x06userId\"\xae\b\n" +
 	"\x10GetStatsResponse\x12\x1d\n" +
 	"\n" +
 	"user_count\x18\x01 \x01(\x04R\tuserCount\x12;\n" +
@@ -1900,7 +1909,8 @@ const file_lightmem_v1_admin_service_proto_rawDesc = "" +
 	"\x11pending_job_count\x18\n" +
 	" \x01(\x04R\x0fpendingJobCount\x12$\n" +
 	"\x0edead_job_count\x18\v \x01(\x04R\fdeadJobCount\x12B\n" +
-	"\tdead_jobs\x18\f \x03(\v2%.lightmem.v1.GetStatsResponse.DeadJobR\bdeadJobs\x1a\x9f\x01\n" +
+	"\tdead_jobs\x18\f \x03(\v2%.lightmem.v1.GetStatsResponse.DeadJobR\bdeadJobs\x12*\n" +
+	"\x11shared_fact_count\x18\r \x01(\x04R\x0fsharedFactCount\x1a\x9f\x01\n" +
 	"\x05Count\x12%\n" +
 	"\x04tier\x18\x01 \x01(\x0e2\x11.lightmem.v1.TierR\x04tier\x12%\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x11.lightmem.v1.KindR\x04kind\x12!\n" +

@@ -339,8 +339,8 @@ func (MetadataCondition_Operator) EnumDescriptor() ([]byte, []int) {
 // Whose memory it is. The namespace (tenant) is not sent: the API key decides it.
 type Scope struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required. The person whose memory this is: 1 to 256 bytes, no control characters. Nothing of any other
-	// user is ever read or counted.
+	// Required. The person whose memory this is: 1 to 256 bytes, no control characters, not "*". Nothing that could be told
+	// apart as another user's is ever read or counted; see RetrievedMemories.shared_memories. Empty in a fact of nobody.
 	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
 	// The agent that wrote the record; at most 256 bytes. Unset: no particular agent.
 	AgentId string `protobuf:"bytes,2,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`

@@ -112,6 +112,8 @@ const (
 	DropReason_DROP_REASON_COVERED DropReason = 7
 	// It tells what a returned fact has replaced.
 	DropReason_DROP_REASON_SUPERSEDED DropReason = 8
+	// A shared fact that the Selector did not find to answer, or had no time to read.
+	DropReason_DROP_REASON_SHARED_UNSURE DropReason = 9
 )
 
 // Enum value maps for DropReason.
@@ -126,6 +128,7 @@ var (
 		6: "DROP_REASON_GONE",
 		7: "DROP_REASON_COVERED",
 		8: "DROP_REASON_SUPERSEDED",
+		9: "DROP_REASON_SHARED_UNSURE",
 	}
 	DropReason_value = map[string]int32{
 		"DROP_REASON_UNSPECIFIED":   0,
@@ -137,6 +140,7 @@ var (
 		"DROP_REASON_GONE":          6,
 		"DROP_REASON_COVERED":       7,
 		"DROP_REASON_SUPERSEDED":    8,
+		"DROP_REASON_SHARED_UNSURE": 9,
 	}
 )
 
@@ -516,8 +520,10 @@ type RetrieveRequest struct {
 	// give it some; as many as were complete by then are used. Unset: 0. Above 0 on a server without a Writer is refused
 	// with FAILED_PRECONDITION (NO_WRITER).
 	HypotheticalQueries uint32 `protobuf:"varint,12,opt,name=hypothetical_queries,json=hypotheticalQueries,proto3" json:"hypothetical_queries,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// Leave facts of the shared LTM out of the answer. They are in it only on a server with the setting `shared_memory`.
+	ExcludeShared bool `protobuf:"varint,13,opt,name=exclude_shared,json=excludeShared,proto3" json:"exclude_shared,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RetrieveRequest) Reset() {
@@ -634,6 +640,13 @@ func (x *RetrieveRequest) GetHypotheticalQueries() uint32 {
 	return 0
 }
 
+func (x *RetrieveRequest) GetExcludeShared() bool {
+	if x != nil {
+		return x.ExcludeShared
+	}
+	return false
+}
+
 // One part of the answer to a Retrieve.
 type RetrieveResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -728,7 +741,7 @@ type isRetrieveResponse_Part interface {
 }
 
 type RetrieveResponse_Context struct {
-	// The running conversation. First, unless excluded.
+	// The running conversation. First, unless excluded or without `scope.session_id`.
 	Context *RetrieveContext `protobuf:"bytes,1,opt,name=context,proto3,oneof"`
 }
 
@@ -858,9 +871,12 @@ type RetrievedMemory struct {
 	// score, or from the coarse score alone where the Selector did not judge. Unset in coarse hits.
 	Relevance *float64 `protobuf:"fixed64,3,opt,name=relevance,proto3,oneof" json:"relevance,omitempty"`
 	// Tokens that its line takes in the packed context.
-	TokenCount    uint32 `protobuf:"varint,4,opt,name=token_count,json=tokenCount,proto3" json:"token_count,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	TokenCount uint32 `protobuf:"varint,4,opt,name=token_count,json=tokenCount,proto3" json:"token_count,omitempty"`
+	// Of a fact of the shared LTM: so many users of the namespace say so, at least. How many it are, and who, is not told.
+	// 0: a memory of the user's own.
+	SharedByAtLeast uint32 `protobuf:"varint,5,opt,name=shared_by_at_least,json=sharedByAtLeast,proto3" json:"shared_by_at_least,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *RetrievedMemory) Reset() {
@@ -921,18 +937,31 @@ func (x *RetrievedMemory) GetTokenCount() uint32 {
 	return 0
 }
 
+func (x *RetrievedMemory) GetSharedByAtLeast() uint32 {
+	if x != nil {
+		return x.SharedByAtLeast
+	}
+	return 0
+}
+
 // What was selected.
 type RetrievedMemories struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Best first, at most `max_memories`.
 	Memories []*RetrievedMemory `protobuf:"bytes,1,rep,name=memories,proto3" json:"memories,omitempty"`
 	// Ready for a prompt, with dates and speakers, never over `max_tokens`: the newest turns of the running conversation,
-	// in at most half of the tokens and unless `exclude_context`, then the memories by session and in order of time.
+	// in at most half of the tokens and unless `exclude_context`, then the memories by session and in order of time, then, under
+	// a heading of their own, `shared_memories`, in what tokens are left.
 	PackedContext string `protobuf:"bytes,2,opt,name=packed_context,json=packedContext,proto3" json:"packed_context,omitempty"`
 	// Tokens of `packed_context`.
-	TokenCount    uint32 `protobuf:"varint,3,opt,name=token_count,json=tokenCount,proto3" json:"token_count,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	TokenCount uint32 `protobuf:"varint,3,opt,name=token_count,json=tokenCount,proto3" json:"token_count,omitempty"`
+	// Facts of the namespace's shared LTM that the Selector found to answer, best first, at most 3, beside `memories` and never in their
+	// place: what several users say alike, such as "Several users like hiking". They are nobody's: `scope` is empty, they rest on no
+	// evidence that could be read, and for calls with their ids they do not exist. Empty unless the setting `shared_memory` is on; also
+	// when the request filters by anything but tier or kind, asks for a time, or has the Selector off.
+	SharedMemories []*RetrievedMemory `protobuf:"bytes,4,rep,name=shared_memories,json=sharedMemories,proto3" json:"shared_memories,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *RetrievedMemories) Reset() {
@@ -986,6 +1015,13 @@ func (x *RetrievedMemories) GetTokenCount() uint32 {
 	return 0
 }
 
+func (x *RetrievedMemories) GetSharedMemories() []*RetrievedMemory {
+	if x != nil {
+		return x.SharedMemories
+	}
+	return nil
+}
+
 // How a Retrieve came to its answer.
 type RetrievalTrace struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1008,8 +1044,10 @@ type RetrievalTrace struct {
 	SelectorStop SelectorStop `protobuf:"varint,8,opt,name=selector_stop,json=selectorStop,proto3,enum=lightmem.v1.SelectorStop" json:"selector_stop,omitempty"`
 	// The first hits whose words were searched for in a second pass; empty without one.
 	FollowedMemoryIds []string `protobuf:"bytes,9,rep,name=followed_memory_ids,json=followedMemoryIds,proto3" json:"followed_memory_ids,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The candidates of the shared LTM in final order. They are in no count.
+	SharedCandidates []*RetrievalTrace_Candidate `protobuf:"bytes,10,rep,name=shared_candidates,json=sharedCandidates,proto3" json:"shared_candidates,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *RetrievalTrace) Reset() {
@@ -1101,6 +1139,13 @@ func (x *RetrievalTrace) GetSelectorStop() SelectorStop {
 func (x *RetrievalTrace) GetFollowedMemoryIds() []string {
 	if x != nil {
 		return x.FollowedMemoryIds
+	}
+	return nil
+}
+
+func (x *RetrievalTrace) GetSharedCandidates() []*RetrievalTrace_Candidate {
+	if x != nil {
+		return x.SharedCandidates
 	}
 	return nil
 }
@@ -2043,7 +2088,7 @@ func (x *RetrievalTrace_Plan) GetIsBroad() bool {
 // One stage's cost.
 type RetrievalTrace_Stage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Stable name: "refresh", "context", "plan", "embed", "coarse", "fetch", "select", "pack"; others may be added.
+	// Stable name: "refresh", "context", "plan", "embed", "coarse", "fetch", "select", "shared", "pack"; others may be added.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Wall-clock time.
 	Elapsed *durationpb.Duration `protobuf:"bytes,2,opt,name=elapsed,proto3" json:"elapsed,omitempty"`
@@ -2446,7 +2491,7 @@ const file_lightmem_v1_memory_service_proto_rawDesc = "" +
 	"\x0emax_candidates\x18\x02 \x01(\rR\rmaxCandidates\x12\x1d\n" +
 	"\n" +
 	"max_tokens\x18\x03 \x01(\rR\tmaxTokens\x125\n" +
-	"\bdeadline\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\bdeadline\"\xab\x04\n" +
+	"\bdeadline\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\bdeadline\"\xd2\x04\n" +
 	"\x0fRetrieveRequest\x12(\n" +
 	"\x05scope\x18\x01 \x01(\v2\x12.lightmem.v1.ScopeR\x05scope\x12\x14\n" +
 	"\x05query\x18\x02 \x01(\tR\x05query\x124\n" +
@@ -2460,7 +2505,8 @@ const file_lightmem_v1_memory_service_proto_rawDesc = "" +
 	"\x0fexclude_context\x18\n" +
 	" \x01(\bR\x0eexcludeContext\x12\x1c\n" +
 	"\ttokenizer\x18\v \x01(\tR\ttokenizer\x121\n" +
-	"\x14hypothetical_queries\x18\f \x01(\rR\x13hypotheticalQueriesB\x10\n" +
+	"\x14hypothetical_queries\x18\f \x01(\rR\x13hypotheticalQueries\x12%\n" +
+	"\x0eexclude_shared\x18\r \x01(\bR\rexcludeSharedB\x10\n" +
 	"\x0e_min_relevance\"\xfa\x01\n" +
 	"\x10RetrieveResponse\x128\n" +
 	"\acontext\x18\x01 \x01(\v2\x1c.lightmem.v1.RetrieveContextH\x00R\acontext\x121\n" +
@@ -2472,20 +2518,22 @@ const file_lightmem_v1_memory_service_proto_rawDesc = "" +
 	"\x05turns\x18\x01 \x03(\v2\x13.lightmem.v1.MemoryR\x05turns\">\n" +
 	"\n" +
 	"CoarseHits\x120\n" +
-	"\x04hits\x18\x01 \x03(\v2\x1c.lightmem.v1.RetrievedMemoryR\x04hits\"\xa6\x01\n" +
+	"\x04hits\x18\x01 \x03(\v2\x1c.lightmem.v1.RetrievedMemoryR\x04hits\"\xd3\x01\n" +
 	"\x0fRetrievedMemory\x12+\n" +
 	"\x06memory\x18\x01 \x01(\v2\x13.lightmem.v1.MemoryR\x06memory\x12\x14\n" +
 	"\x05score\x18\x02 \x01(\x01R\x05score\x12!\n" +
 	"\trelevance\x18\x03 \x01(\x01H\x00R\trelevance\x88\x01\x01\x12\x1f\n" +
 	"\vtoken_count\x18\x04 \x01(\rR\n" +
-	"tokenCountB\f\n" +
+	"tokenCount\x12+\n" +
+	"\x12shared_by_at_least\x18\x05 \x01(\rR\x0fsharedByAtLeastB\f\n" +
 	"\n" +
-	"_relevance\"\x95\x01\n" +
+	"_relevance\"\xdc\x01\n" +
 	"\x11RetrievedMemories\x128\n" +
 	"\bmemories\x18\x01 \x03(\v2\x1c.lightmem.v1.RetrievedMemoryR\bmemories\x12%\n" +
 	"\x0epacked_context\x18\x02 \x01(\tR\rpackedContext\x12\x1f\n" +
 	"\vtoken_count\x18\x03 \x01(\rR\n" +
-	"tokenCount\"\x81\x0e\n" +
+	"tokenCount\x12E\n" +
+	"\x0fshared_memories\x18\x04 \x03(\v2\x1c.lightmem.v1.RetrievedMemoryR\x0esharedMemories\"\xd5\x0e\n" +
 	"\x0eRetrievalTrace\x124\n" +
 	"\x04plan\x18\x01 \x01(\v2 .lightmem.v1.RetrievalTrace.PlanR\x04plan\x129\n" +
 	"\x06stages\x18\x02 \x03(\v2!.lightmem.v1.RetrievalTrace.StageR\x06stages\x12E\n" +
@@ -2497,7 +2545,9 @@ const file_lightmem_v1_memory_service_proto_rawDesc = "" +
 	"\rmatched_count\x18\x06 \x01(\x04R\fmatchedCount\x12%\n" +
 	"\x0eis_approximate\x18\a \x01(\bR\risApproximate\x12>\n" +
 	"\rselector_stop\x18\b \x01(\x0e2\x19.lightmem.v1.SelectorStopR\fselectorStop\x12.\n" +
-	"\x13followed_memory_ids\x18\t \x03(\tR\x11followedMemoryIds\x1a\xc1\x04\n" +
+	"\x13followed_memory_ids\x18\t \x03(\tR\x11followedMemoryIds\x12R\n" +
+	"\x11shared_candidates\x18\n" +
+	" \x03(\v2%.lightmem.v1.RetrievalTrace.CandidateR\x10sharedCandidates\x1a\xc1\x04\n" +
 	"\x04Plan\x12\x1f\n" +
 	"\vquery_views\x18\x01 \x03(\tR\n" +
 	"queryViews\x12;\n" +
@@ -2606,7 +2656,7 @@ const file_lightmem_v1_memory_service_proto_rawDesc = "" +
 	"\x19SELECTOR_MODE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11SELECTOR_MODE_OFF\x10\x01\x12\x16\n" +
 	"\x12SELECTOR_MODE_FAST\x10\x02\x12\x16\n" +
-	"\x12SELECTOR_MODE_FULL\x10\x03*\x84\x02\n" +
+	"\x12SELECTOR_MODE_FULL\x10\x03*\xa3\x02\n" +
 	"\n" +
 	"DropReason\x12\x1b\n" +
 	"\x17DROP_REASON_UNSPECIFIED\x10\x00\x12\x1c\n" +
@@ -2617,7 +2667,8 @@ const file_lightmem_v1_memory_service_proto_rawDesc = "" +
 	"\x16DROP_REASON_IN_CONTEXT\x10\x05\x12\x14\n" +
 	"\x10DROP_REASON_GONE\x10\x06\x12\x17\n" +
 	"\x13DROP_REASON_COVERED\x10\a\x12\x1a\n" +
-	"\x16DROP_REASON_SUPERSEDED\x10\b*Y\n" +
+	"\x16DROP_REASON_SUPERSEDED\x10\b\x12\x1d\n" +
+	"\x19DROP_REASON_SHARED_UNSURE\x10\t*Y\n" +
 	"\tQueryNeed\x12\x1a\n" +
 	"\x16QUERY_NEED_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12QUERY_NEED_EPISODE\x10\x01\x12\x18\n" +
@@ -2714,61 +2765,63 @@ var file_lightmem_v1_memory_service_proto_depIdxs = []int32{
 	11, // 13: lightmem.v1.CoarseHits.hits:type_name -> lightmem.v1.RetrievedMemory
 	39, // 14: lightmem.v1.RetrievedMemory.memory:type_name -> lightmem.v1.Memory
 	11, // 15: lightmem.v1.RetrievedMemories.memories:type_name -> lightmem.v1.RetrievedMemory
-	28, // 16: lightmem.v1.RetrievalTrace.plan:type_name -> lightmem.v1.RetrievalTrace.Plan
-	29, // 17: lightmem.v1.RetrievalTrace.stages:type_name -> lightmem.v1.RetrievalTrace.Stage
-	32, // 18: lightmem.v1.RetrievalTrace.candidates:type_name -> lightmem.v1.RetrievalTrace.Candidate
-	36, // 19: lightmem.v1.RetrievalTrace.elapsed:type_name -> google.protobuf.Duration
-	3,  // 20: lightmem.v1.RetrievalTrace.selector_stop:type_name -> lightmem.v1.SelectorStop
-	7,  // 21: lightmem.v1.ExplainRequest.retrieve:type_name -> lightmem.v1.RetrieveRequest
-	13, // 22: lightmem.v1.ExplainResponse.trace:type_name -> lightmem.v1.RetrievalTrace
-	34, // 23: lightmem.v1.GetContextRequest.scope:type_name -> lightmem.v1.Scope
-	39, // 24: lightmem.v1.GetContextResponse.turns:type_name -> lightmem.v1.Memory
-	34, // 25: lightmem.v1.GetMemoryRequest.scope:type_name -> lightmem.v1.Scope
-	39, // 26: lightmem.v1.GetMemoryResponse.memory:type_name -> lightmem.v1.Memory
-	34, // 27: lightmem.v1.ListMemoriesRequest.scope:type_name -> lightmem.v1.Scope
-	37, // 28: lightmem.v1.ListMemoriesRequest.filter:type_name -> lightmem.v1.MemoryFilter
-	39, // 29: lightmem.v1.ListMemoriesResponse.memories:type_name -> lightmem.v1.Memory
-	34, // 30: lightmem.v1.UpdateMemoryRequest.scope:type_name -> lightmem.v1.Scope
-	39, // 31: lightmem.v1.UpdateMemoryRequest.memory:type_name -> lightmem.v1.Memory
-	40, // 32: lightmem.v1.UpdateMemoryRequest.update_mask:type_name -> google.protobuf.FieldMask
-	39, // 33: lightmem.v1.UpdateMemoryResponse.memory:type_name -> lightmem.v1.Memory
-	34, // 34: lightmem.v1.DeleteMemoryRequest.scope:type_name -> lightmem.v1.Scope
-	34, // 35: lightmem.v1.GetMemoryHistoryRequest.scope:type_name -> lightmem.v1.Scope
-	33, // 36: lightmem.v1.GetMemoryHistoryResponse.changes:type_name -> lightmem.v1.GetMemoryHistoryResponse.Change
-	38, // 37: lightmem.v1.RetrievalTrace.Plan.window_from:type_name -> google.protobuf.Timestamp
-	38, // 38: lightmem.v1.RetrievalTrace.Plan.window_to:type_name -> google.protobuf.Timestamp
-	6,  // 39: lightmem.v1.RetrievalTrace.Plan.budget:type_name -> lightmem.v1.RetrievalBudget
-	0,  // 40: lightmem.v1.RetrievalTrace.Plan.selector_mode:type_name -> lightmem.v1.SelectorMode
-	2,  // 41: lightmem.v1.RetrievalTrace.Plan.need:type_name -> lightmem.v1.QueryNeed
-	36, // 42: lightmem.v1.RetrievalTrace.Stage.elapsed:type_name -> google.protobuf.Duration
-	30, // 43: lightmem.v1.RetrievalTrace.Candidate.source_ranks:type_name -> lightmem.v1.RetrievalTrace.SourceRank
-	1,  // 44: lightmem.v1.RetrievalTrace.Candidate.drop_reason:type_name -> lightmem.v1.DropReason
-	31, // 45: lightmem.v1.RetrievalTrace.Candidate.score_parts:type_name -> lightmem.v1.RetrievalTrace.ScorePart
-	39, // 46: lightmem.v1.GetMemoryHistoryResponse.Change.memory:type_name -> lightmem.v1.Memory
-	38, // 47: lightmem.v1.GetMemoryHistoryResponse.Change.changed_at:type_name -> google.protobuf.Timestamp
-	4,  // 48: lightmem.v1.MemoryService.Write:input_type -> lightmem.v1.WriteRequest
-	7,  // 49: lightmem.v1.MemoryService.Retrieve:input_type -> lightmem.v1.RetrieveRequest
-	14, // 50: lightmem.v1.MemoryService.Explain:input_type -> lightmem.v1.ExplainRequest
-	16, // 51: lightmem.v1.MemoryService.GetContext:input_type -> lightmem.v1.GetContextRequest
-	18, // 52: lightmem.v1.MemoryService.GetMemory:input_type -> lightmem.v1.GetMemoryRequest
-	20, // 53: lightmem.v1.MemoryService.ListMemories:input_type -> lightmem.v1.ListMemoriesRequest
-	22, // 54: lightmem.v1.MemoryService.UpdateMemory:input_type -> lightmem.v1.UpdateMemoryRequest
-	24, // 55: lightmem.v1.MemoryService.DeleteMemory:input_type -> lightmem.v1.DeleteMemoryRequest
-	26, // 56: lightmem.v1.MemoryService.GetMemoryHistory:input_type -> lightmem.v1.GetMemoryHistoryRequest
-	5,  // 57: lightmem.v1.MemoryService.Write:output_type -> lightmem.v1.WriteResponse
-	8,  // 58: lightmem.v1.MemoryService.Retrieve:output_type -> lightmem.v1.RetrieveResponse
-	15, // 59: lightmem.v1.MemoryService.Explain:output_type -> lightmem.v1.ExplainResponse
-	17, // 60: lightmem.v1.MemoryService.GetContext:output_type -> lightmem.v1.GetContextResponse
-	19, // 61: lightmem.v1.MemoryService.GetMemory:output_type -> lightmem.v1.GetMemoryResponse
-	21, // 62: lightmem.v1.MemoryService.ListMemories:output_type -> lightmem.v1.ListMemoriesResponse
-	23, // 63: lightmem.v1.MemoryService.UpdateMemory:output_type -> lightmem.v1.UpdateMemoryResponse
-	25, // 64: lightmem.v1.MemoryService.DeleteMemory:output_type -> lightmem.v1.DeleteMemoryResponse
-	27, // 65: lightmem.v1.MemoryService.GetMemoryHistory:output_type -> lightmem.v1.GetMemoryHistoryResponse
-	57, // [57:66] is the sub-list for method output_type
-	48, // [48:57] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	11, // 16: lightmem.v1.RetrievedMemories.shared_memories:type_name -> lightmem.v1.RetrievedMemory
+	28, // 17: lightmem.v1.RetrievalTrace.plan:type_name -> lightmem.v1.RetrievalTrace.Plan
+	29, // 18: lightmem.v1.RetrievalTrace.stages:type_name -> lightmem.v1.RetrievalTrace.Stage
+	32, // 19: lightmem.v1.RetrievalTrace.candidates:type_name -> lightmem.v1.RetrievalTrace.Candidate
+	36, // 20: lightmem.v1.RetrievalTrace.elapsed:type_name -> google.protobuf.Duration
+	3,  // 21: lightmem.v1.RetrievalTrace.selector_stop:type_name -> lightmem.v1.SelectorStop
+	32, // 22: lightmem.v1.RetrievalTrace.shared_candidates:type_name -> lightmem.v1.RetrievalTrace.Candidate
+	7,  // 23: lightmem.v1.ExplainRequest.retrieve:type_name -> lightmem.v1.RetrieveRequest
+	13, // 24: lightmem.v1.ExplainResponse.trace:type_name -> lightmem.v1.RetrievalTrace
+	34, // 25: lightmem.v1.GetContextRequest.scope:type_name -> lightmem.v1.Scope
+	39, // 26: lightmem.v1.GetContextResponse.turns:type_name -> lightmem.v1.Memory
+	34, // 27: lightmem.v1.GetMemoryRequest.scope:type_name -> lightmem.v1.Scope
+	39, // 28: lightmem.v1.GetMemoryResponse.memory:type_name -> lightmem.v1.Memory
+	34, // 29: lightmem.v1.ListMemoriesRequest.scope:type_name -> lightmem.v1.Scope
+	37, // 30: lightmem.v1.ListMemoriesRequest.filter:type_name -> lightmem.v1.MemoryFilter
+	39, // 31: lightmem.v1.ListMemoriesResponse.memories:type_name -> lightmem.v1.Memory
+	34, // 32: lightmem.v1.UpdateMemoryRequest.scope:type_name -> lightmem.v1.Scope
+	39, // 33: lightmem.v1.UpdateMemoryRequest.memory:type_name -> lightmem.v1.Memory
+	40, // 34: lightmem.v1.UpdateMemoryRequest.update_mask:type_name -> google.protobuf.FieldMask
+	39, // 35: lightmem.v1.UpdateMemoryResponse.memory:type_name -> lightmem.v1.Memory
+	34, // 36: lightmem.v1.DeleteMemoryRequest.scope:type_name -> lightmem.v1.Scope
+	34, // 37: lightmem.v1.GetMemoryHistoryRequest.scope:type_name -> lightmem.v1.Scope
+	33, // 38: lightmem.v1.GetMemoryHistoryResponse.changes:type_name -> lightmem.v1.GetMemoryHistoryResponse.Change
+	38, // 39: lightmem.v1.RetrievalTrace.Plan.window_from:type_name -> google.protobuf.Timestamp
+	38, // 40: lightmem.v1.RetrievalTrace.Plan.window_to:type_name -> google.protobuf.Timestamp
+	6,  // 41: lightmem.v1.RetrievalTrace.Plan.budget:type_name -> lightmem.v1.RetrievalBudget
+	0,  // 42: lightmem.v1.RetrievalTrace.Plan.selector_mode:type_name -> lightmem.v1.SelectorMode
+	2,  // 43: lightmem.v1.RetrievalTrace.Plan.need:type_name -> lightmem.v1.QueryNeed
+	36, // 44: lightmem.v1.RetrievalTrace.Stage.elapsed:type_name -> google.protobuf.Duration
+	30, // 45: lightmem.v1.RetrievalTrace.Candidate.source_ranks:type_name -> lightmem.v1.RetrievalTrace.SourceRank
+	1,  // 46: lightmem.v1.RetrievalTrace.Candidate.drop_reason:type_name -> lightmem.v1.DropReason
+	31, // 47: lightmem.v1.RetrievalTrace.Candidate.score_parts:type_name -> lightmem.v1.RetrievalTrace.ScorePart
+	39, // 48: lightmem.v1.GetMemoryHistoryResponse.Change.memory:type_name -> lightmem.v1.Memory
+	38, // 49: lightmem.v1.GetMemoryHistoryResponse.Change.changed_at:type_name -> google.protobuf.Timestamp
+	4,  // 50: lightmem.v1.MemoryService.Write:input_type -> lightmem.v1.WriteRequest
+	7,  // 51: lightmem.v1.MemoryService.Retrieve:input_type -> lightmem.v1.RetrieveRequest
+	14, // 52: lightmem.v1.MemoryService.Explain:input_type -> lightmem.v1.ExplainRequest
+	16, // 53: lightmem.v1.MemoryService.GetContext:input_type -> lightmem.v1.GetContextRequest
+	18, // 54: lightmem.v1.MemoryService.GetMemory:input_type -> lightmem.v1.GetMemoryRequest
+	20, // 55: lightmem.v1.MemoryService.ListMemories:input_type -> lightmem.v1.ListMemoriesRequest
+	22, // 56: lightmem.v1.MemoryService.UpdateMemory:input_type -> lightmem.v1.UpdateMemoryRequest
+	24, // 57: lightmem.v1.MemoryService.DeleteMemory:input_type -> lightmem.v1.DeleteMemoryRequest
+	26, // 58: lightmem.v1.MemoryService.GetMemoryHistory:input_type -> lightmem.v1.GetMemoryHistoryRequest
+	5,  // 59: lightmem.v1.MemoryService.Write:output_type -> lightmem.v1.WriteResponse
+	8,  // 60: lightmem.v1.MemoryService.Retrieve:output_type -> lightmem.v1.RetrieveResponse
+	15, // 61: lightmem.v1.MemoryService.Explain:output_type -> lightmem.v1.ExplainResponse
+	17, // 62: lightmem.v1.MemoryService.GetContext:output_type -> lightmem.v1.GetContextResponse
+	19, // 63: lightmem.v1.MemoryService.GetMemory:output_type -> lightmem.v1.GetMemoryResponse
+	21, // 64: lightmem.v1.MemoryService.ListMemories:output_type -> lightmem.v1.ListMemoriesResponse
+	23, // 65: lightmem.v1.MemoryService.UpdateMemory:output_type -> lightmem.v1.UpdateMemoryResponse
+	25, // 66: lightmem.v1.MemoryService.DeleteMemory:output_type -> lightmem.v1.DeleteMemoryResponse
+	27, // 67: lightmem.v1.MemoryService.GetMemoryHistory:output_type -> lightmem.v1.GetMemoryHistoryResponse
+	59, // [59:68] is the sub-list for method output_type
+	50, // [50:59] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_lightmem_v1_memory_service_proto_init() }

@@ -26,8 +26,8 @@ export const file_lightmem_v1_memory: GenFile = /*@__PURE__*/
  */
 export type Scope = Message<"lightmem.v1.Scope"> & {
   /**
-   * Required. The person whose memory this is: 1 to 256 bytes, no control characters. Nothing of any other
-   * user is ever read or counted.
+   * Required. The person whose memory this is: 1 to 256 bytes, no control characters, not "*". Nothing that could be told
+   * apart as another user's is ever read or counted; see RetrievedMemories.shared_memories. Empty in a fact of nobody.
    *
    * @generated from field: string user_id = 1;
    */
