@@ -358,6 +358,8 @@ ACCESS = File(
             admin("CancelConsolidation", {"userId": fresh("ann")}, **KEY),
             admin("UndoConsolidation", {"runId": UNKNOWN_ID}, **KEY),
             admin("EraseUser", {"userId": fresh("ann")}, **KEY),
+            admin("ExportUser", {"userId": fresh("ann")}, **KEY),
+            admin("ImportUser", {"userId": fresh("ann"), "jsonLines": ["{}"]}, **KEY),
             admin("RotateKey", {"keyId": ref("keyId1")}, **KEY),
             admin("Backup", {}, **KEY),
         ],
@@ -366,6 +368,8 @@ ACCESS = File(
             admin("GetStats", {"userId": fresh("ann")}, **KEY),
             admin("CancelConsolidation", {"userId": fresh("bob")}, **KEY),
             admin("EraseUser", {"userId": fresh("bob")}, **KEY),
+            admin("ExportUser", {"userId": fresh("bob")}, **KEY),
+            admin("ImportUser", {"userId": fresh("bob"), "jsonLines": ["{}"]}, **KEY),
             admin("Backup", {}, **KEY),
         ],
         "a revoked key opens nothing": [
@@ -457,6 +461,33 @@ OPERATING = File(
             listed(),
             listed(BOB),
         ],
+        "an export is taken in by another user, ids kept, and once": [
+            memory("Write", write(*DIARY)),
+            admin(
+                "ExportUser",
+                {"userId": fresh("ann")},
+                responses=[
+                    {
+                        "jsonLines": {"$capture": "lines"},
+                        "doneCount": {"$any": "number"},
+                        "totalCount": {"$any": "number"},
+                    }
+                ],
+            ),
+            admin("ImportUser", {"userId": fresh("bob"), "jsonLines": ref("lines")}),
+            admin("ImportUser", {"userId": fresh("bob"), "jsonLines": ref("lines")}),
+            listed(BOB),
+            admin("ImportUser", {"userId": fresh("bob"), "jsonLines": ["no line of an export"]}),
+            admin("ImportUser", {"userId": fresh("bob")}),
+            admin("ImportUser"),
+        ],
+        "a user without memories exports a header alone": [
+            admin(
+                "ExportUser",
+                {"userId": fresh("ann")},
+                responses=[{"jsonLines": [{"$any": "string"}], "doneCount": "1", "totalCount": "1"}],
+            )
+        ],
         "a copy of everything, complete with the last message": [
             admin("Backup", {"name": fresh("copy")}),
             admin("Backup", {"name": fresh("copy")}),
@@ -464,7 +495,9 @@ OPERATING = File(
         ],
         "nothing new is nothing to do": [admin("Consolidate", {"userId": fresh("ann")})],
         "no run is nothing to cancel": [admin("CancelConsolidation", {"userId": fresh("ann")})],
-        "a user is required": [admin(name, {}) for name in ("Consolidate", "CancelConsolidation", "EraseUser")],
+        "a user is required": [
+            admin(name, {}) for name in ("Consolidate", "CancelConsolidation", "EraseUser", "ExportUser", "ImportUser")
+        ],
         "an unknown run is not found": [
             admin("UndoConsolidation", {"runId": id_}) for id_ in (UNKNOWN_ID, "no uuid at all", "")
         ],

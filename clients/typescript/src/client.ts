@@ -12,7 +12,9 @@ import type {
   CancelConsolidationResponse,
   ConsolidateResponse,
   EraseUserResponse,
+  ExportUserResponse,
   GetStatsResponse,
+  ImportUserResponse,
   RotateKeyResponse,
   UndoConsolidationResponse,
 } from "./gen/lightmem/v1/admin_service_pb.js";
@@ -30,7 +32,7 @@ import {
 } from "./gen/lightmem/v1/memory_service_pb.js";
 import { type MemoryChanges, refuse, toMetadata, toText, toTimestamp, type Turn } from "./records.js";
 import { Deadline, DEFAULT_RETRY, pause, repeat, type RetryPolicy, waitSeconds } from "./retry.js";
-import { read, Transport } from "./transport.js";
+import { type Bounds, read, Transport } from "./transport.js";
 import { type Scope, toWriteRequest, Writer } from "./writer.js";
 
 /** How a client is made; everything has a default. */
@@ -95,6 +97,8 @@ export interface RetrieveOptions extends ScopeOptions {
   includeCoarse?: boolean;
   /** Leave the running conversation out of the answer. */
   excludeContext?: boolean;
+  /** Leave facts of the shared LTM out of the answer. */
+  excludeShared?: boolean;
   /** How many guesses at the memory looked for the server's Writer may add, 0 to 4; give it seconds of deadline. */
   hypotheticalQueries?: number;
   /** How tokens are counted: a name that the server knows. Default: the embedder's tokenizer. */
@@ -131,6 +135,8 @@ export interface RetrieveResult {
   coarse: RetrievedMemory[];
   /** What was selected, best first. */
   memories: RetrievedMemory[];
+  /** What several users of the namespace say alike, best first; nobody's. Empty unless the server shares. */
+  sharedMemories: RetrievedMemory[];
   /** The conversation's newest turns and the memories as text, with dates and speakers, for a prompt. */
   packedContext: string;
   /** Tokens of `packedContext`. */
@@ -296,10 +302,8 @@ export class Client {
    * nothing. `timeoutSeconds` is of the whole run; left out: none. Needs an admin key.
    */
   async *consolidate(options: CallOptions = {}): AsyncGenerator<ConsolidateResponse, void, undefined> {
-    const { timeoutSeconds, signal } = options;
-    const deadline = timeoutSeconds === undefined ? undefined : new Deadline(timeoutSeconds).at;
     const request = { userId: this.scope(options).userId ?? "" };
-    yield* this.transport.stream(AdminService.method.consolidate, request, { deadline, signal });
+    yield* this.transport.stream(AdminService.method.consolidate, request, toBounds(options));
   }
 
   /** Ends a user's run, and drops what waits; what the run had stored stays. Needs an admin key. */
@@ -323,14 +327,33 @@ export class Client {
   }
 
   /**
+   * Everything of a user, as of one moment, part by part as it is read: lines of JSON that make a file. `timeoutSeconds` is of the whole
+   * export; left out: none. Needs an admin key.
+   */
+  async *exportUser(userId: string, options: Omit<CallOptions, "userId"> = {}): AsyncGenerator<ExportUserResponse, void, undefined> {
+    yield* this.transport.stream(AdminService.method.exportUser, { userId }, toBounds(options));
+  }
+
+  /**
+   * Takes in what `exportUser` gave, line by line in order, ids kept. What is there already stays; so when it fails, send everything again.
+   * Never repeated by itself. `timeoutSeconds` is of the whole import; left out: none. Needs an admin key.
+   */
+  async importUser(
+    userId: string,
+    lines: Iterable<string> | AsyncIterable<string>,
+    options: Omit<CallOptions, "userId"> = {},
+  ): Promise<ImportUserResponse> {
+    const requests = toImportRequests(userId, lines);
+    return this.transport.unary(AdminService.method.importUser, requests, toBounds(options));
+  }
+
+  /**
    * Copies the whole store to a file on the server's machine while the server goes on, under this name within its folder of backups (left
    * out: the time); yields until the copy is complete, verified and on disk. Leaving the loop early leaves no file. Never repeated by
    * itself. `timeoutSeconds` is of the whole backup; left out: none. Needs the operator's key.
    */
   async *backup(name = "", options: Omit<CallOptions, "userId"> = {}): AsyncGenerator<BackupResponse, void, undefined> {
-    const { timeoutSeconds, signal } = options;
-    const deadline = timeoutSeconds === undefined ? undefined : new Deadline(timeoutSeconds).at;
-    yield* this.transport.stream(AdminService.method.backup, { name }, { deadline, signal });
+    yield* this.transport.stream(AdminService.method.backup, { name }, toBounds(options));
   }
 
   /** Makes a key; for no users: for all. Never repeated by itself. Needs an admin key. */
@@ -439,6 +462,7 @@ export class Client {
       ...(minRelevance !== undefined && { minRelevance }),
       includeCoarse: options.includeCoarse ?? false,
       excludeContext: options.excludeContext ?? false,
+      excludeShared: options.excludeShared ?? false,
       hypotheticalQueries: options.hypotheticalQueries ?? 0,
       tokenizer: options.tokenizer ?? "",
     };
@@ -461,6 +485,31 @@ export class Client {
   }
 }
 
+/** What bounds a call of any length, which is made once. */
+function toBounds({ timeoutSeconds, signal }: CallOptions): Bounds {
+  return { deadline: timeoutSeconds === undefined ? undefined : new Deadline(timeoutSeconds).at, signal };
+}
+
+/** How much goes into one message of an import; the server takes 4 MiB and 4,096 lines. */
+const IMPORT_BYTES = 256 << 10;
+const IMPORT_LINES = 1000;
+
+/** The messages of an import; at least one. */
+async function* toImportRequests(userId: string, lines: Iterable<string> | AsyncIterable<string>) {
+  let jsonLines: string[] = [];
+  let size = 0;
+  let isFirst = true;
+  for await (const line of lines) {
+    jsonLines.push(toText(line.replace(/\n$/, ""), "json_lines"));
+    size += line.length;
+    if (size >= IMPORT_BYTES || jsonLines.length >= IMPORT_LINES) {
+      yield { userId, jsonLines };
+      [jsonLines, size, isFirst] = [[], 0, false];
+    }
+  }
+  if (isFirst || jsonLines.length > 0) yield { userId, jsonLines };
+}
+
 async function fold(parts: AsyncIterable<RetrieveResponse>): Promise<RetrieveResult> {
   const result: Partial<RetrieveResult> & Pick<RetrieveResult, "context" | "coarse"> = { context: [], coarse: [] };
   for await (const { part } of parts) {
@@ -468,8 +517,8 @@ async function fold(parts: AsyncIterable<RetrieveResponse>): Promise<RetrieveRes
     if (part.case === "coarse") result.coarse = part.value.hits;
     if (part.case === "trace") result.trace = part.value;
     if (part.case === "memories") {
-      const { memories, packedContext, tokenCount } = part.value;
-      Object.assign(result, { memories, packedContext, tokenCount });
+      const { memories, sharedMemories, packedContext, tokenCount } = part.value;
+      Object.assign(result, { memories, sharedMemories, packedContext, tokenCount });
     }
   }
   if (!result.memories || !result.trace) {

@@ -45,7 +45,9 @@ export type {
   ConsolidateResponse as ConsolidationProgress,
   CreateKeyResponse as CreatedKey,
   EraseUserResponse as Erasure,
+  ExportUserResponse as ExportPart,
   GetStatsResponse as Stats,
+  ImportUserResponse as ImportResult,
   RotateKeyResponse as RotatedKey,
   UndoConsolidationResponse as UndoneConsolidation,
 } from "./gen/lightmem/v1/admin_service_pb.js";
