@@ -3,9 +3,10 @@ import type { DescMethod, MessageInitShape, MessageShape } from "@bufbuild/proto
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { Metadata } from "@grpc/grpc-js";
 
-import { findTarget, type Tls } from "./connection.js";
-import { DeadlineExceededError, InternalError, isTransient, LightMemError, NotFoundError, toError, UnavailableError } from "./errors.js";
-import { type Expression, type MemoryFilter, toFilter } from "./filters.js";
+import { fold, present, toBounds, toImportRequests, toRetrieveRequest } from "./calls.js";
+import { findTarget } from "./connection.js";
+import { DeadlineExceededError, isTransient, LightMemError, NotFoundError, toError, UnavailableError } from "./errors.js";
+import { toFilter } from "./filters.js";
 import { AdminService, type ApiKey, type CreateKeyResponse } from "./gen/lightmem/v1/admin_service_pb.js";
 import type {
   BackupResponse,
@@ -23,127 +24,24 @@ import {
   type ExplainResponse,
   type GetMemoryHistoryResponse_Change,
   MemoryService,
-  type RetrievalTrace,
-  type RetrievedMemory,
-  type RetrieveRequestSchema,
   type RetrieveResponse,
-  type SelectorMode,
   type WriteResponse,
 } from "./gen/lightmem/v1/memory_service_pb.js";
-import { type MemoryChanges, refuse, toMetadata, toText, toTimestamp, type Turn } from "./records.js";
+import type {
+  CallOptions,
+  ClientOptions,
+  ListOptions,
+  NewKey,
+  RetrieveOptions,
+  RetrieveResult,
+  ScopeOptions,
+  UpdateOptions,
+  WriteOptions,
+} from "./options.js";
+import { type MemoryChanges, refuse, toMetadata, toTimestamp, type Turn } from "./records.js";
 import { Deadline, DEFAULT_RETRY, pause, repeat, type RetryPolicy, waitSeconds } from "./retry.js";
-import { type Bounds, read, Transport } from "./transport.js";
+import { read, Transport } from "./transport.js";
 import { type Scope, toWriteRequest, Writer } from "./writer.js";
-
-/** How a client is made; everything has a default. */
-export interface ClientOptions {
-  /** HOST:PORT. Default: LIGHTMEM_TARGET, else localhost:7420. */
-  target?: string;
-  /** Default: LIGHTMEM_API_KEY, else for a server on this machine the key that its first start left. */
-  apiKey?: string;
-  /** For the calls that name no user. */
-  userId?: string;
-  /** For the calls that name no agent. */
-  agentId?: string;
-  /** For the calls that give none; repetitions included. Default: 30. */
-  timeoutSeconds?: number;
-  /** Left out: TLS unless the target is this machine. false: plain text, the key in the clear. */
-  tls?: Tls | boolean;
-  /** How often and how fast to repeat. */
-  retry?: Partial<RetryPolicy>;
-}
-
-/** What every call takes. */
-export interface CallOptions {
-  userId?: string;
-  /** Repetitions included. */
-  timeoutSeconds?: number;
-  /** Cancels the call. */
-  signal?: AbortSignal;
-}
-
-/** Whose memory, and which conversation. */
-export interface ScopeOptions extends CallOptions {
-  sessionId?: string;
-  agentId?: string;
-}
-
-export interface WriteOptions extends ScopeOptions {
-  /** Makes a repeated write harmless, over the client's life too. Default: one of its own for each write. */
-  requestId?: string;
-}
-
-/** The options of `retrieve`, `retrieveStream` and `explain`; leave out what the server's default serves. */
-export interface RetrieveOptions extends ScopeOptions {
-  /** Most memories to return, 1 to 100. */
-  maxMemories?: number;
-  /** Most candidates that the Selector sees, 1 to 200, at least maxMemories. */
-  maxCandidates?: number;
-  /** Most tokens of the packed context, 1 to 32,768. */
-  maxTokens?: number;
-  /** How long the server may take, 0.001 to 10. Late means less judged, never late. */
-  deadlineSeconds?: number;
-  /** Which memories to consider; an expression over metadata alone will do. */
-  filter?: MemoryFilter | Expression;
-  /** The moment to which "yesterday" in the query is relative. Default: the server's clock. */
-  askedAt?: Date;
-  /** IANA name of the user's time zone, such as "Europe/Berlin". Default: UTC. */
-  timeZone?: string;
-  /** How much the Selector may do. */
-  selectorMode?: SelectorMode;
-  /** Memories with a lower relevance are not returned, 0 to 1. */
-  minRelevance?: number;
-  /** Also return the coarse hits, before the Selector judged them. */
-  includeCoarse?: boolean;
-  /** Leave the running conversation out of the answer. */
-  excludeContext?: boolean;
-  /** Leave facts of the shared LTM out of the answer. */
-  excludeShared?: boolean;
-  /** How many guesses at the memory looked for the server's Writer may add, 0 to 4; give it seconds of deadline. */
-  hypotheticalQueries?: number;
-  /** How tokens are counted: a name that the server knows. Default: the embedder's tokenizer. */
-  tokenizer?: string;
-}
-
-export interface ListOptions extends CallOptions {
-  filter?: MemoryFilter | Expression;
-  /** How many are fetched at once, at most 1,000. Default: 100. */
-  pageSize?: number;
-}
-
-export interface UpdateOptions extends CallOptions {
-  /** Change only when the record's version is this. */
-  expectedVersion?: bigint | number;
-}
-
-export interface NewKey {
-  label?: string;
-  /** The users it may act for; none: all. */
-  userIds?: string[];
-  isAdmin?: boolean;
-  /** When it stops working. Left out: never. */
-  expiresAt?: Date;
-  /** Whose memories it opens. Left out: the caller's. Another one: the server's operator alone. */
-  namespace?: string;
-}
-
-/** A whole answer. */
-export interface RetrieveResult {
-  /** The running conversation of the session, oldest first. */
-  context: Memory[];
-  /** The coarse hits, when asked for. */
-  coarse: RetrievedMemory[];
-  /** What was selected, best first. */
-  memories: RetrievedMemory[];
-  /** What several users of the namespace say alike, best first; nobody's. Empty unless the server shares. */
-  sharedMemories: RetrievedMemory[];
-  /** The conversation's newest turns and the memories as text, with dates and speakers, for a prompt. */
-  packedContext: string;
-  /** Tokens of `packedContext`. */
-  tokenCount: number;
-  /** How it came about. */
-  trace: RetrievalTrace;
-}
 
 const SERVING = 1;
 
@@ -191,7 +89,7 @@ export class Client {
 
   /** What the agent needs to know now; `sessionId` names the running conversation. */
   async retrieve(query: string, options: RetrieveOptions = {}): Promise<RetrieveResult> {
-    const request = this.toRetrieveRequest(query, options);
+    const request = toRetrieveRequest(this.scope(options), query, options);
     return this.repeat(options, true, async (deadline) => {
       const bounds = { deadline: deadline.at, signal: options.signal };
       return fold(this.transport.stream(MemoryService.method.retrieve, request, bounds));
@@ -200,7 +98,7 @@ export class Client {
 
   /** As `retrieve`, part by part as they come. Leaving the loop early cancels the call. */
   async *retrieveStream(query: string, options: RetrieveOptions = {}): AsyncGenerator<RetrieveResponse, void, undefined> {
-    const request = this.toRetrieveRequest(query, options);
+    const request = toRetrieveRequest(this.scope(options), query, options);
     const { parts, first } = await this.repeat(options, true, async (deadline) => {
       const bounds = { deadline: deadline.at, signal: options.signal };
       const parts = this.transport.stream(MemoryService.method.retrieve, request, bounds);
@@ -217,7 +115,7 @@ export class Client {
 
   /** Why a memory is, or is not, among what `retrieve` with the same arguments returns. */
   async explain(query: string, memoryId: string, options: RetrieveOptions = {}): Promise<ExplainResponse> {
-    const retrieve = this.toRetrieveRequest(query, options);
+    const retrieve = toRetrieveRequest(this.scope(options), query, options);
     return this.unary(MemoryService.method.explain, { retrieve, memoryId }, options);
   }
 
@@ -441,33 +339,6 @@ export class Client {
     return { userId, agentId, sessionId };
   }
 
-  private toRetrieveRequest(query: string, options: RetrieveOptions): MessageInitShape<typeof RetrieveRequestSchema> {
-    const { maxMemories, maxCandidates, maxTokens, deadlineSeconds, filter, askedAt, minRelevance } = options;
-    if (deadlineSeconds !== undefined && !(deadlineSeconds > 0 && Number.isFinite(deadlineSeconds))) {
-      throw refuse("budget.deadline", `must be more than 0 seconds, not ${deadlineSeconds}`, "OUT_OF_RANGE");
-    }
-    return {
-      scope: this.scope(options),
-      query: toText(query, "query"),
-      budget: {
-        maxMemories: toCount(maxMemories, "budget.max_memories"),
-        maxCandidates: toCount(maxCandidates, "budget.max_candidates"),
-        maxTokens: toCount(maxTokens, "budget.max_tokens"),
-        ...(deadlineSeconds && { deadline: durationFromMs(Math.max(1, Math.round(deadlineSeconds * 1000))) }),
-      },
-      ...(filter && { filter: toFilter(filter) }),
-      ...(askedAt && { askedAt: toTimestamp(askedAt, "asked_at") }),
-      timeZone: options.timeZone ?? "",
-      selectorMode: options.selectorMode ?? 0,
-      ...(minRelevance !== undefined && { minRelevance }),
-      includeCoarse: options.includeCoarse ?? false,
-      excludeContext: options.excludeContext ?? false,
-      excludeShared: options.excludeShared ?? false,
-      hypotheticalQueries: options.hypotheticalQueries ?? 0,
-      tokenizer: options.tokenizer ?? "",
-    };
-  }
-
   private repeat<T>(options: CallOptions, isRepeatable: boolean, attempt: (deadline: Deadline) => Promise<T>): Promise<T> {
     const deadline = new Deadline(options.timeoutSeconds ?? this.timeoutSeconds);
     return repeat(this.retry, deadline, options.signal, isRepeatable, () => attempt(deadline));
@@ -483,60 +354,4 @@ export class Client {
       this.transport.unary(method, request, { deadline: deadline.at, signal: options.signal }),
     );
   }
-}
-
-/** What bounds a call of any length, which is made once. */
-function toBounds({ timeoutSeconds, signal }: CallOptions): Bounds {
-  return { deadline: timeoutSeconds === undefined ? undefined : new Deadline(timeoutSeconds).at, signal };
-}
-
-/** How much goes into one message of an import; the server takes 4 MiB and 4,096 lines. */
-const IMPORT_BYTES = 256 << 10;
-const IMPORT_LINES = 1000;
-
-/** The messages of an import; at least one. */
-async function* toImportRequests(userId: string, lines: Iterable<string> | AsyncIterable<string>) {
-  let jsonLines: string[] = [];
-  let size = 0;
-  let isFirst = true;
-  for await (const line of lines) {
-    jsonLines.push(toText(line.replace(/\n$/, ""), "json_lines"));
-    size += line.length;
-    if (size >= IMPORT_BYTES || jsonLines.length >= IMPORT_LINES) {
-      yield { userId, jsonLines };
-      [jsonLines, size, isFirst] = [[], 0, false];
-    }
-  }
-  if (isFirst || jsonLines.length > 0) yield { userId, jsonLines };
-}
-
-async function fold(parts: AsyncIterable<RetrieveResponse>): Promise<RetrieveResult> {
-  const result: Partial<RetrieveResult> & Pick<RetrieveResult, "context" | "coarse"> = { context: [], coarse: [] };
-  for await (const { part } of parts) {
-    if (part.case === "context") result.context = part.value.turns;
-    if (part.case === "coarse") result.coarse = part.value.hits;
-    if (part.case === "trace") result.trace = part.value;
-    if (part.case === "memories") {
-      const { memories, sharedMemories, packedContext, tokenCount } = part.value;
-      Object.assign(result, { memories, sharedMemories, packedContext, tokenCount });
-    }
-  }
-  if (!result.memories || !result.trace) {
-    throw new InternalError("the answer ended without its memories and its trace", { reason: "INCOMPLETE_ANSWER" });
-  }
-  return result as RetrieveResult;
-}
-
-function present<T>(value: T | undefined): T {
-  if (value === undefined) throw new InternalError("the answer is empty", { reason: "INCOMPLETE_ANSWER" });
-  return value;
-}
-
-/** 0 would mean the default, which whoever computed a 0 did not want. */
-function toCount(value: number | undefined, field: string): number {
-  if (value === undefined) return 0;
-  if (!(Number.isInteger(value) && value >= 1 && value < 2 ** 32)) {
-    throw refuse(field, `must be at least 1, not ${value}`, "OUT_OF_RANGE");
-  }
-  return value;
 }
