@@ -86,6 +86,8 @@ lint: build ## Everything that can be checked without running it
 	@if command -v go > /dev/null; then \
 	  echo "gofmt, go vet: clients/go"; cd clients/go && test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./...; \
 	  else echo "skipped: clients/go, since go is not installed"; fi
+	@if command -v npm > /dev/null; then echo "tsc: clients/typescript"; cd clients/typescript && npm run --silent check; \
+	  else echo "skipped: clients/typescript, since npm is not installed"; fi
 
 .PHONY: lint-rivals
 lint-rivals: ## The bench beside other crates, whose C code takes minutes to build once

@@ -141,6 +141,7 @@ func (c *Client) retrieveOnce(ctx context.Context, request *lightmempb.RetrieveR
 		case *lightmempb.RetrieveResponse_Memories:
 			hasMemories = true
 			result.Memories = part.Memories.GetMemories()
+			result.SharedMemories = part.Memories.GetSharedMemories()
 			result.PackedContext = part.Memories.GetPackedContext()
 			result.TokenCount = part.Memories.GetTokenCount()
 		case *lightmempb.RetrieveResponse_Trace:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -95,6 +96,59 @@ func (c *Client) EraseUser(ctx context.Context, userID string) (*Erasure, error)
 		return err
 	})
 	return receipt, err
+}
+
+// ExportUser gives everything of a user, as of one moment, part by part as it is read: lines of JSON that make a file. It takes as long as
+// its context allows. Needs an admin key.
+func (c *Client) ExportUser(ctx context.Context, userID string) iter.Seq2[*ExportPart, error] {
+	return func(yield func(*ExportPart, error) bool) {
+		moments(ctx, c, yield, func(ctx context.Context) (grpc.ServerStreamingClient[ExportPart], error) {
+			return c.admin.ExportUser(ctx, &lightmempb.ExportUserRequest{UserId: userID})
+		})
+	}
+}
+
+// How much goes into one message of an import; the server takes 4 MiB and 4,096 lines.
+const (
+	importBytes = 256 << 10
+	importLines = 1000
+)
+
+// ImportUser takes in what ExportUser gave, line by line in order, ids kept. What is there already stays; so when it fails, send everything
+// again. Never repeated by itself; it takes as long as its context allows. Needs an admin key.
+func (c *Client) ImportUser(ctx context.Context, userID string, lines iter.Seq[string]) (*ImportResult, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ctx, err := c.authorize(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := c.admin.ImportUser(ctx)
+	if err != nil {
+		return nil, toError(ctx, err)
+	}
+	request, size, isFirst := &lightmempb.ImportUserRequest{UserId: userID}, 0, true
+	send := func() error {
+		err := stream.Send(request)
+		request, size, isFirst = &lightmempb.ImportUserRequest{UserId: userID}, 0, false
+		return err
+	}
+	for line := range lines {
+		request.JsonLines = append(request.JsonLines, strings.TrimSuffix(line, "\n"))
+		if size += len(line); size >= importBytes || len(request.JsonLines) >= importLines {
+			if err = send(); err != nil {
+				break // what ended it, CloseAndRecv says
+			}
+		}
+	}
+	if err == nil && (isFirst || len(request.JsonLines) > 0) {
+		_ = send()
+	}
+	result, err := stream.CloseAndRecv()
+	if err != nil {
+		return nil, toError(ctx, err)
+	}
+	return result, nil
 }
 
 // Backup copies the whole store to a file on the server's machine while the server goes on, under this name within its folder of backups

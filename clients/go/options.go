@@ -199,6 +199,11 @@ func ExcludeContext() RetrieveOption {
 	return retrieveOption(func(s *retrieveSettings) { s.request.ExcludeContext = true })
 }
 
+// ExcludeShared leaves facts of the shared LTM out of the answer.
+func ExcludeShared() RetrieveOption {
+	return retrieveOption(func(s *retrieveSettings) { s.request.ExcludeShared = true })
+}
+
 // HypotheticalQueries is how many guesses at the memory looked for the server's Writer may add, 0 to 4; give it seconds of Deadline.
 func HypotheticalQueries(count int) RetrieveOption {
 	return retrieveOption(func(s *retrieveSettings) { s.request.HypotheticalQueries = uint32(max(0, count)) })

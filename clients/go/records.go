@@ -35,6 +35,10 @@ type (
 	UndoneConsolidation = lightmempb.UndoConsolidationResponse
 	// Erasure is the receipt of an erasure.
 	Erasure = lightmempb.EraseUserResponse
+	// ExportPart is some lines of an export, each a JSON object without its line feed, and how many of how many lines have come.
+	ExportPart = lightmempb.ExportUserResponse
+	// ImportResult is what an import did.
+	ImportResult = lightmempb.ImportUserResponse
 	// BackupProgress is one moment of a backup.
 	BackupProgress = lightmempb.BackupResponse
 	// RotatedKey is a key that took another's place, its secret, which is shown this once, and the other one as it is now.
@@ -84,6 +88,8 @@ type RetrieveResult struct {
 	Coarse []*RetrievedMemory
 	// Memories is what was selected, best first.
 	Memories []*RetrievedMemory
+	// SharedMemories is what several users of the namespace say alike, best first; nobody's. Empty unless the server shares.
+	SharedMemories []*RetrievedMemory
 	// PackedContext is the conversation's newest turns and the memories as text, with dates and speakers, for a prompt.
 	PackedContext string
 	// TokenCount is the tokens of PackedContext.

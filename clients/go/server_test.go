@@ -52,7 +52,7 @@ func TestWholeAPI(t *testing.T) {
 	options := []RetrieveOption{
 		MaxMemories(1), MaxCandidates(8), MaxTokens(200), Deadline(10 * time.Second), Where(Or(Meta("topic").Eq("home"),
 			And(Meta("year").Gt(2025), Not(Meta("isDone").Eq(true))))), AskedAt(moved.OccurredAt), TimeZone("Europe/Rome"),
-		Mode(SelectorModeFull), MinRelevance(0), IncludeCoarse(), ExcludeContext(), Tokenizer("builtin"),
+		Mode(SelectorModeFull), MinRelevance(0), IncludeCoarse(), ExcludeContext(), ExcludeShared(), Tokenizer("builtin"),
 	}
 	answer, err := c.Retrieve(ctx, "Where do I live?", options...)
 	if err != nil || len(answer.Memories) != 1 || answer.Memories[0].GetMemory().GetId() != id || len(answer.Coarse) != 1 ||
@@ -114,8 +114,22 @@ func TestWholeAPI(t *testing.T) {
 	if _, err := c.Get(ctx, id); !errors.Is(err, ErrNotFound) {
 		t.Fatalf("%v", err)
 	}
+	var lines []string
+	for part, err := range c.ExportUser(ctx, user) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, part.GetJsonLines()...)
+	}
 	if receipt, err := c.EraseUser(ctx, user); err != nil || receipt.GetMemoryCount() == 0 {
 		t.Fatalf("%v, %v", receipt, err)
+	}
+	if result, err := c.ImportUser(ctx, user, slices.Values(lines)); err != nil || result.GetImportedCount() == 0 {
+		t.Fatalf("%v, %v", result, err)
+	}
+	refused := slices.Values([]string{"no line of an export"})
+	if _, err := c.ImportUser(ctx, user, refused); !errors.Is(err, ErrInvalidArgument) {
+		t.Fatalf("%v", err)
 	}
 }
 

@@ -6,126 +6,26 @@ bad input is taken over from there, case by case.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TypeAlias
 
-from google.protobuf import json_format
-from google.protobuf.message import Message
-
-from tests.contract.vector_play import Json
-from tests.e2e.test_bad_input import CASES, UNKNOWN_ID
-
-MAX_DEPTH = 50
-"""JSON parsers have bounds of their own; what is nested deeper is sent as bytes."""
-
-MIN_REPEATS = 8
-MIN_REPEATED_TEXT = 200
-
-Step: TypeAlias = dict[str, Json]
-
-
-@dataclass(frozen=True)
-class File:
-    """One file of vectors."""
-
-    title: str
-    vectors: dict[str, list[Step]] = field(default_factory=dict)
-
-
-def memory(name: str, *requests: Json, **options: Json) -> Step:
-    """A step to the MemoryService."""
-    return {"call": f"lightmem.v1.MemoryService/{name}", **options, "requests": list(requests)}
-
-
-def admin(name: str, *requests: Json, **options: Json) -> Step:
-    """A step to the AdminService."""
-    return {"call": f"lightmem.v1.AdminService/{name}", **options, "requests": list(requests)}
-
-
-def fresh(name: str) -> Json:
-    """A name that each playing makes its own."""
-    return {"$fresh": name}
-
-
-def ref(name: str) -> Json:
-    """What was captured before. The recorder calls the n-th id of a vector "id<n>"."""
-    return {"$ref": name}
-
-
-ANN, BOB = {"userId": fresh("ann")}, {"userId": fresh("bob")}
-MONDAY, TUESDAY = {**ANN, "sessionId": "monday"}, {**ANN, "sessionId": "tuesday"}
-
-
-def write(*turns: str | Json, scope: Json = MONDAY, **fields: Json) -> Json:
-    """A WriteRequest; plain text is a turn of 2024."""
-    return {
-        "scope": scope,
-        "turns": [
-            {"text": turn, "speaker": "Ann", "occurredAt": "2024-05-08T09:00:00Z"} if isinstance(turn, str) else turn
-            for turn in turns
-        ],
-        **fields,
-    }
-
-
-def retrieve(query: str, scope: Json = MONDAY, **fields: Json) -> Json:
-    """A RetrieveRequest with time enough on any machine, asked at one moment."""
-    return {
-        "scope": scope,
-        "query": query,
-        "askedAt": "2024-05-10T12:00:00Z",
-        "budget": {"maxMemories": 1, "deadline": "10s"},
-        **fields,
-    }
-
-
-def where(key: str, operator: str, *values: Json) -> Json:
-    """A condition on metadata."""
-    return {"condition": {"key": key, "operator": f"OPERATOR_{operator}", "values": list(values)}}
-
-
-def listed(scope: Json = ANN, **fields: Json) -> Step:
-    """A step that lists."""
-    return memory("ListMemories", {"scope": scope, **fields})
-
-
-DIARY = (
-    {
-        "text": "I moved to Rome last week",
-        "speaker": "Ann",
-        "occurredAt": "2024-05-08T09:00:00Z",
-        "metadata": {"topic": {"stringValue": "home"}, "year": {"intValue": "2024"}, "isDone": {"boolValue": True}},
-    },
-    {
-        "text": "The dentist wants to see me on Friday",
-        "speaker": "Ann",
-        "occurredAt": "2024-06-08T09:00:00Z",
-        "metadata": {"topic": {"stringValue": "health"}, "year": {"intValue": "2023"}, "cost": {"doubleValue": 12.5}},
-    },
-    {"text": "My brother plays the cello", "speaker": "Ann", "occurredAt": "2024-07-08T09:00:00Z"},
+from tests.contract.vector_bad_input import bad_input
+from tests.contract.vector_requests import (
+    ANN,
+    BOB,
+    DIARY,
+    FILTERS,
+    MONDAY,
+    TUESDAY,
+    File,
+    admin,
+    fresh,
+    listed,
+    memory,
+    ref,
+    retrieve,
+    write,
 )
-
-FILTERS: dict[str, Json] = {
-    "equal": where("topic", "EQ", {"stringValue": "home"}),
-    "unequal, of the records that have the key": where("topic", "NE", {"stringValue": "home"}),
-    "greater": where("year", "GT", {"intValue": "2023"}),
-    "greater or equal, a double beside an int": where("year", "GTE", {"doubleValue": 2023.0}),
-    "less": where("cost", "LT", {"intValue": "13"}),
-    "less or equal": where("cost", "LTE", {"doubleValue": 12.5}),
-    "one of several": where("topic", "IN", {"stringValue": "work"}, {"stringValue": "health"}),
-    "contains": where("topic", "CONTAINS", {"stringValue": "eal"}),
-    "another type does not match": where("year", "EQ", {"stringValue": "2024"}),
-    "truth value": where("isDone", "EQ", {"boolValue": True}),
-    "all of": {
-        "allOf": {"filters": [where("year", "GT", {"intValue": "2000"}), where("cost", "GT", {"intValue": "0"})]}
-    },
-    "any of": {
-        "anyOf": {"filters": [where("isDone", "EQ", {"boolValue": True}), where("cost", "GT", {"intValue": "0"})]}
-    },
-    "not": {"not": where("topic", "EQ", {"stringValue": "home"})},
-}
+from tests.e2e.test_bad_input import UNKNOWN_ID
 
 WRITING = File(
     "Write: what is acknowledged is stored once, in order, as it was said",
@@ -358,6 +258,8 @@ ACCESS = File(
             admin("CancelConsolidation", {"userId": fresh("ann")}, **KEY),
             admin("UndoConsolidation", {"runId": UNKNOWN_ID}, **KEY),
             admin("EraseUser", {"userId": fresh("ann")}, **KEY),
+            admin("ExportUser", {"userId": fresh("ann")}, **KEY),
+            admin("ImportUser", {"userId": fresh("ann"), "jsonLines": ["{}"]}, **KEY),
             admin("RotateKey", {"keyId": ref("keyId1")}, **KEY),
             admin("Backup", {}, **KEY),
         ],
@@ -366,6 +268,8 @@ ACCESS = File(
             admin("GetStats", {"userId": fresh("ann")}, **KEY),
             admin("CancelConsolidation", {"userId": fresh("bob")}, **KEY),
             admin("EraseUser", {"userId": fresh("bob")}, **KEY),
+            admin("ExportUser", {"userId": fresh("bob")}, **KEY),
+            admin("ImportUser", {"userId": fresh("bob"), "jsonLines": ["{}"]}, **KEY),
             admin("Backup", {}, **KEY),
         ],
         "a revoked key opens nothing": [
@@ -457,6 +361,33 @@ OPERATING = File(
             listed(),
             listed(BOB),
         ],
+        "an export is taken in by another user, ids kept, and once": [
+            memory("Write", write(*DIARY)),
+            admin(
+                "ExportUser",
+                {"userId": fresh("ann")},
+                responses=[
+                    {
+                        "jsonLines": {"$capture": "lines"},
+                        "doneCount": {"$any": "number"},
+                        "totalCount": {"$any": "number"},
+                    }
+                ],
+            ),
+            admin("ImportUser", {"userId": fresh("bob"), "jsonLines": ref("lines")}),
+            admin("ImportUser", {"userId": fresh("bob"), "jsonLines": ref("lines")}),
+            listed(BOB),
+            admin("ImportUser", {"userId": fresh("bob"), "jsonLines": ["no line of an export"]}),
+            admin("ImportUser", {"userId": fresh("bob")}),
+            admin("ImportUser"),
+        ],
+        "a user without memories exports a header alone": [
+            admin(
+                "ExportUser",
+                {"userId": fresh("ann")},
+                responses=[{"jsonLines": [{"$any": "string"}], "doneCount": "1", "totalCount": "1"}],
+            )
+        ],
         "a copy of everything, complete with the last message": [
             admin("Backup", {"name": fresh("copy")}),
             admin("Backup", {"name": fresh("copy")}),
@@ -464,7 +395,9 @@ OPERATING = File(
         ],
         "nothing new is nothing to do": [admin("Consolidate", {"userId": fresh("ann")})],
         "no run is nothing to cancel": [admin("CancelConsolidation", {"userId": fresh("ann")})],
-        "a user is required": [admin(name, {}) for name in ("Consolidate", "CancelConsolidation", "EraseUser")],
+        "a user is required": [
+            admin(name, {}) for name in ("Consolidate", "CancelConsolidation", "EraseUser", "ExportUser", "ImportUser")
+        ],
         "an unknown run is not found": [
             admin("UndoConsolidation", {"runId": id_}) for id_ in (UNKNOWN_ID, "no uuid at all", "")
         ],
@@ -472,59 +405,9 @@ OPERATING = File(
 )
 
 
-def _bad_input() -> File:
-    vectors = {}
-    for name, method, request, *_ in CASES:
-        vectors[name] = [{"call": f"lightmem.v1.{method}", "requests": [_to_json(request)]}]
-    return File("Bad input is refused by name: the field and the reason", vectors)
-
-
-def _to_json(request: Message | bytes) -> Json:
-    """A request as JSON; as bytes where JSON cannot say it."""
-    if isinstance(request, bytes):
-        return {"$raw": base64.b64encode(request).decode()}
-    try:
-        value = json_format.MessageToDict(request)
-    except (json_format.Error, ValueError):
-        value = None
-    if value is None or _depth(value) > MAX_DEPTH or _is_lossy(value, request):
-        return {"$raw": base64.b64encode(request.SerializeToString(deterministic=True)).decode()}
-    return _fold(value)
-
-
-def _is_lossy(value: Json, request: Message) -> bool:
-    """Whether JSON's parsers would refuse it, or read something else."""
-    try:
-        return bool(json_format.ParseDict(value, type(request)()) != request) and "NaN" not in str(value)
-    except json_format.ParseError:
-        return True
-
-
-def _depth(value: Json) -> int:
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return 1 + max((_depth(item) for item in items), default=0)
-
-
-def _fold(value: Json) -> Json:
-    """Long repetitions as $repeat."""
-    match value:
-        case str() if len(value) >= MIN_REPEATED_TEXT and len(set(value)) == 1:
-            return {"$repeat": value[0], "count": len(value)}
-        case dict():
-            return {key: _fold(item) for key, item in sorted(value.items())}
-        case [first, *rest] if len(value) >= MIN_REPEATS and all(item == first for item in rest):
-            if isinstance(first, str):
-                return value
-            return [{"$repeat": _fold(first), "count": len(value)}]
-        case list():
-            return [_fold(item) for item in value]
-        case _:
-            return value
-
-
 FILES: dict[str, Callable[[], File] | File] = {
     "access": ACCESS,
-    "bad_input": _bad_input,
+    "bad_input": bad_input,
     "operating": OPERATING,
     "reading": READING,
     "retrieving": RETRIEVING,

@@ -13,8 +13,9 @@ import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tests.contract.vector_cases import File, Step, files
+from tests.contract.vector_cases import files
 from tests.contract.vector_play import FOLDER, FORMAT, Json, Names, Outcome, Player, check, describe
+from tests.contract.vector_requests import File, Step
 from tests.server_process import ServerProcess
 
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -3,16 +3,19 @@ import type { DescMethod, MessageInitShape, MessageShape } from "@bufbuild/proto
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { Metadata } from "@grpc/grpc-js";
 
-import { findTarget, type Tls } from "./connection.js";
-import { DeadlineExceededError, InternalError, isTransient, LightMemError, NotFoundError, toError, UnavailableError } from "./errors.js";
-import { type Expression, type MemoryFilter, toFilter } from "./filters.js";
+import { fold, present, toBounds, toImportRequests, toRetrieveRequest } from "./calls.js";
+import { findTarget } from "./connection.js";
+import { DeadlineExceededError, isTransient, LightMemError, NotFoundError, toError, UnavailableError } from "./errors.js";
+import { toFilter } from "./filters.js";
 import { AdminService, type ApiKey, type CreateKeyResponse } from "./gen/lightmem/v1/admin_service_pb.js";
 import type {
   BackupResponse,
   CancelConsolidationResponse,
   ConsolidateResponse,
   EraseUserResponse,
+  ExportUserResponse,
   GetStatsResponse,
+  ImportUserResponse,
   RotateKeyResponse,
   UndoConsolidationResponse,
 } from "./gen/lightmem/v1/admin_service_pb.js";
@@ -21,123 +24,24 @@ import {
   type ExplainResponse,
   type GetMemoryHistoryResponse_Change,
   MemoryService,
-  type RetrievalTrace,
-  type RetrievedMemory,
-  type RetrieveRequestSchema,
   type RetrieveResponse,
-  type SelectorMode,
   type WriteResponse,
 } from "./gen/lightmem/v1/memory_service_pb.js";
-import { type MemoryChanges, refuse, toMetadata, toText, toTimestamp, type Turn } from "./records.js";
+import type {
+  CallOptions,
+  ClientOptions,
+  ListOptions,
+  NewKey,
+  RetrieveOptions,
+  RetrieveResult,
+  ScopeOptions,
+  UpdateOptions,
+  WriteOptions,
+} from "./options.js";
+import { type MemoryChanges, refuse, toMetadata, toTimestamp, type Turn } from "./records.js";
 import { Deadline, DEFAULT_RETRY, pause, repeat, type RetryPolicy, waitSeconds } from "./retry.js";
 import { read, Transport } from "./transport.js";
 import { type Scope, toWriteRequest, Writer } from "./writer.js";
-
-/** How a client is made; everything has a default. */
-export interface ClientOptions {
-  /** HOST:PORT. Default: LIGHTMEM_TARGET, else localhost:7420. */
-  target?: string;
-  /** Default: LIGHTMEM_API_KEY, else for a server on this machine the key that its first start left. */
-  apiKey?: string;
-  /** For the calls that name no user. */
-  userId?: string;
-  /** For the calls that name no agent. */
-  agentId?: string;
-  /** For the calls that give none; repetitions included. Default: 30. */
-  timeoutSeconds?: number;
-  /** Left out: TLS unless the target is this machine. false: plain text, the key in the clear. */
-  tls?: Tls | boolean;
-  /** How often and how fast to repeat. */
-  retry?: Partial<RetryPolicy>;
-}
-
-/** What every call takes. */
-export interface CallOptions {
-  userId?: string;
-  /** Repetitions included. */
-  timeoutSeconds?: number;
-  /** Cancels the call. */
-  signal?: AbortSignal;
-}
-
-/** Whose memory, and which conversation. */
-export interface ScopeOptions extends CallOptions {
-  sessionId?: string;
-  agentId?: string;
-}
-
-export interface WriteOptions extends ScopeOptions {
-  /** Makes a repeated write harmless, over the client's life too. Default: one of its own for each write. */
-  requestId?: string;
-}
-
-/** The options of `retrieve`, `retrieveStream` and `explain`; leave out what the server's default serves. */
-export interface RetrieveOptions extends ScopeOptions {
-  /** Most memories to return, 1 to 100. */
-  maxMemories?: number;
-  /** Most candidates that the Selector sees, 1 to 200, at least maxMemories. */
-  maxCandidates?: number;
-  /** Most tokens of the packed context, 1 to 32,768. */
-  maxTokens?: number;
-  /** How long the server may take, 0.001 to 10. Late means less judged, never late. */
-  deadlineSeconds?: number;
-  /** Which memories to consider; an expression over metadata alone will do. */
-  filter?: MemoryFilter | Expression;
-  /** The moment to which "yesterday" in the query is relative. Default: the server's clock. */
-  askedAt?: Date;
-  /** IANA name of the user's time zone, such as "Europe/Berlin". Default: UTC. */
-  timeZone?: string;
-  /** How much the Selector may do. */
-  selectorMode?: SelectorMode;
-  /** Memories with a lower relevance are not returned, 0 to 1. */
-  minRelevance?: number;
-  /** Also return the coarse hits, before the Selector judged them. */
-  includeCoarse?: boolean;
-  /** Leave the running conversation out of the answer. */
-  excludeContext?: boolean;
-  /** How many guesses at the memory looked for the server's Writer may add, 0 to 4; give it seconds of deadline. */
-  hypotheticalQueries?: number;
-  /** How tokens are counted: a name that the server knows. Default: the embedder's tokenizer. */
-  tokenizer?: string;
-}
-
-export interface ListOptions extends CallOptions {
-  filter?: MemoryFilter | Expression;
-  /** How many are fetched at once, at most 1,000. Default: 100. */
-  pageSize?: number;
-}
-
-export interface UpdateOptions extends CallOptions {
-  /** Change only when the record's version is this. */
-  expectedVersion?: bigint | number;
-}
-
-export interface NewKey {
-  label?: string;
-  /** The users it may act for; none: all. */
-  userIds?: string[];
-  isAdmin?: boolean;
-  /** When it stops working. Left out: never. */
-  expiresAt?: Date;
-  /** Whose memories it opens. Left out: the caller's. Another one: the server's operator alone. */
-  namespace?: string;
-}
-
-/** A whole answer. */
-export interface RetrieveResult {
-  /** The running conversation of the session, oldest first. */
-  context: Memory[];
-  /** The coarse hits, when asked for. */
-  coarse: RetrievedMemory[];
-  /** What was selected, best first. */
-  memories: RetrievedMemory[];
-  /** The conversation's newest turns and the memories as text, with dates and speakers, for a prompt. */
-  packedContext: string;
-  /** Tokens of `packedContext`. */
-  tokenCount: number;
-  /** How it came about. */
-  trace: RetrievalTrace;
-}
 
 const SERVING = 1;
 
@@ -185,7 +89,7 @@ export class Client {
 
   /** What the agent needs to know now; `sessionId` names the running conversation. */
   async retrieve(query: string, options: RetrieveOptions = {}): Promise<RetrieveResult> {
-    const request = this.toRetrieveRequest(query, options);
+    const request = toRetrieveRequest(this.scope(options), query, options);
     return this.repeat(options, true, async (deadline) => {
       const bounds = { deadline: deadline.at, signal: options.signal };
       return fold(this.transport.stream(MemoryService.method.retrieve, request, bounds));
@@ -194,7 +98,7 @@ export class Client {
 
   /** As `retrieve`, part by part as they come. Leaving the loop early cancels the call. */
   async *retrieveStream(query: string, options: RetrieveOptions = {}): AsyncGenerator<RetrieveResponse, void, undefined> {
-    const request = this.toRetrieveRequest(query, options);
+    const request = toRetrieveRequest(this.scope(options), query, options);
     const { parts, first } = await this.repeat(options, true, async (deadline) => {
       const bounds = { deadline: deadline.at, signal: options.signal };
       const parts = this.transport.stream(MemoryService.method.retrieve, request, bounds);
@@ -211,7 +115,7 @@ export class Client {
 
   /** Why a memory is, or is not, among what `retrieve` with the same arguments returns. */
   async explain(query: string, memoryId: string, options: RetrieveOptions = {}): Promise<ExplainResponse> {
-    const retrieve = this.toRetrieveRequest(query, options);
+    const retrieve = toRetrieveRequest(this.scope(options), query, options);
     return this.unary(MemoryService.method.explain, { retrieve, memoryId }, options);
   }
 
@@ -296,10 +200,8 @@ export class Client {
    * nothing. `timeoutSeconds` is of the whole run; left out: none. Needs an admin key.
    */
   async *consolidate(options: CallOptions = {}): AsyncGenerator<ConsolidateResponse, void, undefined> {
-    const { timeoutSeconds, signal } = options;
-    const deadline = timeoutSeconds === undefined ? undefined : new Deadline(timeoutSeconds).at;
     const request = { userId: this.scope(options).userId ?? "" };
-    yield* this.transport.stream(AdminService.method.consolidate, request, { deadline, signal });
+    yield* this.transport.stream(AdminService.method.consolidate, request, toBounds(options));
   }
 
   /** Ends a user's run, and drops what waits; what the run had stored stays. Needs an admin key. */
@@ -323,14 +225,33 @@ export class Client {
   }
 
   /**
+   * Everything of a user, as of one moment, part by part as it is read: lines of JSON that make a file. `timeoutSeconds` is of the whole
+   * export; left out: none. Needs an admin key.
+   */
+  async *exportUser(userId: string, options: Omit<CallOptions, "userId"> = {}): AsyncGenerator<ExportUserResponse, void, undefined> {
+    yield* this.transport.stream(AdminService.method.exportUser, { userId }, toBounds(options));
+  }
+
+  /**
+   * Takes in what `exportUser` gave, line by line in order, ids kept. What is there already stays; so when it fails, send everything again.
+   * Never repeated by itself. `timeoutSeconds` is of the whole import; left out: none. Needs an admin key.
+   */
+  async importUser(
+    userId: string,
+    lines: Iterable<string> | AsyncIterable<string>,
+    options: Omit<CallOptions, "userId"> = {},
+  ): Promise<ImportUserResponse> {
+    const requests = toImportRequests(userId, lines);
+    return this.transport.unary(AdminService.method.importUser, requests, toBounds(options));
+  }
+
+  /**
    * Copies the whole store to a file on the server's machine while the server goes on, under this name within its folder of backups (left
    * out: the time); yields until the copy is complete, verified and on disk. Leaving the loop early leaves no file. Never repeated by
    * itself. `timeoutSeconds` is of the whole backup; left out: none. Needs the operator's key.
    */
   async *backup(name = "", options: Omit<CallOptions, "userId"> = {}): AsyncGenerator<BackupResponse, void, undefined> {
-    const { timeoutSeconds, signal } = options;
-    const deadline = timeoutSeconds === undefined ? undefined : new Deadline(timeoutSeconds).at;
-    yield* this.transport.stream(AdminService.method.backup, { name }, { deadline, signal });
+    yield* this.transport.stream(AdminService.method.backup, { name }, toBounds(options));
   }
 
   /** Makes a key; for no users: for all. Never repeated by itself. Needs an admin key. */
@@ -418,32 +339,6 @@ export class Client {
     return { userId, agentId, sessionId };
   }
 
-  private toRetrieveRequest(query: string, options: RetrieveOptions): MessageInitShape<typeof RetrieveRequestSchema> {
-    const { maxMemories, maxCandidates, maxTokens, deadlineSeconds, filter, askedAt, minRelevance } = options;
-    if (deadlineSeconds !== undefined && !(deadlineSeconds > 0 && Number.isFinite(deadlineSeconds))) {
-      throw refuse("budget.deadline", `must be more than 0 seconds, not ${deadlineSeconds}`, "OUT_OF_RANGE");
-    }
-    return {
-      scope: this.scope(options),
-      query: toText(query, "query"),
-      budget: {
-        maxMemories: toCount(maxMemories, "budget.max_memories"),
-        maxCandidates: toCount(maxCandidates, "budget.max_candidates"),
-        maxTokens: toCount(maxTokens, "budget.max_tokens"),
-        ...(deadlineSeconds && { deadline: durationFromMs(Math.max(1, Math.round(deadlineSeconds * 1000))) }),
-      },
-      ...(filter && { filter: toFilter(filter) }),
-      ...(askedAt && { askedAt: toTimestamp(askedAt, "asked_at") }),
-      timeZone: options.timeZone ?? "",
-      selectorMode: options.selectorMode ?? 0,
-      ...(minRelevance !== undefined && { minRelevance }),
-      includeCoarse: options.includeCoarse ?? false,
-      excludeContext: options.excludeContext ?? false,
-      hypotheticalQueries: options.hypotheticalQueries ?? 0,
-      tokenizer: options.tokenizer ?? "",
-    };
-  }
-
   private repeat<T>(options: CallOptions, isRepeatable: boolean, attempt: (deadline: Deadline) => Promise<T>): Promise<T> {
     const deadline = new Deadline(options.timeoutSeconds ?? this.timeoutSeconds);
     return repeat(this.retry, deadline, options.signal, isRepeatable, () => attempt(deadline));
@@ -459,35 +354,4 @@ export class Client {
       this.transport.unary(method, request, { deadline: deadline.at, signal: options.signal }),
     );
   }
-}
-
-async function fold(parts: AsyncIterable<RetrieveResponse>): Promise<RetrieveResult> {
-  const result: Partial<RetrieveResult> & Pick<RetrieveResult, "context" | "coarse"> = { context: [], coarse: [] };
-  for await (const { part } of parts) {
-    if (part.case === "context") result.context = part.value.turns;
-    if (part.case === "coarse") result.coarse = part.value.hits;
-    if (part.case === "trace") result.trace = part.value;
-    if (part.case === "memories") {
-      const { memories, packedContext, tokenCount } = part.value;
-      Object.assign(result, { memories, packedContext, tokenCount });
-    }
-  }
-  if (!result.memories || !result.trace) {
-    throw new InternalError("the answer ended without its memories and its trace", { reason: "INCOMPLETE_ANSWER" });
-  }
-  return result as RetrieveResult;
-}
-
-function present<T>(value: T | undefined): T {
-  if (value === undefined) throw new InternalError("the answer is empty", { reason: "INCOMPLETE_ANSWER" });
-  return value;
-}
-
-/** 0 would mean the default, which whoever computed a 0 did not want. */
-function toCount(value: number | undefined, field: string): number {
-  if (value === undefined) return 0;
-  if (!(Number.isInteger(value) && value >= 1 && value < 2 ** 32)) {
-    throw refuse(field, `must be at least 1, not ${value}`, "OUT_OF_RANGE");
-  }
-  return value;
 }

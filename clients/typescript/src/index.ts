@@ -1,16 +1,5 @@
 /** TypeScript client of LightMem, the self-hosted memory server for LLM agents. */
-export {
-  type CallOptions,
-  Client,
-  type ClientOptions,
-  type ListOptions,
-  type NewKey,
-  type RetrieveOptions,
-  type RetrieveResult,
-  type ScopeOptions,
-  type UpdateOptions,
-  type WriteOptions,
-} from "./client.js";
+export { Client } from "./client.js";
 export type { Tls } from "./connection.js";
 export {
   AbortedError,
@@ -31,6 +20,17 @@ export {
   WriteAbandonedError,
 } from "./errors.js";
 export { allOf, anyOf, type Expression, type MemoryFilter, meta, not } from "./filters.js";
+export type {
+  CallOptions,
+  ClientOptions,
+  ListOptions,
+  NewKey,
+  RetrieveOptions,
+  RetrieveResult,
+  ScopeOptions,
+  UpdateOptions,
+  WriteOptions,
+} from "./options.js";
 export { type MemoryChanges, type Metadata, metadataOf, type Scalar, type Turn } from "./records.js";
 export type { RetryPolicy } from "./retry.js";
 export { PendingWrite, type WaitOptions, Writer } from "./writer.js";
@@ -45,7 +45,9 @@ export type {
   ConsolidateResponse as ConsolidationProgress,
   CreateKeyResponse as CreatedKey,
   EraseUserResponse as Erasure,
+  ExportUserResponse as ExportPart,
   GetStatsResponse as Stats,
+  ImportUserResponse as ImportResult,
   RotateKeyResponse as RotatedKey,
   UndoConsolidationResponse as UndoneConsolidation,
 } from "./gen/lightmem/v1/admin_service_pb.js";

@@ -14,6 +14,9 @@ export interface Bounds {
 
 export type Call<M extends DescMethod> = ClientDuplexStream<MessageInitShape<M["input"]>, MessageShape<M["output"]>>;
 
+/** One request, or several as they are given. */
+export type Requests<M extends DescMethod> = MessageInitShape<M["input"]> | AsyncIterable<MessageInitShape<M["input"]>>;
+
 /** One channel, opened with the first call. */
 export class Transport {
   private channel: Client | undefined;
@@ -64,21 +67,34 @@ export class Transport {
     return call;
   }
 
-  /** The answers to one request as they come. Leaving the loop early cancels the call. */
+  /** The answers to one request, or to several, as they come. Leaving the loop early cancels the call. */
   async *stream<M extends DescMethod>(
     method: M,
-    request: MessageInitShape<M["input"]>,
+    request: Requests<M>,
     bounds: Bounds,
   ): AsyncGenerator<MessageShape<M["output"]>, void, undefined> {
     const call = this.open(method, bounds);
-    call.end(request);
-    yield* read(call, bounds.signal);
+    if (!isSeveral(request)) {
+      call.end(request);
+      yield* read(call, bounds.signal);
+      return;
+    }
+    const over = new AbortController();
+    const sending = send(call, request, over.signal);
+    try {
+      yield* read(call, bounds.signal);
+    } catch (error) {
+      throw (await sending) ?? error;
+    } finally {
+      over.abort();
+      await sending;
+    }
   }
 
-  /** The one answer to one request. */
+  /** The one answer to one request, or to several. */
   async unary<M extends DescMethod>(
     method: M,
-    request: MessageInitShape<M["input"]>,
+    request: Requests<M>,
     bounds: Bounds,
   ): Promise<MessageShape<M["output"]>> {
     let answer: MessageShape<M["output"]> | undefined;
@@ -101,6 +117,42 @@ export class Transport {
     });
     return this.channel;
   }
+}
+
+function isSeveral<M extends DescMethod>(request: Requests<M>): request is AsyncIterable<MessageInitShape<M["input"]>> {
+  return Symbol.asyncIterator in request;
+}
+
+/**
+ * Sends requests as they are given, no faster than they leave, and closes our half of the call. What giving them fails with ends the
+ * call, and is returned; what the server ends it with comes by reading.
+ */
+async function send<Request>(
+  call: ClientDuplexStream<Request, unknown>,
+  requests: AsyncIterable<Request>,
+  over: AbortSignal,
+): Promise<unknown> {
+  try {
+    for await (const request of requests) {
+      if (over.aborted) return undefined;
+      if (!call.write(request)) await drained(call, over);
+    }
+    call.end();
+    return undefined;
+  } catch (error) {
+    call.cancel();
+    return error;
+  }
+}
+
+/** Waits until there is room to write, or the call is over. */
+export async function drained(call: ClientDuplexStream<never, unknown> | ClientDuplexStream<unknown, unknown>, over: AbortSignal) {
+  await new Promise<void>((resolve) => {
+    call.once("drain", resolve);
+    call.once("error", () => resolve());
+    over.addEventListener("abort", () => resolve(), { once: true });
+    if (over.aborted) resolve();
+  });
 }
 
 /** What comes back on a call, with typed errors; however the loop is left, the call is over. */

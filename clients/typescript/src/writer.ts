@@ -15,7 +15,7 @@ import type { ScopeSchema } from "./gen/lightmem/v1/memory_pb.js";
 import { MemoryService, type WriteRequest, WriteRequestSchema, type WriteResponse } from "./gen/lightmem/v1/memory_service_pb.js";
 import { type Turn, toTurns } from "./records.js";
 import { Deadline, pause, type RetryPolicy, waitSeconds } from "./retry.js";
-import { type Call, read, type Transport } from "./transport.js";
+import { type Call, drained, read, type Transport } from "./transport.js";
 
 export type Scope = MessageInitShape<typeof ScopeSchema>;
 
@@ -246,13 +246,7 @@ export class Writer {
         call.end();
         return;
       }
-      if (!call.write(next.request)) {
-        await new Promise<void>((resolve) => {
-          call.once("drain", resolve);
-          over.addEventListener("abort", () => resolve(), { once: true });
-          if (over.aborted) resolve();
-        });
-      }
+      if (!call.write(next.request)) await drained(call, over);
     }
   }
 

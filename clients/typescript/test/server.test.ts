@@ -13,6 +13,7 @@ import {
   anyOf,
   Client,
   FailedPreconditionError,
+  InvalidArgumentError,
   Kind,
   meta,
   metadataOf,
@@ -69,6 +70,7 @@ describe("on a real server", { skip }, () => {
       minRelevance: 0,
       includeCoarse: true,
       excludeContext: true,
+      excludeShared: true,
       tokenizer: "builtin",
     });
     assert.deepEqual(answer.memories.map((hit) => hit.memory?.id), [id]);
@@ -121,7 +123,16 @@ describe("on a real server", { skip }, () => {
 
     await client.delete(id);
     await assert.rejects(client.get(id), NotFoundError);
+    const lines = (await all(client.exportUser(userId))).flatMap((part) => part.jsonLines);
     assert.ok((await client.eraseUser(userId)).memoryCount > 0n);
+    const imported = await client.importUser(userId, lines);
+    assert.ok(imported.importedCount > 0n);
+    await assert.rejects(client.importUser(userId, ["no line of an export"]), InvalidArgumentError);
+    const failing = (async function* () {
+      yield lines[0] ?? "";
+      throw new Error("the file broke off");
+    })();
+    await assert.rejects(client.importUser(userId, failing), /the file broke off/);
   });
 
   it("does what the README says", async () => {
