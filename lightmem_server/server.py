@@ -23,7 +23,6 @@ import grpc
 import grpc.aio
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from lightmem_server.config import Settings
 from lightmem_server.core import HEAT_HALF_LIFE, UNBOUNDED, Engine, TierPolicy
@@ -57,6 +56,7 @@ from lightmem_server.pipeline.snapshots import Snapshots
 from lightmem_server.pipeline.transfer import Exporting, Importing
 from lightmem_server.pipeline.upkeep import Upkeep
 from lightmem_server.pipeline.write import Writing
+from lightmem_server.service import reflection
 from lightmem_server.service.admin import AdminServicer
 from lightmem_server.service.admission import Admission
 from lightmem_server.service.auth import Authenticator, ensure_admin_key
@@ -170,7 +170,7 @@ class LightMemServer:
             MemoryServicer(settings, self._ready, self.admission), server
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(self._ready), server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        reflection.enable((*SERVICES, health.SERVICE_NAME), server)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self.address = self._bind(server)
         await server.start()

@@ -162,6 +162,7 @@ class Backups:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lightmem-store-backup")
         self._copying: Copying | None = None
         self._is_closed = False
+        self._ended_by = ""
         for left in folder.glob(f".*{PARTIAL}"):  # of a process that was killed
             remove_partial(left)
 
@@ -187,18 +188,23 @@ class Backups:
                     yield copying.progress
             last = await ended
             if last is None:
-                raise StoreError("the store is closed")
+                raise StoreError(self._ended_by)
             yield last
         finally:
             copying.cancel()
             await asyncio.wait({ended})  # then nothing of an unfinished one is left
             self._copying = None
 
+    def end(self, why: str) -> None:
+        """Let the backup at work, if there is one, fail soon."""
+        if self._copying is not None:
+            self._ended_by = why
+            self._copying.cancel()
+
     def close(self) -> None:
         """End the backup at work; blocks until it has. Refuse further ones."""
         self._is_closed = True
-        if self._copying is not None:
-            self._copying.cancel()
+        self.end("the store is closed")
         self._thread.shutdown()
 
     def _run(self, copying: Copying, report: Callable[[], None]) -> BackupProgress | None:

@@ -62,6 +62,10 @@ def open_connection(path: Path, *, cache_bytes: int) -> apsw.Connection:
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     connection = apsw.Connection(os.fspath(path))
+    if connection.readonly("main"):
+        # SQLite has fallen back. Going on would leave a log beside it that nobody could write to later either.
+        connection.close()
+        raise apsw.ReadOnlyError("no right to write to it")
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)
     connection.pragma("cache_size", -max(1, cache_bytes // 1024))
     connection.pragma("cell_size_check", True)

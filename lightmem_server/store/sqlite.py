@@ -87,6 +87,8 @@ WIPE_ATTEMPTS = 100
 WIPE_REST_SECONDS = 0.1
 """How often, and how long after the last time, it is tried to empty the log when readers are in the way: for some 20 s."""
 
+ERASED_MEANWHILE = "a user was erased while the backup was made, and it may hold their words: make another"
+
 log = structlog.get_logger()
 
 
@@ -378,8 +380,9 @@ class SqliteStore:
         for attempt in range(WIPE_ATTEMPTS):
             if attempt:
                 await asyncio.sleep(WIPE_REST_SECONDS)
-            if self._writer is None or self._file is None:
+            if self._writer is None or self._file is None or self._backups is None:
                 raise StoreError("the store is not open")
+            self._backups.end(ERASED_MEANWHILE)  # it may hold what was erased, and keeps the log from being emptied
             work = partial(wipe.wipe, file=self._file, now=self._now())
             if await asyncio.wrap_future(self._writer.submit_alone(work)):
                 return
