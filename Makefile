@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 ENVIRONMENT := $(VENV)/.environment
 NATIVE := lightmem_server/_core.abi3.so
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust_core -name '*.rs' -o -name Cargo.toml)
-PYTHON_SOURCES := lightmem_server clients/python tests proto
+PYTHON_SOURCES := lightmem_server clients/python tests proto .ci
 
 .PHONY: all
 all: format build lint test ## Format, build, lint and test
@@ -88,6 +88,10 @@ fuzz: ## Arbitrary bytes to the snapshot reader; keeps what is new of the corpus
 	cd rust_core && cargo +nightly fuzz run snapshot -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -malloc_limit_mb=256
 	cd rust_core && cargo +nightly fuzz cmin snapshot
 
+.PHONY: fuzz-server
+fuzz-server: models ## Random requests to every RPC, random bytes to the port (ARGS="--minutes 20")
+	$(BIN)/python -m tests.bench.fuzz_server $(ARGS)
+
 .PHONY: miri
 miri: ## The core's unit tests under Miri, without the graphs, which are C++ (nightly with miri)
 	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=8 \
@@ -155,6 +159,25 @@ faults-long: models ## 300 kills, and 30 of the shipped server with the real mod
 .PHONY: bench-memory
 bench-memory: build ## Bytes that a memory takes in the engine, and what the rescoring planes are worth (ARGS=--data path)
 	$(BIN)/python -m tests.bench.memory $(ARGS)
+
+.PHONY: bench-soak
+bench-soak: models ## Fairness between users, then 3 times the capacity for minutes, memory plotted (ARGS="--minutes 10")
+	$(BIN)/python -m pip install --quiet matplotlib
+	$(BIN)/python -m tests.bench.soak $(ARGS)
+
+.PHONY: audit
+audit: build ## Advisories and licences of all dependencies (needs the network, and cargo-deny; not part of `make test`)
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny"; exit 1; }
+	cargo deny check
+	$(PYTHON) -m venv target/audit && target/audit/bin/python -m pip install --quiet pip-audit
+	target/audit/bin/pip-audit --requirement constraints.txt --disable-pip --no-deps
+
+.PHONY: sbom
+sbom: build ## Bills of materials (CycloneDX) of Python and Rust in target/sbom, and the licences
+	$(BIN)/python .ci/sbom.py target/sbom/rust.cdx.json
+	$(PYTHON) -m venv target/sbom/venv && target/sbom/venv/bin/python -m pip install --quiet cyclonedx-bom
+	target/sbom/venv/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+	  -o target/sbom/python.cdx.json $(BIN)/python
 
 .PHONY: lock
 lock: ## Write constraints.txt anew from the newest versions that fit

@@ -48,14 +48,24 @@ class Settings(BaseModel):
     listen: str = Field(
         "127.0.0.1:7420", description="Address and port, such as 127.0.0.1:7420 or [::1]:7420. Port 0 takes a free one."
     )
-    tls_cert: Path | None = Field(None, description="Certificate chain, PEM. Needs tls_key.")
+    tls_cert: Path | None = Field(
+        None, description="Certificate chain, PEM. Needs tls_key. Read again when it changes, as the other two."
+    )
     tls_key: Path | None = Field(None, description="Private key, PEM. Needs tls_cert.")
+    tls_client_ca: Path | None = Field(
+        None,
+        description="Authorities, PEM, of which each client must show a certificate besides its key. Needs tls_cert.",
+    )
     allow_insecure: bool = Field(
         False, description="Listen beyond loopback without TLS: keys and memories travel in the clear."
     )
 
     # Logs
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_content: bool = Field(
+        False,
+        description="Log the texts of exceptions too: they may quote what callers sent, which is logged nowhere else.",
+    )
     log_format: Literal["json", "console"] = Field("json", description="json for machines, console for people.")
 
     # Models
@@ -156,8 +166,33 @@ class Settings(BaseModel):
     max_inflight_requests: int = Field(
         256, ge=1, le=100_000, description="Requests at work at once, beyond it RESOURCE_EXHAUSTED: bounds the queue."
     )
+    max_inflight_per_user: int = Field(
+        0, ge=0, le=100_000, description="Of them at most so many of one user. 0: half, so that others find room."
+    )
     max_streams_per_key: int = Field(
         1024, ge=1, le=100_000, description="Open Write streams of one key: bounds what one client can hold open."
+    )
+    max_streams: int = Field(4096, ge=1, le=1_000_000, description="Open Write streams in all: bounds their buffers.")
+    max_working_requests: int = Field(
+        16,
+        ge=1,
+        le=10_000,
+        description="Retrievals that take the models' time at once; others wait in a line per user.",
+    )
+    max_working_per_user: int = Field(
+        0, ge=0, le=10_000, description="Of them at most so many of one user, so that others find room. 0: the cores."
+    )
+    max_queue_seconds: float = Field(
+        5, gt=0, le=600, description="How long a call may wait for its turn, beyond it RESOURCE_EXHAUSTED."
+    )
+    max_send_seconds: float = Field(
+        30, gt=0, le=3600, description="How long a caller may leave a response unread before its call ends."
+    )
+    max_auth_failures_per_minute: int = Field(
+        60,
+        ge=1,
+        le=1_000_000,
+        description="Calls with bad keys from one address, beyond it RESOURCE_EXHAUSTED: bounds what they cost.",
     )
     max_queued_texts: int = Field(
         4096, ge=1, le=1_000_000, description="Texts waiting for a model, beyond it RESOURCE_EXHAUSTED."
@@ -166,7 +201,7 @@ class Settings(BaseModel):
         10, ge=0, le=600, description="On SIGTERM: how long calls in progress may take to end."
     )
 
-    @field_validator("data_dir", "models_dir", "tls_cert", "tls_key")
+    @field_validator("data_dir", "models_dir", "tls_cert", "tls_key", "tls_client_ca")
     @classmethod
     def _expand_home(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser()
@@ -198,6 +233,8 @@ class Settings(BaseModel):
     def _check_tls(self) -> Settings:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key are set together or not at all")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("tls_client_ca needs tls_cert and tls_key")
         if self.tls_cert is None and not self.is_loopback and not self.allow_insecure:
             raise ValueError(
                 f"listen={self.listen} is beyond loopback and needs tls_cert and tls_key, or allow_insecure=true"

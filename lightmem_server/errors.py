@@ -4,6 +4,7 @@
     ├── InvalidInputError        what the caller sent; names the field
     ├── NotFoundError            no such record, or not yours: deliberately the same
     ├── RequestReusedError       a request_id that came before with other content
+    ├── MemoryDiffersError       an imported memory is there with other content
     ├── VersionMismatchError     expected_version is not the current one
     ├── UserErasedError          the user was erased after the work began
     ├── UnauthenticatedError     no key, an unknown, expired or revoked one
@@ -12,7 +13,6 @@
     │   └── BudgetSpentError     a namespace's model time for this hour is used up
     ├── PreconditionError        the server, or what is stored, is not in the state that was asked for
     │   └── RunEndedError        a consolidation run was cancelled, or is another worker's now
-    ├── NotImplementedYetError   in the proto, not in this version
     ├── UnavailableError         starting, draining
     │   └── StoreError           the store could not do it
     │       ├── DiskError            the disk refused: full, read-only, gone
@@ -68,6 +68,12 @@ class RequestReusedError(LightMemError):
     reason = "REQUEST_ID_REUSED"
 
 
+class MemoryDiffersError(LightMemError):
+    """A memory to import is there under the same id, and says something else, or is there in an earlier version."""
+
+    reason = "MEMORY_DIFFERS"
+
+
 class VersionMismatchError(LightMemError):
     """The record was changed since the caller read it."""
 
@@ -119,12 +125,6 @@ class RunEndedError(PreconditionError):
     """A consolidation run was cancelled, or another worker has taken it over: whoever is at work on it stops."""
 
     reason = "RUN_ENDED"
-
-
-class NotImplementedYetError(LightMemError):
-    """In the API, but not in this version of the server."""
-
-    reason = "NOT_IMPLEMENTED"
 
 
 class UnavailableError(LightMemError):

@@ -54,14 +54,19 @@ from lightmem_server.pipeline.passages import FORMAT, VIEW_NAMES
 from lightmem_server.pipeline.residents import ROW_FORMAT, Residents
 from lightmem_server.pipeline.retrieve import Retrieving
 from lightmem_server.pipeline.snapshots import Snapshots
+from lightmem_server.pipeline.transfer import Exporting, Importing
 from lightmem_server.pipeline.upkeep import Upkeep
 from lightmem_server.pipeline.write import Writing
 from lightmem_server.service.admin import AdminServicer
+from lightmem_server.service.admission import Admission
 from lightmem_server.service.auth import Authenticator, ensure_admin_key
 from lightmem_server.service.backend import Backend, ModelInfo
-from lightmem_server.service.interceptors import Admission, BoundaryInterceptor
+from lightmem_server.service.failures import FailureLimit
+from lightmem_server.service.interceptors import BoundaryInterceptor
+from lightmem_server.service.keys import Keys
 from lightmem_server.service.memory import MemoryServicer
 from lightmem_server.service.store_watch import watch
+from lightmem_server.service.tls import TlsFiles
 from lightmem_server.slm import time_window
 from lightmem_server.slm.foreground import Foreground
 from lightmem_server.slm.hypothetical import HypotheticalQueries
@@ -130,6 +135,8 @@ class LightMemServer:
         self._health = health.aio.HealthServicer()
         self._resources = contextlib.AsyncExitStack()
         self._grpc: grpc.aio.Server | None = None
+        self.admission = Admission.from_settings(settings)
+        """Who is at work and who waits."""
         self.address = settings.listen
         """Where it listens; after start with the real port, when 0 was asked for."""
 
@@ -141,13 +148,17 @@ class LightMemServer:
             ModelError, StoreError.
         """
         settings = self._settings
-        admission = Admission(
-            max_requests=settings.max_inflight_requests, max_streams_per_key=settings.max_streams_per_key
+        boundary = BoundaryInterceptor(
+            self._check_ready,
+            lambda: self._ready().authenticator,
+            self.admission,
+            max_send_seconds=settings.max_send_seconds,
         )
         server = self._grpc = grpc.aio.server(
-            interceptors=[BoundaryInterceptor(self._check_ready, lambda: self._ready().authenticator, admission)],
+            interceptors=[boundary],
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
+                ("grpc.max_concurrent_streams", settings.max_streams_per_key),  # bounds what a connection leaves unread
                 ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a rival
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
                 ("grpc.keepalive_time_ms", 30_000),  # finds clients that vanished
@@ -155,7 +166,9 @@ class LightMemServer:
             ],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        memory_service_pb2_grpc.add_MemoryServiceServicer_to_server(MemoryServicer(settings, self._ready), server)
+        memory_service_pb2_grpc.add_MemoryServiceServicer_to_server(
+            MemoryServicer(settings, self._ready, self.admission), server
+        )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(self._ready), server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -231,10 +244,12 @@ class LightMemServer:
         access = AccessRecorder(store, residents, clock)
         resources.push_async_callback(access.flush)
         await resources.enter_async_context(_running(access.run()))
+        authenticator = Authenticator(store, clock.now, FailureLimit(settings.max_auth_failures_per_minute))
         return Backend(
             store=store,
             engine=engine,
-            authenticator=Authenticator(store, clock.now),
+            authenticator=authenticator,
+            keys=Keys(store, authenticator, clock.now),
             writing=Writing(store, residents, embedder, embedding=embedding, clock=clock, triggers=triggers),
             retrieving=Retrieving(
                 store,
@@ -248,6 +263,16 @@ class LightMemServer:
             editing=Editing(store, residents, embedder, embedding=embedding),
             consolidating=consolidating,
             erasing=Erasing(store, residents, clock, stop_work=consolidating.stop),
+            exporting=Exporting(store, embedding=embedding, spool_dir=settings.data_dir),
+            importing=Importing(
+                store,
+                residents,
+                embedder,
+                embedding=embedding,
+                clock=clock,
+                max_text_bytes=settings.max_text_bytes,
+                triggers=triggers,
+            ),
             access=access,
             clock=clock,
             models=[
@@ -289,12 +314,10 @@ class LightMemServer:
         settings = self._settings
         try:
             if settings.tls_cert is not None and settings.tls_key is not None:
-                pair = (settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())
-                port = server.add_secure_port(settings.listen, grpc.ssl_server_credentials([pair]))
+                files = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+                port = server.add_secure_port(settings.listen, files.credentials())
             else:
                 port = server.add_insecure_port(settings.listen)
-        except OSError as error:
-            raise ConfigError(f"cannot read the TLS files: {error}") from error
         except RuntimeError as error:
             raise ConfigError(f"cannot listen on {settings.listen}: is the port taken?") from error
         return f"{settings.listen.rpartition(':')[0]}:{port}"

@@ -20,7 +20,7 @@ from typing import Any
 
 import apsw
 
-from lightmem_server.cli.serve import configure_logging
+from lightmem_server.cli.logs import configure_logging
 from lightmem_server.config import Settings, load
 from lightmem_server.errors import LightMemError
 from lightmem_server.server import serve

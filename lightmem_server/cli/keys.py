@@ -1,11 +1,11 @@
-"""`lightmem keys`: make, list and revoke API keys."""
+"""`lightmem keys`: make, list, rotate and revoke API keys."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 import click
-from lightmem_client import ApiKey
+from lightmem_client import ApiKey, CreatedKey
 
 from lightmem_server.cli import output
 from lightmem_server.cli.options import MOMENT, ServerOptions, json_option, server_options
@@ -13,7 +13,7 @@ from lightmem_server.cli.options import MOMENT, ServerOptions, json_option, serv
 
 @click.group()
 def keys() -> None:
-    """Make, list and revoke API keys. Needs an admin key."""
+    """Make, list, rotate and revoke API keys. Needs an admin key."""
 
 
 @keys.command()
@@ -21,28 +21,34 @@ def keys() -> None:
 @click.option("--user", "-u", "user_ids", multiple=True, help="May act for this user; may be repeated. None: for all.")
 @click.option("--admin", is_flag=True, help="May administer.")
 @click.option("--expires", type=MOMENT, help="When it stops working.  [default: never]")
+@click.option("--namespace", default="", help="Whose memories it opens; the server's operator alone.  [default: yours]")
 @server_options
 @json_option
 def create(
-    label: str, user_ids: tuple[str, ...], admin: bool, expires: datetime | None, server: ServerOptions, as_json: bool
+    label: str,
+    user_ids: tuple[str, ...],
+    admin: bool,
+    expires: datetime | None,
+    namespace: str,
+    server: ServerOptions,
+    as_json: bool,
 ) -> None:
     """Make a key and print its secret, which is shown this once."""
     with server.connect() as client:
-        created = client.create_key(label=label, user_ids=user_ids, is_admin=admin, expires_at=expires)
-    if as_json:
-        output.print_json(created)
-    else:
-        click.echo(created.secret)
-        click.echo(f"key {created.key.key_id}; keep the line above, it is not stored", err=True)
+        created = client.create_key(
+            label=label, user_ids=user_ids, is_admin=admin, expires_at=expires, namespace=namespace
+        )
+    _print_created(created, as_json)
 
 
 @keys.command("list")
+@click.option("--namespace", default="", help="Whose; the server's operator alone.  [default: yours]")
 @server_options
 @json_option
-def list_(server: ServerOptions, as_json: bool) -> None:
-    """Show the keys, oldest first, without their secrets."""
+def list_(namespace: str, server: ServerOptions, as_json: bool) -> None:
+    """Show the keys, without their secrets."""
     with server.connect() as client:
-        found = list(client.list_keys())
+        found = list(client.list_keys(namespace=namespace))
     if as_json:
         output.print_json(found)
         return
@@ -61,6 +67,21 @@ def list_(server: ServerOptions, as_json: bool) -> None:
 
 @keys.command()
 @click.argument("key_id")
+@click.option("--overlap", type=click.FloatRange(0, 30 * 24), default=0, help="Hours that the old key goes on working.")
+@server_options
+@json_option
+def rotate(key_id: str, overlap: float, server: ServerOptions, as_json: bool) -> None:
+    """Put a new key in a key's place, and print its secret.
+
+    The old key stops at once, or after --overlap hours.
+    """
+    with server.connect() as client:
+        created = client.rotate_key(key_id, overlap_seconds=overlap * 3600)
+    _print_created(created, as_json)
+
+
+@keys.command()
+@click.argument("key_id")
 @server_options
 @json_option
 def revoke(key_id: str, server: ServerOptions, as_json: bool) -> None:
@@ -71,6 +92,14 @@ def revoke(key_id: str, server: ServerOptions, as_json: bool) -> None:
         output.print_json(revoked)
     else:
         click.echo(f"key {revoked.key_id} is revoked")
+
+
+def _print_created(created: CreatedKey, as_json: bool) -> None:
+    if as_json:
+        output.print_json(created)
+    else:
+        click.echo(created.secret)
+        click.echo(f"key {created.key.key_id}; keep the line above, it is not stored", err=True)
 
 
 def _state(key: ApiKey) -> str:

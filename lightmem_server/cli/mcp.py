@@ -7,7 +7,7 @@ import ipaddress
 from importlib import metadata
 
 import click
-from lightmem_client import AsyncClient, Tls
+from lightmem_client import AsyncClient
 
 from lightmem_server.cli.options import CommandError, ExitCode, ServerOptions, server_options
 
@@ -39,10 +39,9 @@ def mcp(user_id: str, session: str, transport: str, listen: str, allow_insecure:
             raise
         raise CommandError(MISSING, ExitCode.FAILED) from error
 
+    tls = server.tls()
+
     def connect(key: str | None) -> AsyncClient:
-        tls: Tls | bool | None = False if server.is_insecure else None
-        if server.ca is not None:
-            tls = Tls(root_certificates=server.ca.read_bytes())
         return AsyncClient(server.target, api_key=key, tls=tls)
 
     if transport == "stdio":

@@ -53,7 +53,9 @@ class ServerOptions:
 
     target: str | None
     key: str | None
-    ca: Path | None
+    tls_ca: Path | None
+    tls_cert: Path | None
+    tls_key: Path | None
     is_insecure: bool
 
     @contextlib.contextmanager
@@ -63,14 +65,19 @@ class ServerOptions:
         Raises:
             CommandError: What the server, or the way to it, refused.
         """
-        tls: Tls | bool | None = False if self.is_insecure else None
-        if self.ca is not None:
-            tls = Tls(root_certificates=self.ca.read_bytes())
-        with Client(self.target, api_key=self.key, tls=tls) as client:
+        with Client(self.target, api_key=self.key, tls=self.tls()) as client:
             try:
                 yield client
             except lightmem_client.LightMemError as error:
                 refuse(error, client.target)
+
+    def tls(self) -> Tls | bool | None:
+        """How a client is to be made, see lightmem_client.Client."""
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise click.UsageError("--tls-cert and --tls-key are given together or not at all")
+        if self.tls_ca is not None or self.tls_cert is not None:
+            return Tls.from_files(self.tls_ca, self.tls_key, self.tls_cert)
+        return False if self.is_insecure else None
 
 
 def refuse(error: lightmem_client.LightMemError, target: str) -> NoReturn:
@@ -82,18 +89,28 @@ def refuse(error: lightmem_client.LightMemError, target: str) -> NoReturn:
 
 
 def server_options(command: Callable[..., R]) -> Callable[..., R]:
-    """Adds --target, --key, --ca and --insecure; the command gets them as `server`."""
+    """Adds --target, --key, --tls-ca, --tls-cert, --tls-key and --insecure; the command gets them as `server`."""
+    pem = click.Path(exists=True, dir_okay=False, path_type=Path)
 
     @functools.wraps(command)
-    def wrapped(*args: Any, target: str | None, key: str | None, ca: Path | None, insecure: bool, **rest: Any) -> R:
-        return command(*args, server=ServerOptions(target, key, ca, insecure), **rest)
+    def wrapped(
+        *args: Any,
+        target: str | None,
+        key: str | None,
+        tls_ca: Path | None,
+        tls_cert: Path | None,
+        tls_key: Path | None,
+        insecure: bool,
+        **rest: Any,
+    ) -> R:
+        return command(*args, server=ServerOptions(target, key, tls_ca, tls_cert, tls_key, insecure), **rest)
 
     for option in (
         click.option("--insecure", is_flag=True, help="Plain text to another machine: the key travels in the clear."),
+        click.option("--tls-key", type=pem, help="The key of --tls-cert, PEM."),
+        click.option("--tls-cert", type=pem, help="Certificate to show to a server that asks for one, PEM."),
         click.option(
-            "--ca",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            help="Certificates to trust, PEM, instead of the system's.",
+            "--tls-ca", "--ca", "tls_ca", type=pem, help="Certificates to trust, PEM, instead of the system's."
         ),
         click.option("--key", help="API key. Better: LIGHTMEM_API_KEY, which other users of the machine can't see."),
         click.option(

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
-import structlog
-from structlog.tracebacks import ExceptionDictTransformer
 
+from lightmem_server.cli.logs import configure_logging
 from lightmem_server.config import Settings, load
 from lightmem_server.errors import LightMemError
 
@@ -55,27 +52,3 @@ def serve(config_file: Path | None, **flags: Any) -> None:
         asyncio.run(run_server(settings, load_models))
     except LightMemError as error:
         raise click.ClickException(error.message) from error
-
-
-def configure_logging(settings: Settings) -> None:
-    """One line per event on stderr: JSON, or for people with colours when it is a terminal."""
-    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
-    processors: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    if settings.log_format == "json":
-        # Without the frames' variables: what people said must not end up in a log.
-        frames = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
-        processors += [frames, structlog.processors.JSONRenderer()]
-    else:
-        plain = structlog.dev.plain_traceback
-        processors.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain))
-    structlog.configure(
-        processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-    logging.basicConfig(stream=sys.stderr, level=max(level, logging.WARNING))

@@ -80,6 +80,11 @@ class AdminServiceStub:
                 request_serializer=lightmem_dot_v1_dot_admin__service__pb2.ListKeysRequest.SerializeToString,
                 response_deserializer=lightmem_dot_v1_dot_admin__service__pb2.ListKeysResponse.FromString,
                 _registered_method=True)
+        self.RotateKey = channel.unary_unary(
+                '/lightmem.v1.AdminService/RotateKey',
+                request_serializer=lightmem_dot_v1_dot_admin__service__pb2.RotateKeyRequest.SerializeToString,
+                response_deserializer=lightmem_dot_v1_dot_admin__service__pb2.RotateKeyResponse.FromString,
+                _registered_method=True)
         self.RevokeKey = channel.unary_unary(
                 '/lightmem.v1.AdminService/RevokeKey',
                 request_serializer=lightmem_dot_v1_dot_admin__service__pb2.RevokeKeyRequest.SerializeToString,
@@ -97,7 +102,8 @@ class AdminServiceServicer:
     """
 
     def GetStats(self, request, context):
-        """Figures of the namespace and of the server. Sees every acknowledged write. Idempotent.
+        """Figures of the namespace, and for the operator of the server. Sees every acknowledged write. Idempotent. A key that is bound
+        to users has to name one of them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -171,7 +177,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateKey(self, request, context):
-        """Makes a key. Not idempotent: a retry makes a second key; revoke the one that is not used.
+        """Makes a key, with no more rights than the caller's own. Not idempotent: a retry makes a second key; revoke the one that is
+        not used.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -184,8 +191,19 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RotateKey(self, request, context):
+        """Puts a new key with the same rights, label and expiry in a key's place. The old one works for the `overlap` that is asked
+        for, so that its holders can change over; without one it is revoked at once, as it has to be when it has leaked. Not
+        idempotent: a retry makes a second key; revoke the one that is not used. Statuses: NOT_FOUND, FAILED_PRECONDITION (reason
+        KEY_OVER: it is revoked or has expired).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RevokeKey(self, request, context):
-        """Makes a key useless at once. Idempotent. Statuses: NOT_FOUND.
+        """Makes a key useless at once: also open streams end with UNAUTHENTICATED at their next message. Idempotent. Statuses:
+        NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -194,10 +212,10 @@ class AdminServiceServicer:
     def Backup(self, request, context):
         """Writes a consistent copy of the whole store, all namespaces, to a file on the server's machine while the server goes on, and
         streams progress. It shows one moment after the call, and is complete, verified and on disk when the last message comes.
-        Cancelling the call, or a failure, leaves no file. Needs an admin key of the namespace `default`. Not idempotent: each call
-        makes a file. Statuses: FAILED_PRECONDITION (reason BACKUP_EXISTS: a file of this name is there; BACKUP_AT_WORK: one is
-        being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, the disk refused, or a user was erased
-        meanwhile).
+        Cancelling the call, or a failure, leaves no file. Needs the key of the server's operator: of the namespace `default`, bound to
+        no users. Not idempotent: each call makes a file. Statuses: FAILED_PRECONDITION (reason BACKUP_EXISTS: a file of this name is
+        there; BACKUP_AT_WORK: one is being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, the disk refused, or a
+        user was erased meanwhile).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -250,6 +268,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListKeys,
                     request_deserializer=lightmem_dot_v1_dot_admin__service__pb2.ListKeysRequest.FromString,
                     response_serializer=lightmem_dot_v1_dot_admin__service__pb2.ListKeysResponse.SerializeToString,
+            ),
+            'RotateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateKey,
+                    request_deserializer=lightmem_dot_v1_dot_admin__service__pb2.RotateKeyRequest.FromString,
+                    response_serializer=lightmem_dot_v1_dot_admin__service__pb2.RotateKeyResponse.SerializeToString,
             ),
             'RevokeKey': grpc.unary_unary_rpc_method_handler(
                     servicer.RevokeKey,
@@ -506,6 +529,33 @@ class AdminService:
             '/lightmem.v1.AdminService/ListKeys',
             lightmem_dot_v1_dot_admin__service__pb2.ListKeysRequest.SerializeToString,
             lightmem_dot_v1_dot_admin__service__pb2.ListKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lightmem.v1.AdminService/RotateKey',
+            lightmem_dot_v1_dot_admin__service__pb2.RotateKeyRequest.SerializeToString,
+            lightmem_dot_v1_dot_admin__service__pb2.RotateKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -365,7 +365,7 @@ class RetrieveResponse(_message.Message):
     TRACE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def context(self) -> Global___RetrieveContext:
-        """The running conversation. First, unless excluded."""
+        """The running conversation. First, unless excluded or without `scope.session_id`."""
 
     @_builtins.property
     def coarse(self) -> Global___CoarseHits:

@@ -1,6 +1,7 @@
 """The read path, a list of stages under one budget:
 
     refresh ─▶ context (STM) ─▶ plan ─▶ embed ─▶ coarse (Rust) ─▶ fetch ─▶ select (cross-encoder) ─▶ pack ─▶ trace
+    └───── beside them: embed the query as it was asked ───────┘
 
 Each stage's own file: slm/controller.py, coarse.py, repetition.py, select.py, rank.py, diversity.py, pack.py; their constants
 are in tuning.py.
@@ -17,6 +18,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from lightmem_server.errors import InvalidInputError, NotFoundError, PreconditionError
 from lightmem_server.pipeline.clock import Clock
@@ -44,7 +47,7 @@ from lightmem_server.pipeline.retrieval import (
 from lightmem_server.pipeline.select import limits_of, select
 from lightmem_server.pipeline.support import drop_covered, drop_superseded
 from lightmem_server.pipeline.tuning import Tuning
-from lightmem_server.slm.controller import Need, Plan, make_plan
+from lightmem_server.slm.controller import Need, make_plan
 from lightmem_server.slm.hypothetical import HypotheticalQueries, with_guesses
 from lightmem_server.slm.pace import Pace
 from lightmem_server.slm.protocols import Embedder, Selector, TokenCounter
@@ -54,7 +57,6 @@ from lightmem_server.types import Kind, Memory, Partition
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -86,7 +88,7 @@ class Retrieving:
         self._answering = Pace(self._tuning.answer_reserve_seconds)
 
     async def retrieve(self, query: RetrieveQuery) -> AsyncGenerator[Part, None]:
-        """Answer a query part by part: the context, the coarse hits when asked for, the memories, the trace.
+        """Answer a query part by part: the context of a session, the coarse hits when asked for, the memories, the trace.
 
         Raises:
             InvalidInputError: The query names an unknown tokenizer.
@@ -102,29 +104,31 @@ class Retrieving:
             raise PreconditionError("hypothetical_queries needs a Writer: the setting `writer`", reason="NO_WRITER")
         times = _Times(self._clock)
 
-        with times.stage("refresh"):
-            await self._residents.refresh(query.partition)
-        with times.stage("context") as stage:
-            conversation = await self._conversation(query.partition, query.session_id) if query.session_id else []
-            stage.item_count = len(conversation)
-        with times.stage("plan") as stage:
-            plan = make_plan(query.query, conversation, query.asked_at, query.zone)
-            stage.item_count = len(plan.views)
-        is_guess_cut = False
-        if query.hypothetical_queries:
-            with times.stage("hypothetical") as stage:
-                guesses = await self._guess(query)
-                plan = with_guesses(plan, guesses)
-                stage.item_count = len(guesses)
-                is_guess_cut = not guesses
-        embedding = asyncio.create_task(self._embed(plan, times))
+        embedding = _Embedding(self._embedder, self._clock)
+        embedding.begin([query.query])  # a plan's first wording, whatever else is planned
         try:
-            if not query.exclude_context:
+            await asyncio.sleep(0)  # lets it begin
+            with times.stage("refresh"):
+                await self._residents.refresh(query.partition)
+            with times.stage("context") as stage:
+                conversation = await self._conversation(query.partition, query.session_id) if query.session_id else []
+                stage.item_count = len(conversation)
+            with times.stage("plan") as stage:
+                plan = make_plan(query.query, conversation, query.asked_at, query.zone)
+                stage.item_count = len(plan.views)
+            is_guess_cut = False
+            if query.hypothetical_queries:
+                with times.stage("hypothetical") as stage:
+                    guesses = await self._guess(query)
+                    plan = with_guesses(plan, guesses)
+                    stage.item_count = len(guesses)
+                    is_guess_cut = not guesses
+            embedding.begin([view.text for view in plan.views[1:]])
+            if query.session_id and not query.exclude_context:
                 yield Context(conversation)  # sent while the model computes
-            vectors = await embedding
+            vectors = await embedding.end(times)
         except BaseException:
-            embedding.cancel()
-            await asyncio.gather(embedding, return_exceptions=True)
+            await embedding.cancel()
             raise
         with times.stage("coarse") as stage:
             hits = await search_coarse(
@@ -236,12 +240,6 @@ class Retrieving:
         deadline = query.arrived_at + query.budget.deadline_seconds - self._tuning.guess_reserve_seconds
         return await self._hypothetical.guess(query.query, query.hypothetical_queries, deadline=deadline)
 
-    async def _embed(self, plan: Plan, times: _Times) -> NDArray[np.float32]:
-        with times.stage("embed") as stage:
-            vectors = await self._embedder.embed_queries([view.text for view in plan.views])
-            stage.item_count = len(vectors)
-        return vectors
-
     async def _fetch(self, partition: Partition, candidates: Sequence[Candidate]) -> None:
         """Fill in the records; one that is gone by now is dropped, and one dropped before is not read."""
         alive = _alive(candidates)
@@ -302,6 +300,38 @@ def _drop_in_context(candidates: Sequence[Candidate], conversation: Sequence[Mem
     for candidate in candidates:
         if candidate.memory_id in shown:
             candidate.drop_reason = DropReason.IN_CONTEXT
+
+
+class _Embedding:
+    """The vectors of a plan's wordings, begun as soon as each is known."""
+
+    def __init__(self, embedder: Embedder, clock: Clock) -> None:
+        self._embedder = embedder
+        self._clock = clock
+        self._began = clock.monotonic()
+        self._parts: list[asyncio.Task[tuple[NDArray[np.float32], float]]] = []
+
+    def begin(self, texts: Sequence[str]) -> None:
+        """Embed further wordings."""
+        if texts:
+            self._parts.append(asyncio.create_task(self._embed(texts)))
+
+    async def end(self, times: _Times) -> NDArray[np.float32]:
+        """The vectors, in the order in which their wordings were begun."""
+        parts = await asyncio.gather(*self._parts)
+        vectors = np.concatenate([vectors for vectors, _ in parts])
+        times.stages.append(StageTime("embed", max(ended for _, ended in parts) - self._began, len(vectors)))
+        return vectors
+
+    async def cancel(self) -> None:
+        """Drop what isn't done."""
+        for part in self._parts:
+            part.cancel()
+        await asyncio.gather(*self._parts, return_exceptions=True)
+
+    async def _embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], float]:
+        vectors = await self._embedder.embed_queries(texts)
+        return vectors, self._clock.monotonic()
 
 
 @dataclass(slots=True)

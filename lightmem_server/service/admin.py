@@ -6,13 +6,10 @@ import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
-from typing import NoReturn
 
 from lightmem_server.errors import (
     InvalidInputError,
     NotFoundError,
-    NotImplementedYetError,
     PreconditionError,
     UnavailableError,
 )
@@ -20,7 +17,7 @@ from lightmem_server.pb import admin_service_pb2 as pb
 from lightmem_server.pb import admin_service_pb2_grpc, memory_pb2
 from lightmem_server.pipeline.consolidation.progress import Ending, Progress
 from lightmem_server.service import convert
-from lightmem_server.service.auth import caller, make_key
+from lightmem_server.service.auth import caller
 from lightmem_server.service.backend import Backend
 from lightmem_server.service.backup import back_up
 from lightmem_server.service.interceptors import Context as RpcContext
@@ -31,6 +28,7 @@ MAX_KEY_USERS = 64
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 SHOWN_DEAD_JOBS = 20
+MAX_LINES = 4096
 
 
 class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
@@ -45,10 +43,11 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         """Figures; see the proto."""
         namespace = _require_admin()
         user_id = convert.to_name(request.user_id, "user_id")
+        if user_id or caller.get().user_ids:
+            caller.get().partition(user_id, field="user_id")
         stats = await self._backend().store.stats(namespace, user_id or None)
         dead_jobs = await self._backend().store.list_dead_jobs(namespace, limit=SHOWN_DEAD_JOBS)
-        engine = self._backend().engine.stats()
-        return pb.GetStatsResponse(
+        response = pb.GetStatsResponse(
             user_count=stats.user_count,
             counts=[
                 pb.GetStatsResponse.Count(
@@ -59,10 +58,6 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
                 )
                 for (tier, kind), (active, archived) in sorted(stats.counts.items())
             ],
-            store_size_bytes=stats.size_bytes,
-            resident_partition_count=engine.partitions,
-            resident_size_bytes=engine.size_bytes,
-            resident_limit_bytes=engine.budget_bytes,
             models=[
                 pb.GetStatsResponse.Model(role=model.role, name=model.name, identity=model.identity)
                 for model in self._backend().models
@@ -73,18 +68,25 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             dead_job_count=stats.dead_job_count,
             dead_jobs=[_from_dead_job(job) for job in dead_jobs if user_id in ("", job.partition.user_id)],
         )
+        if caller.get().is_operator:  # to others they would tell of namespaces that aren't theirs
+            engine = self._backend().engine.stats()
+            response.store_size_bytes = stats.size_bytes
+            response.resident_partition_count = engine.partitions
+            response.resident_size_bytes = engine.size_bytes
+            response.resident_limit_bytes = engine.budget_bytes
+        return response
 
     async def CreateKey(self, request: pb.CreateKeyRequest, context: RpcContext) -> pb.CreateKeyResponse:  # noqa: N802
         """Make a key; see the proto."""
-        namespace = _require_admin()
+        _require_admin()
         if len(request.key.user_ids) > MAX_KEY_USERS:
             raise InvalidInputError("key.user_ids", f"has more than {MAX_KEY_USERS} users", reason="TOO_MANY")
         expires_at = None
         if request.key.HasField("expires_at"):
             expires_at = convert.to_micros(request.key.expires_at, "key.expires_at")
-        record, secret = make_key(
-            namespace,
-            now=self._backend().clock.now(),
+        made = await self._backend().keys.create(
+            caller.get(),
+            namespace=convert.to_name(request.key.namespace, "key.namespace"),
             label=convert.to_name(request.key.label, "key.label"),
             user_ids=[
                 convert.to_name(user_id, f"key.user_ids[{i}]", is_required=True)
@@ -93,33 +95,39 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             is_admin=request.key.is_admin,
             expires_at=expires_at,
         )
-        await self._backend().store.put_key(record)
-        return pb.CreateKeyResponse(key=_from_key(record), secret=secret)
+        return pb.CreateKeyResponse(key=_from_key(made.record), secret=made.secret)
 
     async def ListKeys(self, request: pb.ListKeysRequest, context: RpcContext) -> pb.ListKeysResponse:  # noqa: N802
         """A page of keys; see the proto."""
-        namespace = _require_admin()
+        _require_admin()
         if request.page_size > MAX_PAGE_SIZE:
             raise InvalidInputError("page_size", f"is more than {MAX_PAGE_SIZE}", reason="OUT_OF_RANGE")
-        limit = request.page_size or DEFAULT_PAGE_SIZE
-        after = convert.to_name(request.page_token, "page_token")
-        keys = await self._backend().store.list_keys(namespace, limit=limit + 1, after_key_id=after)
-        page, is_last = keys[:limit], len(keys) <= limit
-        return pb.ListKeysResponse(
-            keys=[_from_key(key) for key in page], next_page_token="" if is_last else page[-1].key_id
+        page, has_more = await self._backend().keys.list_page(
+            caller.get(),
+            namespace=convert.to_name(request.namespace, "namespace"),
+            limit=request.page_size or DEFAULT_PAGE_SIZE,
+            after_key_id=convert.to_name(request.page_token, "page_token"),
         )
+        return pb.ListKeysResponse(
+            keys=[_from_key(key) for key in page], next_page_token=page[-1].key_id if has_more else ""
+        )
+
+    async def RotateKey(self, request: pb.RotateKeyRequest, context: RpcContext) -> pb.RotateKeyResponse:  # noqa: N802
+        """Put a new key in a key's place; see the proto."""
+        _require_admin()
+        made = await self._backend().keys.rotate(
+            caller.get(),
+            convert.to_name(request.key_id, "key_id", is_required=True),
+            convert.to_seconds(request.overlap, "overlap"),
+        )
+        assert made.replaced is not None, "a rotation replaces"
+        return pb.RotateKeyResponse(key=_from_key(made.record), secret=made.secret, replaced=_from_key(made.replaced))
 
     async def RevokeKey(self, request: pb.RevokeKeyRequest, context: RpcContext) -> pb.RevokeKeyResponse:  # noqa: N802
         """Make a key useless; see the proto."""
-        namespace = _require_admin()
+        _require_admin()
         key_id = convert.to_name(request.key_id, "key_id", is_required=True)
-        key = await self._backend().store.find_key(key_id)
-        if key is None or key.namespace != namespace:
-            raise NotFoundError("no such key")
-        if key.revoked_at is None:
-            key = replace(key, revoked_at=self._backend().clock.now())
-            await self._backend().store.put_key(key)
-        return pb.RevokeKeyResponse(key=_from_key(key))
+        return pb.RevokeKeyResponse(key=_from_key(await self._backend().keys.revoke(caller.get(), key_id)))
 
     async def Consolidate(  # noqa: N802
         self, request: pb.ConsolidateRequest, context: RpcContext
@@ -154,6 +162,9 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             run_id = uuid.UUID(convert.to_name(request.run_id, "run_id", is_required=True))
         except ValueError:
             raise NotFoundError("no such run") from None
+        run = await self._backend().store.find_run(run_id)
+        if run is None or not caller.get().may_act_for(run.partition):
+            raise NotFoundError("no such run")
         undone = await self._backend().consolidating.undo(namespace, run_id)
         return pb.UndoConsolidationResponse(restored_count=undone.restored_count, removed_count=undone.removed_count)
 
@@ -169,20 +180,31 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             withdrawn_support_count=erased.withdrawn_support_count,
         )
 
-    def ExportUser(  # noqa: N802
+    async def ExportUser(  # noqa: N802
         self, request: pb.ExportUserRequest, context: RpcContext
     ) -> AsyncIterator[pb.ExportUserResponse]:
-        """Not in this version."""
-        _refuse("ExportUser")
+        """Everything of a user, as lines; see the proto."""
+        partition = _partition(request.user_id)
+        async with contextlib.aclosing(self._backend().exporting.export(partition)) as parts:
+            async for part in parts:
+                yield pb.ExportUserResponse(json_lines=part.lines, done_count=part.done, total_count=part.total)
 
     async def ImportUser(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.ImportUserRequest], context: RpcContext
     ) -> pb.ImportUserResponse:
-        """Not in this version."""
-        _refuse("ImportUser")
+        """Take an export in; see the proto."""
+        first = await anext(request_iterator, None)
+        partition = _partition("" if first is None else first.user_id)
+        imported = await self._backend().importing.import_(partition, _read_lines(first, request_iterator))
+        return pb.ImportUserResponse(
+            imported_count=imported.imported,
+            skipped_count=imported.skipped,
+            reembedded_count=imported.reembedded,
+        )
 
     def Backup(self, request: pb.BackupRequest, context: RpcContext) -> AsyncIterator[pb.BackupResponse]:  # noqa: N802
         """Copy the whole store; see the proto."""
+        caller.get().require_operator()  # the copy is of all namespaces
         return back_up(self._backend(), request)
 
 
@@ -196,6 +218,19 @@ def _partition(user_id: str) -> Partition:
     """The partition of a user, for a caller with admin rights who may act for that user."""
     caller.get().require_admin()
     return caller.get().partition(convert.to_name(user_id, "user_id", is_required=True), field="user_id")
+
+
+async def _read_lines(
+    first: pb.ImportUserRequest | None, rest: AsyncIterator[pb.ImportUserRequest]
+) -> AsyncIterator[str]:
+    """The lines of an import, in order. What is not read yet waits in the client, by gRPC's flow control."""
+    request = first
+    while request is not None:
+        if len(request.json_lines) > MAX_LINES:
+            raise InvalidInputError("json_lines", f"has more than {MAX_LINES} lines", reason="TOO_MANY")
+        for line in request.json_lines:
+            yield line
+        request = await anext(rest, None)
 
 
 def _from_progress(progress: Progress) -> pb.ConsolidateResponse:
@@ -225,14 +260,10 @@ def _from_dead_job(job: DeadJob) -> pb.GetStatsResponse.DeadJob:
     )
 
 
-def _refuse(method: str) -> NoReturn:
-    _require_admin()
-    raise NotImplementedYetError(f"{method} is not in this version of the server")
-
-
 def _from_key(key: KeyRecord) -> pb.ApiKey:
     message = pb.ApiKey(
         key_id=key.key_id,
+        namespace=key.namespace,
         label=key.label,
         user_ids=key.user_ids,
         is_admin=key.is_admin,

@@ -12,8 +12,10 @@ from lightmem_server.pipeline.consolidation.control import Consolidating
 from lightmem_server.pipeline.edit import Editing
 from lightmem_server.pipeline.erase import Erasing
 from lightmem_server.pipeline.retrieve import Retrieving
+from lightmem_server.pipeline.transfer import Exporting, Importing
 from lightmem_server.pipeline.write import Writing
 from lightmem_server.service.auth import Authenticator
+from lightmem_server.service.keys import Keys
 from lightmem_server.slm.foreground import Foreground
 from lightmem_server.store.protocol import JobStore
 
@@ -34,11 +36,14 @@ class Backend:
     store: JobStore
     engine: Engine
     authenticator: Authenticator
+    keys: Keys
     writing: Writing
     retrieving: Retrieving
     editing: Editing
     consolidating: Consolidating
     erasing: Erasing
+    exporting: Exporting
+    importing: Importing
     access: AccessRecorder
     clock: Clock
     models: Sequence[ModelInfo]

@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -27,9 +26,9 @@ from lightmem_server.errors import (
     ForbiddenError,
     InvalidInputError,
     LightMemError,
+    MemoryDiffersError,
     ModelError,
     NotFoundError,
-    NotImplementedYetError,
     OverloadedError,
     PreconditionError,
     RequestReusedError,
@@ -38,7 +37,8 @@ from lightmem_server.errors import (
     UserErasedError,
     VersionMismatchError,
 )
-from lightmem_server.service.auth import Authenticator, caller
+from lightmem_server.service.admission import Admission
+from lightmem_server.service.auth import Authenticator, KeyWatch, caller
 
 DOMAIN = "lightmem"
 """ErrorInfo.domain."""
@@ -49,22 +49,19 @@ STATUS: dict[type[LightMemError], grpc.StatusCode] = {
     InvalidInputError: grpc.StatusCode.INVALID_ARGUMENT,
     NotFoundError: grpc.StatusCode.NOT_FOUND,
     RequestReusedError: grpc.StatusCode.ALREADY_EXISTS,
+    MemoryDiffersError: grpc.StatusCode.ALREADY_EXISTS,
     VersionMismatchError: grpc.StatusCode.ABORTED,
     UserErasedError: grpc.StatusCode.ABORTED,
     UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
     ForbiddenError: grpc.StatusCode.PERMISSION_DENIED,
     OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     PreconditionError: grpc.StatusCode.FAILED_PRECONDITION,
-    NotImplementedYetError: grpc.StatusCode.UNIMPLEMENTED,
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
     ModelError: grpc.StatusCode.UNAVAILABLE,
     CoreError: grpc.StatusCode.INTERNAL,
     ConfigError: grpc.StatusCode.INTERNAL,
 }
 """Subclasses have their parent's status; a test checks that every error class finds one."""
-
-RETRY_AFTER_SECONDS = 0.25
-"""What a refused caller is told to wait when all places are taken: about one retrieval."""
 
 log = structlog.get_logger()
 Request = TypeVar("Request", bound=Message)
@@ -104,70 +101,62 @@ class _Malformed(Generic[Request]):
     problem: str
 
 
-class Admission:
-    """Counts calls at work; beyond a limit they are refused at once rather than queued."""
+class _UnreadError(OverloadedError):
+    """A caller left a response unread for too long."""
 
-    def __init__(self, *, max_requests: int, max_streams_per_key: int) -> None:
-        self._max_requests = max_requests
-        self._max_streams_per_key = max_streams_per_key
-        self._requests = 0
-        self._streams: Counter[str] = Counter()
+    reason = "SLOW_READER"
 
-    @contextlib.contextmanager
-    def request(self) -> Iterator[None]:
-        """Holds the place of one request. Raises OverloadedError when none is free."""
-        if self._requests >= self._max_requests:
-            raise OverloadedError(f"{self._max_requests} requests are at work", retry_after_seconds=RETRY_AFTER_SECONDS)
-        self._requests += 1
+    def __init__(self, sending: asyncio.Future[None], seconds: float) -> None:
+        super().__init__(f"the answer was not read within {seconds:g} s", retry_after_seconds=seconds)
+        self._sending = sending
+
+    async def wait(self) -> None:
+        """Until the caller reads on, or is gone: gRPC can't send a status before. Nothing but the response is held by then."""
         try:
-            yield
+            await asyncio.wait({self._sending})
         finally:
-            self._requests -= 1
-
-    @contextlib.contextmanager
-    def stream(self, key_id: str) -> Iterator[None]:
-        """Holds the place of one stream of a key. Raises OverloadedError when none is free."""
-        if self._streams[key_id] >= self._max_streams_per_key:
-            raise OverloadedError(
-                f"this key has {self._max_streams_per_key} open streams",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
-                reason="TOO_MANY_STREAMS",
-            )
-        self._streams[key_id] += 1
-        try:
-            yield
-        finally:
-            self._streams[key_id] -= 1
-            if not self._streams[key_id]:
-                del self._streams[key_id]
+            self._sending.cancel()
 
 
 class BoundaryInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every method of LightMem's own services; health and reflection pass through."""
 
     def __init__(
-        self, check_ready: Callable[[], None], authenticator: Callable[[], Authenticator], admission: Admission
+        self,
+        check_ready: Callable[[], None],
+        authenticator: Callable[[], Authenticator],
+        admission: Admission,
+        *,
+        max_send_seconds: float,
     ) -> None:
         """
         Args:
             check_ready: Raises UnavailableError while starting or draining.
             authenticator: Gives the authenticator; called only when ready.
+            max_send_seconds: How long a caller may leave a response unread.
         """
         self._check_ready = check_ready
         self._authenticator = authenticator
         self._admission = admission
+        self._max_send_seconds = max_send_seconds
+        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Wrap the handler of a call."""
-        handler: Any = await continuation(handler_call_details)
+        """Wrap the handler of a call; once for each method."""
         method = handler_call_details.method
+        if (wrapped := self._wrapped.get(method)) is not None:
+            return wrapped
+        handler: Any = await continuation(handler_call_details)
         if handler is None or not method.startswith(OUR_METHODS):
             return handler  # type: ignore[no-any-return]  # Any since all four kinds of handler are one class here
-        name = method.removeprefix(OUR_METHODS)
+        wrapped = self._wrapped[method] = self._wrap(method.removeprefix(OUR_METHODS), handler)
+        return wrapped
+
+    def _wrap(self, name: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
         parse, serialize = _tolerant(handler.request_deserializer), handler.response_serializer
         if handler.request_streaming and handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(
@@ -181,41 +170,58 @@ class BoundaryInterceptor(grpc.aio.ServerInterceptor):
 
     def _one(self, name: str, behavior: Any, is_request_stream: bool) -> Any:
         async def call(request: Any, context: Context) -> Any:
-            async with self._guard(name, context, is_request_stream):
-                return await behavior(_parsed_stream(request) if is_request_stream else _parsed(request), context)
+            async with self._guard(name, context, None if is_request_stream else _user_of(request)) as watch:
+                parsed = _parsed_stream(request, watch) if is_request_stream else _parsed(request)
+                return await behavior(parsed, context)
 
         return call
 
     def _many(self, name: str, behavior: Any, is_request_stream: bool) -> Any:
-        async def call(request: Any, context: Context) -> AsyncIterator[Any]:
-            async with self._guard(name, context, is_request_stream):
-                responses = behavior(_parsed_stream(request) if is_request_stream else _parsed(request), context)
-                async with contextlib.aclosing(responses):
+        async def call(request: Any, context: Context) -> None:
+            async with self._guard(name, context, None if is_request_stream else _user_of(request)) as watch:
+                parsed = _parsed_stream(request, watch) if is_request_stream else _parsed(request)
+                async with contextlib.aclosing(behavior(parsed, context)) as responses:
                     async for response in responses:
-                        yield response
+                        await watch.check()
+                        await self._send(context, response)
 
         return call
 
+    async def _send(self, context: Context, response: Any) -> None:
+        """Hand a response to gRPC, which takes it when the caller has read enough of those before it."""
+        sending = asyncio.ensure_future(context.write(response))
+        try:
+            done, _ = await asyncio.wait({sending}, timeout=self._max_send_seconds)
+        except asyncio.CancelledError:
+            sending.cancel()
+            raise
+        if not done:
+            raise _UnreadError(sending, self._max_send_seconds)
+        await sending
+
     @contextlib.asynccontextmanager
-    async def _guard(self, name: str, context: Context, is_stream: bool) -> AsyncIterator[None]:
+    async def _guard(self, name: str, context: Context, user_id: str | None) -> AsyncIterator[KeyWatch]:
+        """`user_id`: whom the request names, "" for nobody; None: the call is a stream of requests."""
         started = time.monotonic()
         status, error = grpc.StatusCode.OK, None
-        try:
-            async with self._admitted(context, is_stream):
-                yield
-        except LightMemError as problem:
-            status, error = status_of(problem), problem
-        except TimeoutError:
-            status = grpc.StatusCode.DEADLINE_EXCEEDED
-            error = LightMemError("the call's deadline has passed", reason="DEADLINE_EXCEEDED")
-        except (asyncio.CancelledError, GeneratorExit):
-            self._log(name, "CANCELLED", _ms_since(started), None)
-            raise
-        except Exception:
-            log.exception("rpc_failed", method=name)
-            status, error = grpc.StatusCode.INTERNAL, LightMemError("internal error; the server's log has it")
+        with contextlib.ExitStack() as place:
+            try:
+                yield await self._admit(context, user_id, place)
+            except LightMemError as problem:
+                status, error = status_of(problem), problem
+            except TimeoutError:
+                status = grpc.StatusCode.DEADLINE_EXCEEDED
+                error = LightMemError("the call's deadline has passed", reason="DEADLINE_EXCEEDED")
+            except (asyncio.CancelledError, GeneratorExit):
+                self._log(name, "CANCELLED", _ms_since(started), None)
+                raise
+            except Exception:
+                log.exception("rpc_failed", method=name)
+                status, error = grpc.StatusCode.INTERNAL, LightMemError("internal error; the server's log has it")
         # Written once the status is on its way: the caller doesn't wait for the log.
         asyncio.get_running_loop().call_soon(self._log, name, status.name, _ms_since(started), error)
+        if isinstance(error, _UnreadError):
+            await error.wait()
         if error is not None:
             await context.abort(
                 status,
@@ -223,19 +229,25 @@ class BoundaryInterceptor(grpc.aio.ServerInterceptor):
                 trailing_metadata=(("grpc-status-details-bin", details_of(error, status)),),
             )
 
-    @contextlib.asynccontextmanager
-    async def _admitted(self, context: Context, is_stream: bool) -> AsyncIterator[None]:
+    async def _admit(self, context: Context, user_id: str | None, place: contextlib.ExitStack) -> KeyWatch:
+        """Let a call in, with a place that is left with `place`. Raises what refuses it."""
         self._check_ready()
         headers = {key: value for key, value in context.invocation_metadata() or () if key == "authorization"}
         authorization = headers.get("authorization")
-        holder = await self._authenticator().authenticate(authorization if isinstance(authorization, str) else None)
+        authenticator = self._authenticator()
+        holder = await authenticator.authenticate(
+            authorization if isinstance(authorization, str) else None, peer=context.peer()
+        )
         caller.set(holder)
         structlog.contextvars.bind_contextvars(key_id=holder.key_id, namespace=holder.namespace)
         remaining = context.time_remaining()
         if remaining is not None and remaining <= 0:
             raise TimeoutError
-        with self._admission.stream(holder.key_id) if is_stream else self._admission.request():
-            yield
+        if user_id is None:
+            place.enter_context(self._admission.stream(holder.key_id))
+        else:
+            place.enter_context(self._admission.request((holder.namespace, user_id)))
+        return authenticator.watch(holder)
 
     @staticmethod
     def _log(name: str, status: str, ms: float, error: LightMemError | None) -> None:
@@ -261,12 +273,21 @@ def _tolerant(parse: Callable[[bytes], Request]) -> Callable[[bytes], Request | 
     return parse_or_mark
 
 
+def _user_of(request: Any) -> str:
+    """Whom a request of either service is about; "" where it names nobody."""
+    inner = getattr(request, "retrieve", request)
+    return str(getattr(getattr(inner, "scope", inner), "user_id", ""))
+
+
 def _parsed(request: Request | _Malformed[Request]) -> Request:
     if isinstance(request, _Malformed):
         raise InvalidInputError("request", "is not a valid message, or has text that is not UTF-8", reason="MALFORMED")
     return request
 
 
-async def _parsed_stream(requests: AsyncIterator[Request | _Malformed[Request]]) -> AsyncIterator[Request]:
+async def _parsed_stream(
+    requests: AsyncIterator[Request | _Malformed[Request]], watch: KeyWatch
+) -> AsyncIterator[Request]:
     async for request in requests:
+        await watch.check()
         yield _parsed(request)

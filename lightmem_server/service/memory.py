@@ -9,7 +9,7 @@ import hashlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from lightmem_server.config import Settings
 from lightmem_server.errors import (
@@ -22,10 +22,14 @@ from lightmem_server.pb import memory_service_pb2 as pb
 from lightmem_server.pipeline.retrieval import Coarse, Context, Part, RetrieveQuery, Selected, Trace
 from lightmem_server.pipeline.write import WriteBatch
 from lightmem_server.service import convert, convert_retrieval
+from lightmem_server.service.admission import Admission
 from lightmem_server.service.auth import caller
 from lightmem_server.service.backend import Backend
 from lightmem_server.service.interceptors import Context as RpcContext
 from lightmem_server.types import Partition, Tier
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 READ_AHEAD_REQUESTS = 32
 """Requests of one Write stream that are read before the first is stored: they share embedding batches. What is beyond
@@ -60,12 +64,11 @@ _Arrival: TypeAlias = WriteBatch | LightMemError | Literal["end"] | None
 class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
     """Checks, calls the pipeline, converts back."""
 
-    def __init__(self, settings: Settings, backend: Callable[[], Backend]) -> None:
+    def __init__(self, settings: Settings, backend: Callable[[], Backend], admission: Admission) -> None:
         """`backend` is called per RPC, after the interceptor has seen that the server is ready."""
         self._settings = settings
         self._backend = backend
-        # One group holds both views of its turns in the embedder's queue.
-        self._groups = asyncio.Semaphore(max(1, settings.max_queued_texts // (4 * settings.max_turns_per_request)))
+        self._admission = admission
 
     async def Write(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.WriteRequest], context: RpcContext
@@ -75,7 +78,8 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
             async for group in groups:
                 foreground, writing = self._backend().foreground, self._backend().writing
                 with foreground.busy():
-                    async with self._groups, contextlib.aclosing(writing.write(group)) as acks:
+                    turn = self._admission.writes.turn(group[0].partition)
+                    async with turn, contextlib.aclosing(writing.write(group)) as acks:
                         async for ack in acks:
                             yield pb.WriteResponse(
                                 request_id=ack.request_id,
@@ -149,11 +153,14 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
         query = self._to_query(request)
         user_id = query.partition.user_id
         foreground, retrieving = self._backend().foreground, self._backend().retrieving
-        with foreground.busy():
-            async with contextlib.aclosing(retrieving.retrieve(query)) as parts:
-                async for part in parts:
+        with foreground.reading():
+            turn = self._admission.reads.turn(query.partition)
+            parts = retrieving.retrieve(query)
+            ahead = work_ahead(parts, lambda part: (part, _to_response(part, user_id)))
+            async with turn, contextlib.aclosing(ahead) as made:
+                async for part, response in made:
                     _check_deadline(context)
-                    yield _to_response(part, user_id)
+                    yield response
                     if isinstance(part, Selected):
                         self._backend().access.record(
                             query.partition, [candidate.memory_id for candidate in part.candidates]
@@ -163,7 +170,8 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
         """Why a memory was, or was not, returned; see the proto."""
         query = self._to_query(request.retrieve)
         memory_id = convert.to_memory_id(request.memory_id)
-        return convert_retrieval.from_explanation(await self._backend().retrieving.explain(query, memory_id))
+        async with self._admission.reads.turn(query.partition):
+            return convert_retrieval.from_explanation(await self._backend().retrieving.explain(query, memory_id))
 
     async def GetContext(  # noqa: N802
         self, request: pb.GetContextRequest, context: RpcContext
@@ -267,6 +275,25 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
     def _partition(scope: memory_pb2.Scope) -> Partition:
         """The partition that the caller names, if its key is for that user."""
         return caller.get().partition(convert.to_name(scope.user_id, "scope.user_id", is_required=True))
+
+
+async def work_ahead(parts: AsyncGenerator[T, None], make: Callable[[T], R]) -> AsyncGenerator[R, None]:
+    """Makes something of each part, the next one while the one before is on its way: gRPC takes a part only when the last has
+    left. Closes `parts`."""
+
+    async def make_next() -> R | None:
+        part = await anext(parts, None)
+        return None if part is None else make(part)
+
+    coming = asyncio.create_task(make_next())
+    try:
+        while (made := await coming) is not None:
+            coming = asyncio.create_task(make_next())
+            yield made
+    finally:
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
+        await parts.aclose()
 
 
 def _to_response(part: Part, user_id: str) -> pb.RetrieveResponse:

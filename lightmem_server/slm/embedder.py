@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from tokenizers import Encoding
 from lightmem_server.errors import ModelError
 from lightmem_server.slm.batcher import Batcher, BatcherLimits, Priority
 from lightmem_server.slm.convert import TOKENIZER_FILE
-from lightmem_server.slm.encoder import Encoder, available_threads, load_encoder
+from lightmem_server.slm.encoder import Encoder, EncoderOutput, available_threads, load_encoder
 from lightmem_server.slm.manifest import ModelRole, Pooling
 from lightmem_server.slm.models import InstalledModel, read_installed
 from lightmem_server.slm.protocols import TokenCounter
@@ -21,6 +22,10 @@ from lightmem_server.slm.tokens import InputTokenizer, JsonTokenCounter, load_in
 MAX_BATCH_TOKENS = 256
 """Per replica. Measured with bge-small (54-token texts): 4-8 texts a batch are the cheapest per token, 32 cost 40 % more;
 and a smaller batch is sooner out of a query's way."""
+
+FEW_TEXTS = 4
+"""A call with at most so many passages goes with the queries: somebody waits for it, and it is as short. (A turn that is
+written has two views.)"""
 
 
 class BertEmbedder:
@@ -35,6 +40,7 @@ class BertEmbedder:
         *,
         concurrency: int,
         max_queued_texts: int,
+        stands_aside: Callable[[], bool],
     ) -> None:
         """Use load_embedder."""
         self._installed = installed
@@ -50,6 +56,7 @@ class BertEmbedder:
                 concurrency=concurrency,
                 extra_for_queries=1,
             ),
+            stands_aside=stands_aside,
         )
 
     @property
@@ -74,7 +81,8 @@ class BertEmbedder:
 
     async def embed_passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See Embedder."""
-        return await self._embed(texts, self._installed.spec.passage_prefix, Priority.PASSAGE)
+        priority = Priority.QUERY if len(texts) <= FEW_TEXTS else Priority.PASSAGE
+        return await self._embed(texts, self._installed.spec.passage_prefix, priority)
 
     async def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See Embedder."""
@@ -95,11 +103,13 @@ class BertEmbedder:
         vectors[order] = await self._batcher.submit([encodings[index] for index in order], priority)
         return vectors
 
-    async def _run(self, batch: Sequence[Encoding]) -> list[NDArray[np.float32]]:
-        output = await self._encoder.forward(batch)
+    def _run(self, batch: Sequence[Encoding]) -> asyncio.Future[list[NDArray[np.float32]]]:
+        lengths = np.array([len(encoding) for encoding in batch])
+        return self._encoder.compute(batch, lambda output: self._pool(output, lengths))
+
+    def _pool(self, output: EncoderOutput, lengths: NDArray[np.int64]) -> list[NDArray[np.float32]]:
         if output.hidden is None:
             raise ModelError(f"{self.name} is no embedder: it has a pooler")
-        lengths = np.array([len(encoding) for encoding in batch])
         return list(pool(output.hidden, lengths, self._installed.spec.pooling or Pooling.CLS))
 
 
@@ -123,7 +133,13 @@ def pool(hidden: NDArray[np.float32], lengths: NDArray[np.int64], pooling: Pooli
 
 
 def load_embedder(
-    directory: Path, name: str, *, threads: int = 0, max_queued_texts: int = 4096, compute_type: str = "int8"
+    directory: Path,
+    name: str,
+    *,
+    threads: int = 0,
+    max_queued_texts: int = 4096,
+    compute_type: str = "int8",
+    stands_aside: Callable[[], bool] = lambda: False,
 ) -> BertEmbedder:
     """Load an installed embedder. Blocking, 0.3 s: run it in a thread. Close it when done.
 
@@ -132,6 +148,7 @@ def load_embedder(
         threads: 0: the cores that this process may use.
         max_queued_texts: Waiting texts, beyond which callers get OverloadedError.
         compute_type: CTranslate2's: "int8", or "int8_float32"/"float32" to compute more exactly and slower.
+        stands_aside: Whether many passages at once should leave a core to others just now.
 
     Raises:
         ModelNotFoundError: Not pulled.
@@ -149,4 +166,5 @@ def load_embedder(
         JsonTokenCounter(load_tokenizer(folder / TOKENIZER_FILE)),
         concurrency=concurrency,
         max_queued_texts=max_queued_texts,
+        stands_aside=stands_aside,
     )

@@ -12,6 +12,7 @@ class Foreground:
 
     def __init__(self) -> None:
         self._count = 0
+        self._reading = 0
         self._idle = threading.Event()
         self._idle.set()
 
@@ -19,6 +20,20 @@ class Foreground:
     def is_busy(self) -> bool:
         """Whether an online request is at work."""
         return self._count > 0
+
+    def is_reading(self) -> bool:
+        """Whether somebody waits for what was asked: what is written in bulk then takes less."""
+        return self._reading > 0
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """As busy(), for a block that answers a question."""
+        self._reading += 1
+        try:
+            with self.busy():
+                yield
+        finally:
+            self._reading -= 1
 
     @contextlib.contextmanager
     def busy(self) -> Iterator[None]:

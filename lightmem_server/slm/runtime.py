@@ -20,7 +20,7 @@ class LoadedModels:
     selector: CrossEncoderSelector
     writer: GeneratorWriter | None = None
     foreground: Foreground = field(default_factory=Foreground)
-    """What the Writer stands aside for."""
+    """What the Writer, and passages that are embedded in bulk, stand aside for."""
 
     async def close(self) -> None:
         """Fail what waits with UnavailableError, end what runs, free the memory. May be called twice."""
@@ -44,6 +44,7 @@ def load_models(settings: Settings) -> LoadedModels:
             settings.embedder,
             threads=settings.threads,
             max_queued_texts=settings.max_queued_texts,
+            stands_aside=foreground.is_reading,
         ),
         load_selector(
             settings.models_dir,

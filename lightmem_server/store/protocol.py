@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from lightmem_server.store.backup_protocol import BackupStore
 from lightmem_server.store.erasure_protocol import ErasureStore
 from lightmem_server.store.run_protocol import RunStore, RunTag
+from lightmem_server.store.transfer_protocol import TransferStore
 from lightmem_server.store.trouble import TroubledStore
 from lightmem_server.types import Kind, Memory, MemoryFilter, Partition, Tier
 
@@ -267,7 +268,7 @@ class JobQueue(Protocol):
         """Jobs that were set aside, the newest first."""
 
 
-class Store(RunStore, ErasureStore, BackupStore, TroubledStore, Protocol):
+class Store(RunStore, ErasureStore, TransferStore, BackupStore, TroubledStore, Protocol):
     """The system of record."""
 
     async def open(self) -> None:

@@ -29,7 +29,7 @@ import uuid_utils.compat
 from filelock import FileLock, Timeout
 
 from lightmem_server.errors import DamagedError, DiskError, OverloadedError, StoreError
-from lightmem_server.store import erasure, history, jobs, runs, snapshots, sqlite_read, sqlite_write, wipe
+from lightmem_server.store import erasure, history, jobs, runs, snapshots, sqlite_read, sqlite_write, transfer, wipe
 from lightmem_server.store.backup import BACKUPS_NAME, Backups
 from lightmem_server.store.backup_protocol import BackupProgress
 from lightmem_server.store.connection import check_library, open_connection, store_errors, to_reader, to_writer
@@ -48,6 +48,7 @@ from lightmem_server.store.protocol import (
 )
 from lightmem_server.store.run_protocol import Cancelled, HistoryEntry, RunChange, RunRecord, RunState, RunTag
 from lightmem_server.store.schema import check_version, migrate, read_migrations
+from lightmem_server.store.transfer_protocol import Carried, ImportBatch
 from lightmem_server.store.trouble import Trouble, try_room
 from lightmem_server.store.writer import GroupWriter
 from lightmem_server.types import Memory, MemoryFilter, Partition
@@ -110,6 +111,7 @@ class SqliteStore:
         self._trouble = Trouble()
         self._prune_at = 0
         self._opening = asyncio.Lock()
+        self._exporting = asyncio.Lock()
         self._file: int | None = None
 
     async def open(self) -> None:
@@ -120,7 +122,7 @@ class SqliteStore:
 
     async def close(self) -> None:
         """See `Store.close`."""
-        async with self._opening:
+        async with self._opening, self._exporting:
             self._key_reader = None  # here, where none of its reads can be under way
             await asyncio.to_thread(self._close)
 
@@ -352,6 +354,23 @@ class SqliteStore:
             "the records are removed, but readers keep their bytes in the log: try again", reason="ERASURE_INCOMPLETE"
         )
 
+    async def export(self, partition: Partition, visit: Callable[[Carried], None], *, watermark: str) -> None:
+        """See `TransferStore.export`. One at a time, beside the reading threads, which it would hold up."""
+        async with self._exporting:
+            if self._writer is None:
+                raise StoreError("the store is not open")
+            await asyncio.to_thread(self._export, partition, visit, watermark)
+
+    async def import_batch(self, batch: ImportBatch) -> int:
+        """See `TransferStore.import_batch`."""
+        return await self._write(partial(transfer.import_batch, batch=batch))
+
+    async def finish_import(self, partition: Partition, *, watermark: str, generation: int) -> bool:
+        """See `TransferStore.finish_import`."""
+        return await self._write(
+            partial(transfer.finish_import, partition=partition, watermark=watermark, generation=generation)
+        )
+
     async def stats(self, namespace: str, user_id: str | None = None) -> Stats:
         """See `Store.stats`."""
         return await self._read(lambda connection: sqlite_read.stats(connection, namespace, user_id))
@@ -471,6 +490,15 @@ class SqliteStore:
         finally:
             if not is_open:
                 self._close()
+
+    def _export(self, partition: Partition, visit: Callable[[Carried], None], watermark: str) -> None:
+        with store_errors():
+            connection = open_connection(self._path, cache_bytes=READER_CACHE_BYTES)
+            try:
+                to_reader(connection)
+                transfer.export(connection, partition, visit, watermark=watermark)
+            finally:
+                connection.close()
 
     def _finish_wiping(self, connection: apsw.Connection, file: int) -> None:
         """Where the last server ended in the middle of an erasure. A disk that refuses it now may still be read."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import apsw
 
@@ -86,7 +87,7 @@ def apply_change(connection: apsw.Connection, change: Change, *, now: int) -> Co
         if is_done:
             return CommitResult(version, is_replay=True, request_result=b"")
     if found is None:
-        partition_id = _make_partition(connection, change.partition, floor, generation)
+        partition_id = make_partition(connection, change.partition, floor, generation)
     target = _begin(connection, change, (partition_id, version), now=now, run_no=run_no)
     _check_versions(connection, target)
     for place, memory in enumerate(change.puts):
@@ -181,7 +182,7 @@ def prune_requests(connection: apsw.Connection, created_before: int) -> bool:
     return is_full or bool(connection.changes() == PRUNE_ROWS)
 
 
-def _make_partition(connection: apsw.Connection, partition: Partition, floor: int, generation: int) -> int:
+def make_partition(connection: apsw.Connection, partition: Partition, floor: int, generation: int) -> int:
     """A partition that goes on where its tombstone stands, as (0, 0) when it has none; what is older must be loaded whole."""
     connection.execute(
         """INSERT INTO partition (namespace, user_id, version, purge_floor, snapshot_floor, generation)
@@ -214,21 +215,32 @@ def _put(connection: apsw.Connection, target: _Target, memory: Memory, order_no:
     if memory.version > 1:
         _change(connection, target, memory)
         return
-    if _is_tombstone(connection, target.partition_id, memory.id):
+    if is_tombstone(connection, target.partition_id, memory.id):
         raise NotFoundError(f"memory {memory.id} was deleted and its id does not come back")
+    insert(connection, target.partition_id, target.version, memory, order_no)
+
+
+def insert(connection: apsw.Connection, partition_id: int, version: int, memory: Memory, order_no: int) -> int:
+    """A record that was not there, whatever its version, at a version of the partition; its number.
+
+    Raises:
+        VersionMismatchError: It is there.
+    """
     connection.execute(
         """INSERT INTO memory (partition_id, id, order_no, changed_version, record_version, tier, kind, state,
             session_id, agent_id, occurred_at, valid_from, valid_to, previous_id, body)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (partition_id, id) DO NOTHING""",
-        (target.partition_id, memory.id.bytes, order_no, target.version, *memory_columns(memory)),
+        (partition_id, memory.id.bytes, order_no, version, *memory_columns(memory)),
     )
     if connection.changes() == 0:
         raise VersionMismatchError(f"memory {memory.id} exists already")
+    memory_no = connection.last_insert_rowid()
     if memory.access_count:
         connection.execute(
             "INSERT INTO access (memory_no, access_count, last_accessed_at) VALUES (?, ?, ?)",
-            (connection.last_insert_rowid(), memory.access_count, memory.last_accessed_at),
+            (memory_no, memory.access_count, memory.last_accessed_at),
         )
+    return int(memory_no)
 
 
 def _change(connection: apsw.Connection, target: _Target, memory: Memory) -> None:
@@ -261,17 +273,22 @@ def _change(connection: apsw.Connection, target: _Target, memory: Memory) -> Non
 
 
 def _put_vector(connection: apsw.Connection, target: _Target, vector: VectorRecord) -> None:
-    row = connection.execute(
+    row: Any = connection.execute(
         "UPDATE memory SET changed_version = ? WHERE partition_id = ? AND id = ? RETURNING memory_no",
         (target.version, target.partition_id, vector.memory_id.bytes),
     ).fetchall()
     if not row:
         raise NotFoundError(f"no memory {vector.memory_id} for this vector")
+    put_vector(connection, int(row[0][0]), vector)
+
+
+def put_vector(connection: apsw.Connection, memory_no: int, vector: VectorRecord) -> None:
+    """The vectors of a record, instead of those that it has."""
     connection.execute(
         """INSERT INTO vector (memory_no, model_no, views, dim, data) VALUES (?, ?, ?, ?, ?)
         ON CONFLICT (memory_no) DO UPDATE SET (model_no, views, dim, data) =
         (excluded.model_no, excluded.views, excluded.dim, excluded.data)""",
-        (row[0][0], _model_no(connection, vector.model), *vector_columns(vector)),
+        (memory_no, _model_no(connection, vector.model), *vector_columns(vector)),
     )
 
 
@@ -293,7 +310,8 @@ def _delete(connection: apsw.Connection, target: _Target, id_: uuid.UUID) -> Non
     connection.execute("INSERT INTO tombstone VALUES (?, ?, ?)", (*key, target.version))
 
 
-def _is_tombstone(connection: apsw.Connection, partition_id: int, id_: uuid.UUID) -> bool:
+def is_tombstone(connection: apsw.Connection, partition_id: int, id_: uuid.UUID) -> bool:
+    """Whether the id is of a record that was deleted."""
     row = connection.execute(
         "SELECT 1 FROM tombstone WHERE partition_id = ? AND id = ?", (partition_id, id_.bytes)
     ).fetchone()

@@ -178,6 +178,7 @@ CASES = [
     ("update without mask", UPDATE, pb.UpdateMemoryRequest(scope=SCOPE, memory=memory_pb2.Memory(id=UNKNOWN_ID)), "REQUIRED", "update_mask"),
     ("update of the text", UPDATE, pb.UpdateMemoryRequest(scope=SCOPE, memory=memory_pb2.Memory(id=UNKNOWN_ID), update_mask=FieldMask(paths=["text"])), "FIELD_NOT_MUTABLE", "update_mask"),
     ("key with too many users", "AdminService/CreateKey", admin_pb.CreateKeyRequest(key=admin_pb.ApiKey(user_ids=["u"] * 65)), "TOO_MANY", "key.user_ids"),
+    ("rotation of no key", "AdminService/RotateKey", admin_pb.RotateKeyRequest(), "REQUIRED", "key_id"),
     ("key with an empty user", "AdminService/CreateKey", admin_pb.CreateKeyRequest(key=admin_pb.ApiKey(user_ids=[""])), "REQUIRED", "key.user_ids[0]"),
 ]  # fmt: skip
 

@@ -17,6 +17,7 @@ from lightmem_client._codec_calls import (
     to_erasure,
     to_explanation,
     to_history,
+    to_rotate_key_request,
     to_stats,
     to_update_request,
 )
@@ -184,25 +185,36 @@ def erase_user(user_id: str) -> UnaryCall[results.Erasure]:
 
 
 def create_key(
-    label: str, user_ids: Iterable[str], is_admin: bool, expires_at: datetime | None
+    label: str, user_ids: Iterable[str], is_admin: bool, expires_at: datetime | None, namespace: str = ""
 ) -> UnaryCall[results.CreatedKey]:
     """A new key. Never repeated: that would make a second one."""
     return UnaryCall(
         "admin",
         "CreateKey",
-        to_create_key_request(label, user_ids, is_admin, expires_at),
+        to_create_key_request(label, user_ids, is_admin, expires_at, namespace),
         lambda response: results.CreatedKey(to_api_key(response.key), response.secret),
         is_repeatable=False,
     )
 
 
-def list_keys(page_token: str) -> UnaryCall[Page[results.ApiKey]]:
+def list_keys(namespace: str, page_token: str) -> UnaryCall[Page[results.ApiKey]]:
     """A page of keys."""
     return UnaryCall(
         "admin",
         "ListKeys",
-        admin_pb.ListKeysRequest(page_token=page_token),
+        admin_pb.ListKeysRequest(page_token=page_token, namespace=namespace),
         lambda response: Page(tuple(to_api_key(key) for key in response.keys), response.next_page_token),
+    )
+
+
+def rotate_key(key_id: str, overlap_seconds: float) -> UnaryCall[results.CreatedKey]:
+    """A new key in a key's place. Never repeated: that would make a second one."""
+    return UnaryCall(
+        "admin",
+        "RotateKey",
+        to_rotate_key_request(key_id, overlap_seconds),
+        lambda response: results.CreatedKey(to_api_key(response.key), response.secret),
+        is_repeatable=False,
     )
 
 

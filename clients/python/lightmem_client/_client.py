@@ -3,6 +3,7 @@ there are calls: a method each."""
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
@@ -18,6 +19,9 @@ from lightmem_client import _results as results
 from lightmem_client._codec_calls import (
     fold,
     to_backup_progress,
+    to_export_part,
+    to_import_requests,
+    to_import_result,
     to_part,
     to_progress,
     to_retrieve_request,
@@ -345,6 +349,52 @@ class Client:
 
         return moments()
 
+    def export_user(self, user_id: str, *, timeout_seconds: float | None = None) -> Iterator[results.ExportPart]:
+        """Everything of a user, as of one moment, part by part as it is read: lines of JSON that make a file. Needs an admin
+        key.
+
+        Args:
+            timeout_seconds: Of the whole export. None: none.
+
+        Raises:
+            AbortedError: The user was erased meanwhile.
+        """
+        request = admin_pb.ExportUserRequest(user_id=user_id)
+
+        def parts() -> Iterator[results.ExportPart]:
+            with typed_errors():
+                stub = admin_service_pb2_grpc.AdminServiceStub(self._open())
+                call = stub.ExportUser(request, timeout=timeout_seconds, metadata=self._connection.metadata())
+                try:
+                    for response in call:
+                        yield to_export_part(response)
+                finally:
+                    call.cancel()
+
+        return parts()
+
+    def import_user(
+        self, user_id: str, lines: Iterable[str], *, timeout_seconds: float | None = None
+    ) -> results.ImportResult:
+        """Take in what `export_user` gave, ids kept. What is there already stays; so when it fails, send everything again.
+        Needs an admin key.
+
+        Args:
+            lines: Of the export, in order, with or without line feeds; read as they are sent.
+            timeout_seconds: Of the whole import. None: none.
+
+        Raises:
+            InvalidArgumentError: A line is refused; the message has its number. Those before it may be stored.
+            AlreadyExistsError: A memory is there with other content.
+            FailedPreconditionError: A memory was deleted there, or a consolidation is at work.
+        """
+        with typed_errors():
+            stub = admin_service_pb2_grpc.AdminServiceStub(self._open())
+            response = stub.ImportUser(
+                to_import_requests(user_id, lines), timeout=timeout_seconds, metadata=self._connection.metadata()
+            )
+        return to_import_result(response)
+
     def create_key(
         self,
         *,
@@ -352,14 +402,33 @@ class Client:
         user_ids: Iterable[str] = (),
         is_admin: bool = False,
         expires_at: datetime | None = None,
+        namespace: str = "",
         timeout_seconds: float | None = None,
     ) -> results.CreatedKey:
-        """Make a key; for no users: for all. Never repeated by itself. Needs an admin key."""
-        return self._run(_calls.create_key(label, user_ids, is_admin, expires_at), timeout_seconds)
+        """Make a key; for no users: for all. Never repeated by itself. Needs an admin key.
 
-    def list_keys(self, *, timeout_seconds: float | None = None) -> Iterator[results.ApiKey]:
-        """The namespace's keys, oldest first, without their secrets. Needs an admin key."""
-        return self._pages(_calls.list_keys, timeout_seconds)
+        Args:
+            namespace: Whose memories it opens, where that is another namespace than the caller's; the server's operator alone.
+        """
+        return self._run(_calls.create_key(label, user_ids, is_admin, expires_at, namespace), timeout_seconds)
+
+    def list_keys(self, *, namespace: str = "", timeout_seconds: float | None = None) -> Iterator[results.ApiKey]:
+        """A namespace's keys, the caller's by default, in the order of their ids, without their secrets. Needs an admin key."""
+        return self._pages(functools.partial(_calls.list_keys, namespace), timeout_seconds)
+
+    def rotate_key(
+        self, key_id: str, *, overlap_seconds: float = 0.0, timeout_seconds: float | None = None
+    ) -> results.CreatedKey:
+        """Put a new key with the same rights in a key's place. Never repeated by itself. Needs an admin key.
+
+        Args:
+            overlap_seconds: How long the old key goes on working; 0: not at all.
+
+        Raises:
+            NotFoundError: No such key.
+            FailedPreconditionError: It is revoked or has expired.
+        """
+        return self._run(_calls.rotate_key(key_id, overlap_seconds), timeout_seconds)
 
     def revoke_key(self, key_id: str, *, timeout_seconds: float | None = None) -> results.ApiKey:
         """Make a key useless at once. Raises NotFoundError. Needs an admin key."""

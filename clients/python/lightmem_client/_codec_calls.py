@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from lightmem_client import _results as results
@@ -18,11 +18,16 @@ from lightmem_client._codec import (
     to_timestamp,
     to_turns,
 )
+from lightmem_client._lazy import LazySequence
 from lightmem_client._types import Kind, Memory, Tier, Turn
 from lightmem_client.errors import InternalError, InvalidArgumentError
 from lightmem_client.pb import admin_service_pb2 as admin_pb
 from lightmem_client.pb import memory_pb2
 from lightmem_client.pb import memory_service_pb2 as pb
+
+IMPORT_BYTES = 256 << 10
+IMPORT_LINES = 1000
+"""Of one message of an import, about: few messages, and none that is near the server's limit."""
 
 BUDGET_COUNTS = ("max_memories", "max_candidates", "max_tokens")
 
@@ -155,7 +160,7 @@ def _to_trace(value: pb.RetrievalTrace) -> results.RetrievalTrace:
         stages=tuple(
             results.TraceStage(stage.name, from_duration(stage.elapsed), stage.item_count) for stage in value.stages
         ),
-        candidates=tuple(_to_candidate(candidate) for candidate in value.candidates),
+        candidates=LazySequence(value.candidates, _to_candidate),
         elapsed_seconds=from_duration(value.elapsed),
         is_cut_by_deadline=value.is_cut_by_deadline,
         matched_count=value.matched_count,
@@ -266,6 +271,19 @@ def to_export_part(value: admin_pb.ExportUserResponse) -> results.ExportPart:
     return results.ExportPart(tuple(value.json_lines), value.done_count, value.total_count)
 
 
+def to_import_requests(user_id: str, lines: Iterable[str]) -> Iterator[admin_pb.ImportUserRequest]:
+    """The messages of an import: as many lines in each as come to some size; at least one message."""
+    request, size, is_first = admin_pb.ImportUserRequest(user_id=user_id), 0, True
+    for line in lines:
+        request.json_lines.append(line.removesuffix("\n"))
+        size += len(line)
+        if size >= IMPORT_BYTES or len(request.json_lines) >= IMPORT_LINES:
+            yield request
+            request, size, is_first = admin_pb.ImportUserRequest(user_id=user_id), 0, False
+    if request.json_lines or is_first:
+        yield request
+
+
 def to_import_result(value: admin_pb.ImportUserResponse) -> results.ImportResult:
     """What an import did."""
     return results.ImportResult(value.imported_count, value.skipped_count, value.reembedded_count)
@@ -287,23 +305,36 @@ def to_history(value: pb.GetMemoryHistoryResponse) -> tuple[results.MemoryVersio
 
 
 def to_create_key_request(
-    label: str, user_ids: Iterable[str], is_admin: bool, expires_at: datetime | None
+    label: str, user_ids: Iterable[str], is_admin: bool, expires_at: datetime | None, namespace: str = ""
 ) -> admin_pb.CreateKeyRequest:
     """A key to make.
 
     Raises:
         InvalidArgumentError: An expiry without time zone.
     """
-    key = admin_pb.ApiKey(label=label, user_ids=user_ids, is_admin=is_admin)
+    key = admin_pb.ApiKey(label=label, user_ids=user_ids, is_admin=is_admin, namespace=namespace)
     if expires_at is not None:
         key.expires_at.CopyFrom(to_timestamp(expires_at, "key.expires_at"))
     return admin_pb.CreateKeyRequest(key=key)
+
+
+def to_rotate_key_request(key_id: str, overlap_seconds: float) -> admin_pb.RotateKeyRequest:
+    """A key to replace.
+
+    Raises:
+        InvalidArgumentError: An overlap that is no number, or negative.
+    """
+    request = admin_pb.RotateKeyRequest(key_id=key_id)
+    if overlap_seconds:
+        request.overlap.CopyFrom(to_duration(overlap_seconds, "overlap"))
+    return request
 
 
 def to_api_key(value: admin_pb.ApiKey) -> results.ApiKey:
     """A key, without its secret."""
     return results.ApiKey(
         key_id=value.key_id,
+        namespace=value.namespace,
         label=value.label,
         user_ids=tuple(value.user_ids),
         is_admin=value.is_admin,

@@ -33,8 +33,24 @@ class Tls:
     """TLS as the client sees it. PEM bytes; None: the system's roots, no client certificate."""
 
     root_certificates: bytes | None = None
-    private_key: bytes | None = None
+    private_key: bytes | None = field(default=None, repr=False)
     certificate_chain: bytes | None = None
+
+    @classmethod
+    def from_files(
+        cls,
+        root_certificates: str | os.PathLike[str] | None = None,
+        private_key: str | os.PathLike[str] | None = None,
+        certificate_chain: str | os.PathLike[str] | None = None,
+    ) -> Tls:
+        """Of PEM files. Raises OSError when one can't be read.
+
+        Args:
+            root_certificates: Authorities that the server's certificate must come from.
+            private_key, certificate_chain: The client's own, for a server that asks for one.
+        """
+        paths = (root_certificates, private_key, certificate_chain)
+        return cls(*(None if path is None else Path(path).read_bytes() for path in paths))
 
 
 def find_target(target: str | None, environment: Mapping[str, str] = os.environ) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
@@ -221,6 +221,7 @@ class RetrievalTrace:
     """How a retrieval came to its answer.
 
     Attributes:
+        candidates: In their final order, dropped ones included; decoded when they are first looked at, as most never are.
         elapsed_seconds: From the request's arrival at the server to this message.
         is_cut_by_deadline: Some candidates were not judged, or rows not scanned.
         matched_count: Active records of the user that passed the filter.
@@ -230,7 +231,7 @@ class RetrievalTrace:
 
     plan: TracePlan
     stages: tuple[TraceStage, ...]
-    candidates: tuple[TraceCandidate, ...]
+    candidates: Sequence[TraceCandidate]
     elapsed_seconds: float
     is_cut_by_deadline: bool
     matched_count: int
@@ -471,6 +472,7 @@ class ApiKey:
     created_at: datetime | None
     expires_at: datetime | None
     revoked_at: datetime | None
+    namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

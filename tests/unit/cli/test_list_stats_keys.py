@@ -61,3 +61,19 @@ def test_key_is_made_listed_and_revoked(run: Run) -> None:
 def test_no_keys_says_so(run: Run) -> None:
     assert run("keys", "list").stdout == "no keys\n"
     assert run("keys", "list", "--json").stdout == "[]\n"
+
+
+def test_key_is_rotated(run: Run, peer: Peer) -> None:
+    run("keys", "create", "--label", "app", "-u", "ann")
+    made = run("keys", "rotate", "k0", "--overlap", "1.5")
+    assert made.stdout == "lm_k1_secret\n"
+    assert peer.requests["RotateKey"].overlap.seconds == 5400
+    assert json.loads(run("keys", "list", "--json").stdout)[1]["user_ids"] == ["ann"]
+    assert run("keys", "rotate", "nobody").exit_code == 3
+
+
+def test_namespace_of_keys_reaches_the_server(run: Run, peer: Peer) -> None:
+    run("keys", "create", "--namespace", "tenant")
+    assert peer.requests["CreateKey"].key.namespace == "tenant"
+    run("keys", "list", "--namespace", "tenant")
+    assert peer.requests["ListKeys"].namespace == "tenant"

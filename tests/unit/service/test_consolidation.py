@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,26 +21,12 @@ from lightmem_client.errors import (
 from lightmem_server import errors
 from lightmem_server.config import load
 from lightmem_server.server import LightMemServer, Models
-from lightmem_server.slm.fakes import HashEmbedder, OverlapSelector
-from lightmem_server.slm.foreground import Foreground
 from lightmem_server.store.protocol import Store
+from tests.live_server import FakeModels
 from tests.unit.pipeline.consolidation.echo import EchoConsolidator, nothing
 
 ENDED_SECONDS = 30
 """A guard against hanging, not a measurement."""
-
-
-@dataclass
-class FakeModels:
-    """The public fakes, as a server takes them."""
-
-    embedder: HashEmbedder = field(default_factory=HashEmbedder)
-    selector: OverlapSelector = field(default_factory=OverlapSelector)
-    writer: None = None
-    foreground: Foreground = field(default_factory=Foreground)
-
-    async def close(self) -> None:
-        """Nothing to release."""
 
 
 class Consolidation:

@@ -1,10 +1,9 @@
 import grpc
-import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from lightmem_server import errors
 from lightmem_server.errors import InvalidInputError, LightMemError, NotFoundError, OverloadedError, StoreVersionError
-from lightmem_server.service.interceptors import STATUS, Admission, details_of, status_of
+from lightmem_server.service.interceptors import STATUS, details_of, status_of
 
 
 def test_every_error_class_has_a_status_of_its_own_or_of_a_parent() -> None:
@@ -24,8 +23,8 @@ def test_each_status_is_the_documented_one() -> None:
         "ForbiddenError": "PERMISSION_DENIED",
         "OverloadedError": "RESOURCE_EXHAUSTED",
         "PreconditionError": "FAILED_PRECONDITION",
-        "NotImplementedYetError": "UNIMPLEMENTED",
         "UserErasedError": "ABORTED",
+        "MemoryDiffersError": "ALREADY_EXISTS",
         "UnavailableError": "UNAVAILABLE",
         "ModelError": "UNAVAILABLE",
         "CoreError": "INTERNAL",
@@ -59,22 +58,3 @@ def test_an_overloaded_server_says_when_to_retry() -> None:
 
 def test_what_is_not_there_and_what_is_not_yours_look_the_same() -> None:
     assert decode(NotFoundError("no such memory")) == decode(NotFoundError("no such memory"))
-
-
-def test_requests_beyond_the_limit_are_refused_until_one_ends() -> None:
-    admission = Admission(max_requests=1, max_streams_per_key=1)
-    with admission.request(), pytest.raises(OverloadedError), admission.request():
-        pass
-    with admission.request():
-        pass
-
-
-def test_streams_are_counted_per_key() -> None:
-    admission = Admission(max_requests=1, max_streams_per_key=1)
-    with admission.stream("a"):
-        with admission.stream("b"):
-            pass
-        with pytest.raises(OverloadedError, match="open streams"), admission.stream("a"):
-            pass
-    with admission.stream("a"):
-        pass

@@ -84,6 +84,22 @@ async def test_results_come_in_the_order_of_the_items() -> None:
     assert await task == ["B", "A", "C"]
 
 
+async def test_a_run_that_gives_a_future_is_begun_at_once() -> None:
+    begun: list[Sequence[str]] = []
+
+    def run(items: Sequence[str]) -> asyncio.Future[list[str]]:
+        begun.append(items)
+        future: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        future.set_result([item.upper() for item in items])
+        return future
+
+    batcher: Batcher[str, str] = Batcher(run, cost=len, limits=BatcherLimits(max_batch_cost=9, max_queued_items=9))
+    task = submit(batcher, "a", "b")
+    await asyncio.sleep(0)  # the caller's own first step, and none of another task's
+    assert begun == [["a", "b"]]
+    assert await task == ["A", "B"]
+
+
 async def test_nothing_to_do_needs_no_model() -> None:
     model = Model()
     assert await make(model).submit([], Priority.PASSAGE) == []
@@ -112,6 +128,17 @@ async def test_a_batch_is_cut_by_cost() -> None:
     assert model.batches[1:] == [["aaaa", "bbbb"], ["cccc", "dd"]]
 
 
+async def test_a_large_request_takes_turns_with_those_that_came_later() -> None:
+    model, batcher, _ = await occupied(cost=2)
+    tasks = [submit(batcher, "a", "b", "c", "d", "e", "f"), submit(batcher, "x", "y", "z")]
+    await settle()
+    for index in range(6):
+        await model.started(index + 1)
+        model.finish(index)
+    assert [await task for task in tasks] == [["A", "B", "C", "D", "E", "F"], ["X", "Y", "Z"]]
+    assert model.batches[1:] == [["a", "b"], ["x", "y"], ["c", "d"], ["z", "e"], ["f"]]
+
+
 async def test_an_item_above_the_budget_is_a_batch_of_its_own() -> None:
     model, batcher, _ = await occupied(cost=5)
     task = submit(batcher, "a", "much too long", "b")
@@ -134,6 +161,22 @@ async def test_batches_run_at_once_up_to_the_concurrency() -> None:
     await model.started(3)
     model.finish(2)
     model.finish(0)
+    assert await task == ["A", "B", "C"]
+
+
+async def test_passages_leave_a_place_while_they_stand_aside_but_for_the_last() -> None:
+    model, is_reading = Model(), True
+    limits = BatcherLimits(max_batch_cost=1, max_queued_items=100, concurrency=2)
+    batcher: Batcher[str, str] = Batcher(model.run, cost=len, limits=limits, stands_aside=lambda: is_reading)
+    task = submit(batcher, "a", "b", "c")
+    await model.started(1)
+    await settle()
+    assert model.batches == [["a"]]
+    is_reading = False
+    model.finish(0)
+    await model.started(3)
+    for index in (1, 2):
+        model.finish(index)
     assert await task == ["A", "B", "C"]
 
 

@@ -37,3 +37,12 @@ def test_whoever_waits_goes_on_when_it_is_idle() -> None:
         assert not went_on.is_set()
     assert went_on.wait(60)
     thread.join()
+
+
+def test_reading_is_busy_too() -> None:
+    foreground = Foreground()
+    with foreground.reading():
+        with foreground.busy():
+            assert (foreground.is_reading(), foreground.is_busy) == (True, True)
+        assert foreground.is_busy
+    assert (foreground.is_reading(), foreground.is_busy) == (False, False)

@@ -1,0 +1,153 @@
+"""A whole server with more to do than it can: refusals that say when to retry, and places that come back."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lightmem_server.pb import memory_pb2, memory_service_pb2_grpc
+from lightmem_server.pb import memory_service_pb2 as pb
+from lightmem_server.slm.fakes import HashEmbedder
+from tests.live_server import ENDED_SECONDS, FakeModels, LiveServer
+from tests.wire import Answer, call
+
+EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class HeldEmbedder(HashEmbedder):
+    """Queries come to a gate, which tests close and open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened = threading.Event()
+        self.opened.set()
+        self.held = threading.Semaphore(0)
+        """Released by every query that finds the gate closed."""
+
+    async def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        if not self.opened.is_set():
+            self.held.release()
+            await asyncio.to_thread(self.opened.wait)
+        return await super().embed_queries(texts)
+
+
+class Overloaded:
+    """A server whose Retrieves are held, and who calls it."""
+
+    def __init__(self, folder: Path, **flags: object) -> None:
+        self.embedder = HeldEmbedder()
+        self.live = LiveServer(folder, models=lambda: FakeModels(embedder=self.embedder), **flags)
+        self.callers = ThreadPoolExecutor(32)
+        self.channel: grpc.Channel
+
+    def retrieve(self, user: str = "ana", **options: Any) -> Answer:
+        request = pb.RetrieveRequest(scope=memory_pb2.Scope(user_id=user, session_id="s"), query="What did I say?")
+        return call(self.channel, "Retrieve", request, self.live.key, **options)
+
+    def hold(self, count: int) -> list[Any]:
+        """So many Retrieves of ana; returns when all that get a turn are held."""
+        return [self.callers.submit(self.retrieve) for _ in range(count)]
+
+    def wait_held(self, count: int) -> None:
+        for _ in range(count):
+            assert self.embedder.held.acquire(timeout=ENDED_SECONDS)
+
+    def wait_inflight(self, count: int) -> None:
+        """Until so many requests hold a place."""
+        seen = threading.Event()
+        while self.live.server.admission.request_count != count:
+            seen.wait(0.005)
+
+
+@contextmanager
+def overloaded(folder: Path, **flags: object) -> Iterator[Overloaded]:
+    one = Overloaded(folder, **flags)
+    with one.live, grpc.insecure_channel(one.live.address) as channel:
+        one.channel = channel
+        yield one
+        one.embedder.opened.set()
+        one.callers.shutdown()
+
+
+def test_a_flood_is_refused_with_a_time_to_retry_and_another_user_comes_in(tmp_path: Path) -> None:
+    with overloaded(tmp_path, max_inflight_requests=4, max_inflight_per_user=4, max_working_per_user=1) as one:
+        one.embedder.opened.clear()
+        held = one.hold(4)
+        one.wait_held(1)
+        one.wait_inflight(4)
+        refused = one.retrieve()
+        assert (refused.status, refused.reason) == (EXHAUSTED, "OVERLOADED")
+        assert (refused.retry_seconds or 0) > 0
+        other = one.callers.submit(one.retrieve, "bob")
+        one.wait_held(1)
+        one.embedder.opened.set()
+        assert other.result().status is grpc.StatusCode.OK
+        statuses = sorted(answer.result().status.name for answer in held)
+        assert statuses == ["OK", "OK", "OK", "RESOURCE_EXHAUSTED"]
+
+
+def test_who_waits_too_long_for_a_turn_is_refused(tmp_path: Path) -> None:
+    with overloaded(tmp_path, max_queue_seconds=0.05, max_working_per_user=1) as one:
+        one.embedder.opened.clear()
+        one.hold(1)
+        one.wait_held(1)
+        refused = one.retrieve()
+        assert (refused.status, refused.reason) == (EXHAUSTED, "OVERLOADED")
+        assert "no turn came" in refused.message
+        assert (refused.retry_seconds or 0) > 0
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["at work", "waiting too"])
+def test_clients_that_vanish_give_their_places_back(tmp_path: Path, count: int) -> None:
+    with overloaded(tmp_path, max_inflight_requests=4, max_working_per_user=1) as one:
+        one.embedder.opened.clear()
+        stub = memory_service_pb2_grpc.MemoryServiceStub(one.channel)
+        request = pb.RetrieveRequest(scope=memory_pb2.Scope(user_id="ana"), query="x")
+        metadata = (("authorization", f"Bearer {one.live.key}"),)
+        calls = [stub.Retrieve(request, metadata=metadata) for _ in range(count)]
+        one.wait_held(1)
+        one.wait_inflight(count)
+        for one_call in calls:
+            one_call.cancel()
+        one.wait_inflight(0)
+        one.embedder.opened.set()
+        assert one.retrieve().status is grpc.StatusCode.OK
+
+
+def test_a_reader_that_does_not_read_loses_its_turn_and_its_place(tmp_path: Path) -> None:
+    with overloaded(tmp_path, max_send_seconds=2, stm_tokens=100_000, max_working_per_user=1) as one:
+        turns = [memory_pb2.Turn(text="far too much " * 2000) for _ in range(20)]
+        scope = memory_pb2.Scope(user_id="ana", session_id="s")
+        write = pb.WriteRequest(scope=scope, turns=turns)
+        assert call(one.channel, "Write", write, one.live.key).status is grpc.StatusCode.OK
+        small = [("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)]
+        channel = grpc.insecure_channel(one.live.address, options=small)
+        stub = memory_service_pb2_grpc.MemoryServiceStub(channel)
+        request = pb.RetrieveRequest(scope=scope, query="x", budget=pb.RetrievalBudget(max_memories=1))
+        unread = stub.Retrieve(request, metadata=(("authorization", f"Bearer {one.live.key}"),))
+        one.wait_inflight(1)
+        one.wait_inflight(0)
+        assert one.retrieve().status is grpc.StatusCode.OK, "the only turn of this user came free"
+        with pytest.raises(grpc.RpcError) as caught:
+            list(unread)
+        assert caught.value.code() is EXHAUSTED
+        channel.close()
+
+
+def test_calls_that_do_not_end_do_not_hold_up_the_drain(tmp_path: Path) -> None:
+    with overloaded(tmp_path, drain_seconds=0.2) as one:
+        one.embedder.opened.clear()
+        (held,) = one.hold(1)
+        one.wait_held(1)
+        one.live.run(one.live.server.stop())
+        assert held.result().status in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
