@@ -105,10 +105,10 @@ class AdminServiceStub:
     Backup: _grpc.UnaryStreamMultiCallable[_admin_service_pb2.BackupRequest, _admin_service_pb2.BackupResponse]
     """Writes a consistent copy of the whole store, all namespaces, to a file on the server's machine while the server goes on, and
     streams progress. It shows one moment after the call, and is complete, verified and on disk when the last message comes.
-    Cancelling the call, or a failure, leaves no file. Needs an admin key of the namespace `default`. Not idempotent: each call
-    makes a file. Statuses: FAILED_PRECONDITION (reason BACKUP_EXISTS: a file of this name is there; BACKUP_AT_WORK: one is
-    being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, the disk refused, or a user was erased
-    meanwhile).
+    Cancelling the call, or a failure, leaves no file. Needs the key of the server's operator: of the namespace `default`, bound to
+    no users. Not idempotent: each call makes a file. Statuses: FAILED_PRECONDITION (reason BACKUP_EXISTS: a file of this name is
+    there; BACKUP_AT_WORK: one is being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, the disk refused, or a
+    user was erased meanwhile).
     """
 
 @_typing.type_check_only
@@ -182,10 +182,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     Backup: _aio.UnaryStreamMultiCallable[_admin_service_pb2.BackupRequest, _admin_service_pb2.BackupResponse]  # type: ignore[assignment]
     """Writes a consistent copy of the whole store, all namespaces, to a file on the server's machine while the server goes on, and
     streams progress. It shows one moment after the call, and is complete, verified and on disk when the last message comes.
-    Cancelling the call, or a failure, leaves no file. Needs an admin key of the namespace `default`. Not idempotent: each call
-    makes a file. Statuses: FAILED_PRECONDITION (reason BACKUP_EXISTS: a file of this name is there; BACKUP_AT_WORK: one is
-    being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, the disk refused, or a user was erased
-    meanwhile).
+    Cancelling the call, or a failure, leaves no file. Needs the key of the server's operator: of the namespace `default`, bound to
+    no users. Not idempotent: each call makes a file. Statuses: FAILED_PRECONDITION (reason BACKUP_EXISTS: a file of this name is
+    there; BACKUP_AT_WORK: one is being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, the disk refused, or a
+    user was erased meanwhile).
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -328,10 +328,10 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_admin_service_pb2.BackupResponse], _abc.AsyncIterator[_admin_service_pb2.BackupResponse]]:
         """Writes a consistent copy of the whole store, all namespaces, to a file on the server's machine while the server goes on, and
         streams progress. It shows one moment after the call, and is complete, verified and on disk when the last message comes.
-        Cancelling the call, or a failure, leaves no file. Needs an admin key of the namespace `default`. Not idempotent: each call
-        makes a file. Statuses: FAILED_PRECONDITION (reason BACKUP_EXISTS: a file of this name is there; BACKUP_AT_WORK: one is
-        being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, the disk refused, or a user was erased
-        meanwhile).
+        Cancelling the call, or a failure, leaves no file. Needs the key of the server's operator: of the namespace `default`, bound to
+        no users. Not idempotent: each call makes a file. Statuses: FAILED_PRECONDITION (reason BACKUP_EXISTS: a file of this name is
+        there; BACKUP_AT_WORK: one is being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, the disk refused, or a
+        user was erased meanwhile).
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

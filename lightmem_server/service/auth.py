@@ -214,10 +214,15 @@ async def ensure_admin_key(store: Store, path: Path, now: Callable[[], int]) -> 
     if await store.list_keys(DEFAULT_NAMESPACE, limit=1, after_key_id=""):
         log.warning("admin_key_file_unusable", path=str(path), advice="keys exist; the file holds none of them")
         return
-    record, key = make_key(DEFAULT_NAMESPACE, now=now(), label="admin key of the first start", is_admin=True)
+    await leave_admin_key(store, path, now, label="admin key of the first start")
+    log.info("admin_key_created", path=str(path))
+
+
+async def leave_admin_key(store: Store, path: Path, now: Callable[[], int], *, label: str) -> None:
+    """Make an operator's key and leave it in a file."""
+    record, key = make_key(DEFAULT_NAMESPACE, now=now(), label=label, is_admin=True)
     await asyncio.to_thread(_write_key_file, path, key)
     await store.put_key(record)
-    log.info("admin_key_created", path=str(path))
 
 
 def _read_key_file(path: Path) -> str:

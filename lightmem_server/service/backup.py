@@ -7,9 +7,9 @@ import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
-from lightmem_server.errors import ForbiddenError, InvalidInputError
+from lightmem_server.errors import InvalidInputError
 from lightmem_server.pb import admin_service_pb2 as pb
-from lightmem_server.service.auth import DEFAULT_NAMESPACE, caller
+from lightmem_server.service.auth import caller
 from lightmem_server.service.backend import Backend
 from lightmem_server.store.backup_protocol import BackupProgress
 
@@ -18,9 +18,7 @@ NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
 async def back_up(backend: Backend, request: pb.BackupRequest) -> AsyncIterator[pb.BackupResponse]:
     """Make a backup and tell how it goes; see the proto."""
-    caller.get().require_admin()
-    if caller.get().namespace != DEFAULT_NAMESPACE:  # the copy holds every namespace
-        raise ForbiddenError(f"only a key of the namespace '{DEFAULT_NAMESPACE}' backs up", reason="KEY_NOT_OPERATOR")
+    caller.get().require_operator()  # the copy holds every namespace
     name = request.name or _name_at(backend.clock.now())
     if not NAME.fullmatch(name):
         message = "has other characters than letters, digits, '.', '_' and '-', begins with '.', or is longer than 128"

@@ -234,8 +234,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         task = progress.add_task("kills", total=options.kills + options.shipped)
         for number, (kills, is_shipped) in enumerate(lives):
             harness = Harness(Path(folder) / f"data-{number}", options.seed + number, is_shipped=is_shipped)
-            asyncio.run(harness.run(kills, lambda: progress.advance(task)))
             harnesses.append(harness)
+            try:
+                asyncio.run(harness.run(kills, lambda: progress.advance(task)))
+            except KeyboardInterrupt:
+                print("interrupted: this is what there is so far", file=sys.stderr)
+                break
     figures = to_figures(harnesses)
     result = {
         "machine": report.machine(),

@@ -11,6 +11,7 @@ from click.testing import Result
 
 from clients.python.tests.peer import Failure, Peer
 from lightmem_server.cli.options import ExitCode
+from lightmem_server.service.auth import Authenticator
 from lightmem_server.store.sqlite import DATABASE_NAME
 from tests.unit.store.test_backup import back_up, open_store
 
@@ -59,6 +60,24 @@ def test_restore_makes_a_folder_to_start_on(run: Run, backup: Path, tmp_path: Pa
     assert run("restore", str(backup), "--data-dir", str(folder)).exit_code == ExitCode.FAILED
     shown = run("restore", str(backup), "--data-dir", str(tmp_path / "other"), "--json")
     assert json.loads(shown.stdout)["path"] == str(tmp_path / "other" / DATABASE_NAME)
+
+
+def test_a_new_key_opens_what_was_restored(run: Run, backup: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    assert run("restore", str(backup), "--data-dir", str(folder), "--new-key").exit_code == 0
+    key_file = folder / "admin.key"
+    assert key_file.stat().st_mode & 0o777 == 0o600
+
+    async def check() -> None:
+        store = await open_store(folder)
+        caller = await Authenticator(store, lambda: 0).authenticate(f"Bearer {key_file.read_text().strip()}")
+        assert caller.is_operator
+        await store.close()
+
+    asyncio.run(check())
+    (folder / DATABASE_NAME).unlink()
+    again = run("restore", str(backup), "--data-dir", str(folder), "--new-key")
+    assert (again.exit_code, (folder / DATABASE_NAME).exists()) == (ExitCode.FAILED, False)
 
 
 def test_restore_says_what_is_wrong_in_one_line(run: Run, backup: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lightmem_client import AsyncClient, BackupProgress
@@ -71,10 +72,12 @@ async def test_a_name_that_is_taken_is_refused(running: Running) -> None:
 
 
 async def test_only_operators_back_up(running: Running) -> None:
-    key = await running.client.create_key(label="agent")
-    async with AsyncClient(running.server.address, api_key=key.secret) as agent:
-        with pytest.raises(PermissionDeniedError):
-            await back_up(agent)
+    others: list[dict[str, Any]] = [{}, {"is_admin": True, "user_ids": ["ann"]}, {"is_admin": True, "namespace": "b"}]
+    for rights in others:
+        key = await running.client.create_key(**rights)
+        async with AsyncClient(running.server.address, api_key=key.secret) as agent:
+            with pytest.raises(PermissionDeniedError):
+                await back_up(agent)
 
 
 async def is_at_work(client: AsyncClient, name: str) -> bool:
