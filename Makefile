@@ -117,6 +117,11 @@ bench-facts: models ## What the Writer proposes of a dialogue and what the gate 
 	@$(BIN)/lightmem models pull --profile standard
 	$(BIN)/python -m tests.bench.facts $(ARGS)
 
+.PHONY: bench-consolidate
+bench-consolidate: models ## LoCoMo consolidated, resumable: time, rejects, coverage, evidence (ARGS="--writer lite", --sessions N)
+	@$(BIN)/lightmem models pull --profile standard
+	$(BIN)/python -m tests.bench.consolidate $(ARGS)
+
 .PHONY: bench-ablation
 bench-ablation: models ## What each part of retrieval is worth: one part off at a time (ARGS="--data PATH", --choose)
 	$(BIN)/python -m tests.bench.ablation $(ARGS)
@@ -142,6 +147,14 @@ bench-ann: build ## From how many rows on a graph beats the exact scan, and what
 bench-latency: models ## Retrieve at stated rates: per stage, deadlines, 1k-100k memories, beside a plain line (ARGS="--parts ...")
 	$(BIN)/python -m pip install --quiet sqlite-vec
 	$(BIN)/python -m tests.bench.latency $(ARGS)
+
+.PHONY: faults
+faults: build ## Kills a server ten times under load, at random and at fault points; part of `make test` too
+	$(BIN)/python -m tests.bench.faults --quick
+
+.PHONY: faults-long
+faults-long: models ## 300 kills, and 30 of the shipped server with the real models (ARGS="--kills 1000 --seed 1")
+	$(BIN)/python -m tests.bench.faults $(ARGS)
 
 .PHONY: bench-memory
 bench-memory: build ## Bytes that a memory takes in the engine, and what the rescoring planes are worth (ARGS=--data path)

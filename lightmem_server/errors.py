@@ -5,6 +5,7 @@
     ├── NotFoundError            no such record, or not yours: deliberately the same
     ├── RequestReusedError       a request_id that came before with other content
     ├── VersionMismatchError     expected_version is not the current one
+    ├── UserErasedError          the user was erased after the work began
     ├── UnauthenticatedError     no key, an unknown, expired or revoked one
     ├── ForbiddenError           a key without the right
     ├── OverloadedError          a limit is reached; says when to retry
@@ -69,6 +70,12 @@ class VersionMismatchError(LightMemError):
     """The record was changed since the caller read it."""
 
     reason = "VERSION_MISMATCH"
+
+
+class UserErasedError(LightMemError):
+    """The user was erased after the call began, or after the request that it repeats was stored: nothing was stored now."""
+
+    reason = "USER_ERASED"
 
 
 class UnauthenticatedError(LightMemError):

@@ -15,6 +15,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from pathlib import Path
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
@@ -47,6 +48,7 @@ from lightmem_server.pipeline.consolidation.triggers import Triggers
 from lightmem_server.pipeline.consolidation.undo import Undoing
 from lightmem_server.pipeline.consolidation.worker import Worker, WorkerPolicy
 from lightmem_server.pipeline.edit import Editing
+from lightmem_server.pipeline.erase import Erasing
 from lightmem_server.pipeline.graphs import GraphBuilder
 from lightmem_server.pipeline.passages import FORMAT, VIEW_NAMES
 from lightmem_server.pipeline.residents import ROW_FORMAT, Residents
@@ -113,16 +115,19 @@ class LightMemServer:
         *,
         clock: Clock | None = None,
         make_consolidator: Callable[[Store, Models], Consolidator] | None = None,
+        make_store: Callable[[Path], JobStore] = SqliteStore,
     ) -> None:
         """
         Args:
             load_models: Blocking; run in a thread. Raises ModelError.
             make_consolidator: Makes what consolidates; None: stage by stage, with the models.
+            make_store: Makes the store, not opened, of a data folder.
         """
         self._settings = settings
         self._load_models = load_models
         self._clock = clock or Clock()
         self._make_consolidator = make_consolidator or self._staged
+        self._make_store = make_store
         self._not_ready: UnavailableError | None = UnavailableError("the server is starting", reason="STARTING")
         self._backend: Backend | None = None
         self._health = health.aio.HealthServicer()
@@ -197,7 +202,7 @@ class LightMemServer:
         tokenizers = await asyncio.to_thread(_load_tokenizers, settings, embedder.tokens)
         await asyncio.to_thread(time_window.warm_up)
 
-        store = SqliteStore(settings.data_dir)
+        store = self._make_store(settings.data_dir)
         resources.push_async_callback(store.close)
         await store.open()
         embedding = _embedding_of(embedder)
@@ -254,6 +259,7 @@ class LightMemServer:
             ),
             editing=Editing(store, residents, embedder, embedding=embedding),
             consolidating=consolidating,
+            erasing=Erasing(store, residents, clock, stop_work=consolidating.stop),
             access=access,
             clock=clock,
             models=[
@@ -317,9 +323,14 @@ class LightMemServer:
             await self._health.set(service, status)
 
 
-async def serve(settings: Settings, load_models: Callable[[Settings], Models]) -> None:
+async def serve(
+    settings: Settings,
+    load_models: Callable[[Settings], Models],
+    *,
+    make_store: Callable[[Path], JobStore] = SqliteStore,
+) -> None:
     """Run a server until SIGTERM or SIGINT, then drain. Raises what LightMemServer.start raises."""
-    server = LightMemServer(settings, load_models)
+    server = LightMemServer(settings, load_models, make_store=make_store)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+ROOT = Path(__file__).parents[1]
+
 ENDED_SECONDS = 60
 """How long a server may take to load its models, or to drain; a guard against hanging, not a measurement."""
 
@@ -30,15 +32,17 @@ class ServerProcess:
         *arguments: str,
         environment: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
+        module: str = "lightmem_server",
     ) -> None:
-        """`prefix` is put before the command, such as `prlimit --fsize=…`."""
+        """`prefix` is put before the command, such as `prlimit --fsize=…`; `module` is run instead, such as the server with
+        fault points."""
         self.data_dir = data_dir
         self.address = ""
         self.log: list[dict[str, Any]] = []
         self._serving = threading.Event()
         self._command = [
             *prefix,
-            *(sys.executable, "-m", "lightmem_server", "serve", "--listen", "127.0.0.1:0"),
+            *(sys.executable, "-m", module, "serve", "--listen", "127.0.0.1:0"),
             *("--data-dir", str(data_dir), *arguments),
         ]
         self._environment = {**os.environ, **(environment or {})}
@@ -46,7 +50,7 @@ class ServerProcess:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            self._command, env=self._environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            self._command, env=self._environment, cwd=ROOT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
         threading.Thread(target=self._read_log, daemon=True).start()
         if not self._serving.wait(ENDED_SECONDS) or not self.address:

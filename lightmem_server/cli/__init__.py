@@ -15,8 +15,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("lightmem_server.cli.list_", "Show a user's memories, newest first."),
     "history": ("lightmem_server.cli.history", "Show how a memory came to be what it is."),
     "consolidate": ("lightmem_server.cli.consolidate", "Abstract a user's turns now, or undo that."),
+    "erase": ("lightmem_server.cli.erase", "Remove everything of a user, for good."),
     "stats": ("lightmem_server.cli.stats", "Figures of the server, or of one user."),
     "keys": ("lightmem_server.cli.keys", "Make, list, rotate and revoke API keys."),
+    "mcp": ("lightmem_server.cli.mcp", "Serve a user's memory to MCP agents."),
+    "backup": ("lightmem_server.cli.backup", "Copy everything while the server goes on."),
+    "restore": ("lightmem_server.cli.restore", "Make a data folder of a backup."),
     "doctor": ("lightmem_server.cli.doctor", "Check this machine, and say what to do."),
 }
 """Name to module, and the line that `lightmem --help` shows. The command is the module's attribute of that name."""

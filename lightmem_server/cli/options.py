@@ -58,6 +58,14 @@ class ServerOptions:
     tls_key: Path | None
     is_insecure: bool
 
+    def tls(self) -> Tls | bool | None:
+        """What secures the way to it. Raises click.UsageError for half of a client's certificate."""
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise click.UsageError("--tls-cert and --tls-key are given together or not at all")
+        if self.tls_ca is not None or self.tls_cert is not None:
+            return Tls.from_files(self.tls_ca, self.tls_key, self.tls_cert)
+        return False if self.is_insecure else None
+
     @contextlib.contextmanager
     def connect(self) -> Iterator[Client]:
         """A client; its errors in here end the command.
@@ -65,12 +73,7 @@ class ServerOptions:
         Raises:
             CommandError: What the server, or the way to it, refused.
         """
-        tls: Tls | bool | None = False if self.is_insecure else None
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise click.UsageError("--tls-cert and --tls-key are given together or not at all")
-        if self.tls_ca is not None or self.tls_cert is not None:
-            tls = Tls.from_files(self.tls_ca, self.tls_key, self.tls_cert)
-        with Client(self.target, api_key=self.key, tls=tls) as client:
+        with Client(self.target, api_key=self.key, tls=self.tls()) as client:
             try:
                 yield client
             except lightmem_client.LightMemError as error:

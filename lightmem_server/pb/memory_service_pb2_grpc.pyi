@@ -47,6 +47,7 @@ class MemoryServiceStub:
     request with a `request_id` already committed for that user returns the first ids and stores nothing. A request
     is stored whole or not at all; the first one that fails ends the stream with its status, and those before it
     are stored. Statuses: INVALID_ARGUMENT, ALREADY_EXISTS (a request_id with other content; don't retry),
+    ABORTED (reason USER_ERASED: the user was erased after the request came, or after it was stored before; don't retry),
     RESOURCE_EXHAUSTED and UNAVAILABLE (retry the unanswered requests with their request_ids).
     """
     Retrieve: _grpc.UnaryStreamMultiCallable[_memory_service_pb2.RetrieveRequest, _memory_service_pb2.RetrieveResponse]
@@ -95,6 +96,7 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     request with a `request_id` already committed for that user returns the first ids and stores nothing. A request
     is stored whole or not at all; the first one that fails ends the stream with its status, and those before it
     are stored. Statuses: INVALID_ARGUMENT, ALREADY_EXISTS (a request_id with other content; don't retry),
+    ABORTED (reason USER_ERASED: the user was erased after the request came, or after it was stored before; don't retry),
     RESOURCE_EXHAUSTED and UNAVAILABLE (retry the unanswered requests with their request_ids).
     """
     Retrieve: _aio.UnaryStreamMultiCallable[_memory_service_pb2.RetrieveRequest, _memory_service_pb2.RetrieveResponse]  # type: ignore[assignment]
@@ -146,6 +148,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request with a `request_id` already committed for that user returns the first ids and stores nothing. A request
         is stored whole or not at all; the first one that fails ends the stream with its status, and those before it
         are stored. Statuses: INVALID_ARGUMENT, ALREADY_EXISTS (a request_id with other content; don't retry),
+        ABORTED (reason USER_ERASED: the user was erased after the request came, or after it was stored before; don't retry),
         RESOURCE_EXHAUSTED and UNAVAILABLE (retry the unanswered requests with their request_ids).
         """
 

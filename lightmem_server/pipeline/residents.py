@@ -111,6 +111,13 @@ class Residents:
         for listener in self.listeners:
             listener(partition, row_count, is_full=is_full)
 
+    async def forget(self, partition: Partition) -> None:
+        """Drop the resident copy of a partition that is gone from the store, and what is known of its snapshot."""
+        async with self._locks.setdefault(partition, asyncio.Lock()):
+            await self._run(self.engine.evict, partition.key)
+            if self._snapshots is not None:
+                self._snapshots.forget(partition)
+
     async def touch(self, partition: Partition, ids: Sequence[uuid.UUID], at: int) -> None:
         """Note in the resident copy, if there is one, that memories were returned; the store counts for later copies."""
         await self._run(self.engine.touch, partition.key, _to_ids([id_.bytes for id_ in ids]), at)

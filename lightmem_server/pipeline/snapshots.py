@@ -71,6 +71,11 @@ class Snapshots:
         """So many rows of a resident partition were changed, or all of them loaded from the store."""
         self._changed[partition] = row_count if is_full else self._changed.get(partition, 0) + row_count
 
+    def forget(self, partition: Partition) -> None:
+        """A partition is gone, and its snapshot with it."""
+        self._changed.pop(partition, None)
+        self._unusable.discard(partition)
+
     def is_due(self, partition: Partition) -> bool:
         """Whether too much has changed since the partition's snapshot, or it could not be used."""
         if partition in self._unusable:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import uuid_utils.compat
@@ -80,8 +80,10 @@ class Writing:
         Raises:
             RequestReusedError, OverloadedError, StoreError: The batch whose ack is due was not stored, nor those after
                 it.
+            UserErasedError: So, too: the user was erased since this began, or since the request was stored before.
         """
         partition = batches[0].partition
+        generation = await self._store.generation(partition)
         async with self._residents.writer(partition):
             await self._residents.refresh(partition)
             last_turns = {
@@ -91,7 +93,7 @@ class Writing:
             vectors = await self._embed(batches, last_turns)
             for batch, batch_vectors in zip(batches, vectors, strict=True):
                 said = last_turns[batch.session_id]
-                change = self._to_change(batch, batch_vectors, said)
+                change = replace(self._to_change(batch, batch_vectors, said), generation=generation)
                 result = await self._store.commit(change)
                 if not result.is_replay:
                     said += change.puts

@@ -21,6 +21,7 @@ from lightmem_server.pipeline.consolidation.progress import Ending, Progress
 from lightmem_server.service import convert
 from lightmem_server.service.auth import caller
 from lightmem_server.service.backend import Backend
+from lightmem_server.service.backup import back_up
 from lightmem_server.service.interceptors import Context as RpcContext
 from lightmem_server.store.protocol import DeadJob, KeyRecord
 from lightmem_server.types import Partition
@@ -169,8 +170,16 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         return pb.UndoConsolidationResponse(restored_count=undone.restored_count, removed_count=undone.removed_count)
 
     async def EraseUser(self, request: pb.EraseUserRequest, context: RpcContext) -> pb.EraseUserResponse:  # noqa: N802
-        """Not in this version."""
-        _refuse("EraseUser")
+        """Remove everything of a user; see the proto."""
+        erased = await self._backend().erasing.erase(_partition(request.user_id))
+        return pb.EraseUserResponse(
+            receipt_id=str(erased.receipt_id),
+            erased_at=convert.from_micros(erased.erased_at),
+            memory_count=erased.memory_count,
+            vector_count=erased.vector_count,
+            job_count=erased.job_count,
+            withdrawn_support_count=erased.withdrawn_support_count,
+        )
 
     def ExportUser(  # noqa: N802
         self, request: pb.ExportUserRequest, context: RpcContext
@@ -185,9 +194,8 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         _refuse("ImportUser")
 
     def Backup(self, request: pb.BackupRequest, context: RpcContext) -> AsyncIterator[pb.BackupResponse]:  # noqa: N802
-        """Not in this version."""
-        caller.get().require_operator()  # the copy is of all namespaces
-        _refuse("Backup")
+        """Copy the whole store; see the proto."""
+        return back_up(self._backend(), request)
 
 
 def _require_admin() -> str:

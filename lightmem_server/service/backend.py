@@ -10,6 +10,7 @@ from lightmem_server.pipeline.access import AccessRecorder
 from lightmem_server.pipeline.clock import Clock
 from lightmem_server.pipeline.consolidation.control import Consolidating
 from lightmem_server.pipeline.edit import Editing
+from lightmem_server.pipeline.erase import Erasing
 from lightmem_server.pipeline.retrieve import Retrieving
 from lightmem_server.pipeline.write import Writing
 from lightmem_server.service.auth import Authenticator
@@ -39,6 +40,7 @@ class Backend:
     retrieving: Retrieving
     editing: Editing
     consolidating: Consolidating
+    erasing: Erasing
     access: AccessRecorder
     clock: Clock
     models: Sequence[ModelInfo]

@@ -34,6 +34,7 @@ from lightmem_server.errors import (
     RequestReusedError,
     UnauthenticatedError,
     UnavailableError,
+    UserErasedError,
     VersionMismatchError,
 )
 from lightmem_server.service.admission import Admission
@@ -49,6 +50,7 @@ STATUS: dict[type[LightMemError], grpc.StatusCode] = {
     NotFoundError: grpc.StatusCode.NOT_FOUND,
     RequestReusedError: grpc.StatusCode.ALREADY_EXISTS,
     VersionMismatchError: grpc.StatusCode.ABORTED,
+    UserErasedError: grpc.StatusCode.ABORTED,
     UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
     ForbiddenError: grpc.StatusCode.PERMISSION_DENIED,
     OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,

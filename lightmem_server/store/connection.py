@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import apsw
@@ -55,8 +55,10 @@ def open_connection(path: Path, *, cache_bytes: int) -> apsw.Connection:
     Raises:
         apsw.Error: As SQLite reports it.
     """
-    # SQLite would make the file readable by others; its -wal and -shm files inherit the mode.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    # SQLite would make the file readable by others; its -wal and -shm files inherit the mode. A file that is there is not
+    # opened beside SQLite: closing it again would drop the locks that this process's other connections hold.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     connection = apsw.Connection(os.fspath(path))
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)
     connection.pragma("cache_size", -max(1, cache_bytes // 1024))

@@ -76,6 +76,11 @@ def claim(
     return None
 
 
+def lapse_all(connection: apsw.Connection) -> None:
+    """End every lease: whoever opens the store alone knows that their owners are no more."""
+    connection.execute("UPDATE job SET lease_until = 0 WHERE lease_owner IS NOT NULL")
+
+
 def extend(connection: apsw.Connection, job_id: int, *, owner: str, lease_micros: int, now: int) -> bool:
     """See `JobQueue.extend_job`."""
     connection.execute(

@@ -10,8 +10,8 @@ Errors (every method): StoreError when the disk refuses, or the store is closed;
 visible. OverloadedError when too many calls wait.
 
 Where a user's words are, for whoever erases them or adds a place: records, vectors and their history; snapshots; the steps
-of runs; payloads and errors of jobs, errors of runs. A request's result holds ids alone. The tables of SQLite with words in
-them are `sqlite_write.TABLES_WITH_WORDS`.
+of runs; payloads and errors of jobs, errors of runs; a request's id, which the client made (its result holds ids alone). The
+tables of SQLite with words in them are `sqlite_write.TABLES_WITH_WORDS`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lightmem_server.store.backup_protocol import BackupStore
+from lightmem_server.store.erasure_protocol import ErasureStore
 from lightmem_server.store.run_protocol import RunStore, RunTag
 from lightmem_server.types import Kind, Memory, MemoryFilter, Partition, Tier
 
@@ -87,6 +89,8 @@ class Change:
         run: Makes the change part of a consolidation run, which deletes nothing. What the puts name as evidence must then
             be there.
         undoes: The run whose changes this takes back. It must be over, and no other may be at work in the partition.
+        generation: What `generation` said when the work began: refused if the partition was erased since. None: not looked
+            at, as for what rests on records that would be gone.
     """
 
     partition: Partition
@@ -103,6 +107,7 @@ class Change:
     watermarks: Mapping[str, int] = field(default_factory=dict)
     run: RunTag | None = None
     undoes: uuid.UUID | None = None
+    generation: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +266,7 @@ class JobQueue(Protocol):
         """Jobs that were set aside, the newest first."""
 
 
-class Store(RunStore, Protocol):
+class Store(RunStore, ErasureStore, BackupStore, Protocol):
     """The system of record."""
 
     async def open(self) -> None:
@@ -280,6 +285,7 @@ class Store(RunStore, Protocol):
             RequestReusedError: request_id known with another digest.
             VersionMismatchError: A put's version is not the stored version plus one, or a record's not the expected one.
             RunEndedError: `run` is not at work for its owner.
+            UserErasedError: The partition was erased after its `generation`, or after the request was stored before.
             PreconditionError: `undoes` names a run that is at work, or another is; reason RUN_AT_WORK.
             NotFoundError: A put with version > 1, a vector, or a delete, of a record that is not there; a put of a
                 record that was deleted: ids do not come back; evidence of a run's put that is not there; no such run.

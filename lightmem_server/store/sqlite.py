@@ -12,9 +12,10 @@ theirs, whose work is elsewhere.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -23,12 +24,16 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 import apsw
+import structlog
 import uuid_utils.compat
 from filelock import FileLock, Timeout
 
 from lightmem_server.errors import OverloadedError, StoreError
-from lightmem_server.store import history, jobs, runs, snapshots, sqlite_read, sqlite_write
+from lightmem_server.store import erasure, history, jobs, runs, snapshots, sqlite_read, sqlite_write, wipe
+from lightmem_server.store.backup import BACKUPS_NAME, Backups
+from lightmem_server.store.backup_protocol import BackupProgress
 from lightmem_server.store.connection import check_library, open_connection, store_errors, to_reader, to_writer
+from lightmem_server.store.erasure_protocol import Erased
 from lightmem_server.store.protocol import (
     Change,
     Changes,
@@ -64,6 +69,12 @@ REQUEST_MEMORY_MICROS = 24 * 3600 * 1_000_000
 
 PRUNE_INTERVAL_MICROS = 600 * 1_000_000
 
+WIPE_ATTEMPTS = 100
+WIPE_REST_SECONDS = 0.1
+"""How often, and how long after the last time, it is tried to empty the log when readers are in the way: for some 20 s."""
+
+log = structlog.get_logger()
+
 
 def _system_micros() -> int:
     return time.time_ns() // 1000
@@ -92,8 +103,10 @@ class SqliteStore:
         self._key_reader: apsw.Connection | None = None
         self._reads_waiting = 0
         self._writer: GroupWriter | None = None
+        self._backups: Backups | None = None
         self._prune_at = 0
         self._opening = asyncio.Lock()
+        self._file: int | None = None
 
     async def open(self) -> None:
         """See `Store.open`. Raises StoreError also when another server has the folder open."""
@@ -308,6 +321,32 @@ class SqliteStore:
         """See `RunStore.history`."""
         return await self._read(partial(history.read, partition=partition, memory_id=memory_id))
 
+    async def generation(self, partition: Partition) -> int:
+        """See `ErasureStore.generation`."""
+        query = partial(erasure.generation, partition=partition)
+        found = self._read_now(query)
+        return await self._read(query) if found is None else found
+
+    async def erase(self, partition: Partition, *, now: int) -> Erased:
+        """See `ErasureStore.erase`."""
+        receipt_id = uuid_utils.compat.uuid7()
+        work = partial(erasure.erase, partition=partition, receipt_id=receipt_id, now=now)
+        return await self._write(work, deletes=True)
+
+    async def wipe(self) -> None:
+        """See `ErasureStore.wipe`."""
+        for attempt in range(WIPE_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(WIPE_REST_SECONDS)
+            if self._writer is None or self._file is None:
+                raise StoreError("the store is not open")
+            work = partial(wipe.wipe, file=self._file, now=self._now())
+            if await asyncio.wrap_future(self._writer.submit_alone(work)):
+                return
+        raise StoreError(
+            "the records are removed, but readers keep their bytes in the log: try again", reason="ERASURE_INCOMPLETE"
+        )
+
     async def stats(self, namespace: str, user_id: str | None = None) -> Stats:
         """See `Store.stats`."""
         return await self._read(lambda connection: sqlite_read.stats(connection, namespace, user_id))
@@ -332,6 +371,12 @@ class SqliteStore:
     async def check(self) -> list[str]:
         """See `Store.check`."""
         return await self._read(sqlite_read.check)
+
+    def backup(self, name: str) -> AsyncGenerator[BackupProgress, None]:
+        """See `BackupStore.backup`."""
+        if self._backups is None:
+            raise StoreError("the store is not open")
+        return self._backups.make(name)
 
     async def _write(self, work: Callable[[apsw.Connection], R], *, deletes: bool = False) -> R:
         if self._writer is None:
@@ -380,6 +425,9 @@ class SqliteStore:
                 check_version(connection, len(migrations))
                 to_writer(connection)
                 migrate(connection, migrations)
+                self._file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+                self._finish_wiping(connection, self._file)
+                jobs.lapse_all(connection)
                 for _ in range(READ_THREADS):
                     reader = self._connect(READER_CACHE_BYTES)
                     to_reader(reader)
@@ -389,11 +437,20 @@ class SqliteStore:
                 self._key_reader.set_busy_timeout(0)
             self._writer = GroupWriter(connection, max_waiting=self._max_waiting_commits)
             self._writer.start()
+            self._backups = Backups(self._path, self._data_dir / BACKUPS_NAME, self._writer.keep_log)
             self._read_threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="lightmem-store-reader")
             is_open = True
         finally:
             if not is_open:
                 self._close()
+
+    def _finish_wiping(self, connection: apsw.Connection, file: int) -> None:
+        """Where the last server ended in the middle of an erasure. A disk that refuses it now may still be read."""
+        try:
+            if wipe.is_due(connection):
+                wipe.wipe(connection, file=file, now=self._now())
+        except (apsw.Error, OSError) as error:
+            log.warning("wipe_failed", error=str(error))
 
     def _acquire_lock(self) -> None:
         """Held until `close` or the end of the process, however it ends: two servers would miss each other's versions."""
@@ -409,6 +466,9 @@ class SqliteStore:
 
     def _close(self) -> None:
         """Undo `_open`, also half of it."""
+        if self._backups is not None:
+            self._backups.close()
+            self._backups = None
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -420,4 +480,7 @@ class SqliteStore:
         for connection in reversed(self._connections):  # the writer's last: closing it moves the log into the database
             connection.close()
         self._connections.clear()
+        if self._file is not None:
+            os.close(self._file)  # last: see `wipe`
+            self._file = None
         self._lock.release()

@@ -138,7 +138,8 @@ def changes_since(connection: apsw.Connection, partition: Partition, version: in
         return Changes(version, is_full=False, rows=(), removed_ids=())
     with snapshot(connection):
         found = _find_partition(connection, partition)
-        assert found is not None, "partitions are never removed"
+        if found is None:  # erased since
+            return Changes(0, is_full=True, rows=(), removed_ids=())
         partition_id, current, purge_floor = found
         # A replica ahead of the store has seen what a restored backup has not.
         is_full = version is None or version < purge_floor or version > current

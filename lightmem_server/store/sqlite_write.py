@@ -8,8 +8,14 @@ from dataclasses import dataclass
 
 import apsw
 
-from lightmem_server.errors import InvalidInputError, NotFoundError, RequestReusedError, VersionMismatchError
-from lightmem_server.store import history, jobs, runs, snapshots
+from lightmem_server.errors import (
+    InvalidInputError,
+    NotFoundError,
+    RequestReusedError,
+    UserErasedError,
+    VersionMismatchError,
+)
+from lightmem_server.store import erasure, history, jobs, runs, snapshots
 from lightmem_server.store.protocol import Change, CommitResult, KeyRecord, VectorRecord
 from lightmem_server.store.rows import ORDER_FACTOR, key_columns, memory_columns, vector_columns
 from lightmem_server.types import Memory, Partition
@@ -22,9 +28,10 @@ TABLES_WITH_WORDS = (
     "run_step",
     "run",
     "job",
+    "request",
 )
 """Where words of a user are, or what can be made into some: all that erasing a user has to empty, and deleting a memory to look
-at. `run` and `job` have them in their errors and payloads at most."""
+at. `run` and `job` have them in their errors and payloads at most, `request` in the ids that clients make."""
 
 PRUNE_ROWS = 500
 """Requests forgotten in one commit: bounds what pruning adds to it."""
@@ -49,19 +56,28 @@ def apply_change(connection: apsw.Connection, change: Change, *, now: int) -> Co
     """Apply a change to the tables; see `Store.commit`.
 
     Raises:
-        RequestReusedError, VersionMismatchError, NotFoundError, InvalidInputError, PreconditionError: See `Store.commit`.
+        RequestReusedError, VersionMismatchError, NotFoundError, InvalidInputError, PreconditionError, UserErasedError: See
+            `Store.commit`.
     """
     if len(change.puts) > ORDER_FACTOR:
         raise InvalidInputError("puts", f"a commit holds at most {ORDER_FACTOR} records", reason="TOO_MANY")
     found = connection.execute(
-        "SELECT partition_id, version FROM partition WHERE namespace = ? AND user_id = ?",
+        "SELECT partition_id, version, generation FROM partition WHERE namespace = ? AND user_id = ?",
         (change.partition.namespace, change.partition.user_id),
     ).fetchone()
+    if found is None:
+        floor, generation = erasure.find_tombstone(connection, change.partition)
+    else:
+        floor, generation = found[1:]
+    if change.generation not in (None, generation):
+        raise UserErasedError(erasure.ERASED)
+    if generation and change.request_id:
+        erasure.check_request(connection, change.partition, change.request_id)
     if found is not None and change.request_id:
         replay = find_request(connection, found[0], found[1], change.request_id, change.request_digest)
         if replay is not None:
             return replay
-    partition_id, version = found or (0, 0)
+    partition_id, version, _ = found or (0, floor, generation)
     if change.undoes is not None and not runs.undo(connection, change, partition_id):
         return CommitResult(version, is_replay=True, request_result=b"")
     run_no = None
@@ -69,7 +85,9 @@ def apply_change(connection: apsw.Connection, change: Change, *, now: int) -> Co
         run_no, is_done = runs.admit(connection, change, change.run, partition_id)
         if is_done:
             return CommitResult(version, is_replay=True, request_result=b"")
-    target = _begin(connection, change, found, now=now, run_no=run_no)
+    if found is None:
+        partition_id = _make_partition(connection, change.partition, floor, generation)
+    target = _begin(connection, change, (partition_id, version), now=now, run_no=run_no)
     _check_versions(connection, target)
     for place, memory in enumerate(change.puts):
         _put(connection, target, memory, target.version * ORDER_FACTOR + place)
@@ -150,18 +168,27 @@ def prune_requests(connection: apsw.Connection, created_before: int) -> bool:
         "DELETE FROM request WHERE rowid IN (SELECT rowid FROM request WHERE created_at < ? LIMIT ?)",
         (created_before, PRUNE_ROWS),
     )
-    return bool(connection.changes() == PRUNE_ROWS)
+    is_full = connection.changes() == PRUNE_ROWS
+    connection.execute(
+        "DELETE FROM erased_request WHERE rowid IN (SELECT rowid FROM erased_request WHERE created_at < ? LIMIT ?)",
+        (created_before, PRUNE_ROWS),
+    )
+    return is_full or bool(connection.changes() == PRUNE_ROWS)
+
+
+def _make_partition(connection: apsw.Connection, partition: Partition, floor: int, generation: int) -> int:
+    """A partition that goes on where its tombstone stands, as (0, 0) when it has none; what is older must be loaded whole."""
+    connection.execute(
+        """INSERT INTO partition (namespace, user_id, version, purge_floor, snapshot_floor, generation)
+        VALUES (?, ?, ?, ?, ?, ?)""",
+        (partition.namespace, partition.user_id, floor, floor, floor, generation),
+    )
+    return int(connection.last_insert_rowid())
 
 
 def _begin(
-    connection: apsw.Connection, change: Change, found: tuple[int, int] | None, *, now: int, run_no: int | None
+    connection: apsw.Connection, change: Change, found: tuple[int, int], *, now: int, run_no: int | None
 ) -> _Target:
-    if found is None:
-        connection.execute(
-            "INSERT INTO partition (namespace, user_id, version) VALUES (?, ?, 1)",
-            (change.partition.namespace, change.partition.user_id),
-        )
-        return _Target(connection.last_insert_rowid(), 1, now, change, run_no)
     partition_id, version = found
     connection.execute("UPDATE partition SET version = ? WHERE partition_id = ?", (version + 1, partition_id))
     return _Target(partition_id, version + 1, now, change, run_no)

@@ -12,8 +12,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
@@ -51,6 +52,7 @@ class _Waiting:
     work: Callable[[apsw.Connection], Any]
     future: Future[Any]
     deletes: bool
+    is_alone: bool = False
 
 
 class _Savepoint:
@@ -95,6 +97,7 @@ class GroupWriter:
         self._seconds_each = 0.001
         self._log_pages = 0
         self._truncate_due = False
+        self._log_keepers = 0
         self._thread = threading.Thread(target=self._run, name="lightmem-store-writer", daemon=True)
 
     def start(self) -> None:
@@ -116,16 +119,34 @@ class GroupWriter:
             OverloadedError: Too much waits.
             StoreError: Closed.
         """
-        future: Future[R] = Future()
+        return self._put(_Waiting(work, Future(), deletes))
+
+    def submit_alone(self, work: Callable[[apsw.Connection], R]) -> Future[R]:
+        """Have work done after what waits already, outside of a transaction. Else as `submit`."""
+        return self._put(_Waiting(work, Future(), deletes=False, is_alone=True))
+
+    def _put(self, waiting: _Waiting) -> Future[Any]:
         with self._changed:
             if self._is_closing:
                 raise StoreError("the store is closed")
             if len(self._waiting) >= self._max_waiting:
                 seconds = min(5.0, max(0.05, self._seconds_each * len(self._waiting)))
                 raise OverloadedError(f"{self._max_waiting} commits wait already", retry_after_seconds=seconds)
-            self._waiting.append(_Waiting(work, future, deletes))
+            self._waiting.append(waiting)
             self._changed.notify()
-        return future
+        return waiting.future
+
+    @contextmanager
+    def keep_log(self) -> Iterator[None]:
+        """For whoever reads for long: meanwhile nobody tries to empty the log, and waits for that reader after every group."""
+        with self._changed:
+            self._log_keepers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._log_keepers -= 1
+                self._changed.notify()
 
     def close(self) -> None:
         """Finish what waits, then stop; blocks until it has. Safe to call twice."""
@@ -161,12 +182,19 @@ class GroupWriter:
             if not self._waiting and self._is_closing:
                 return False
             while self._waiting and len(self._group) < MAX_GROUP:
+                if self._group and self._waiting[0].is_alone:
+                    break
                 waiting = self._waiting.popleft()
                 if waiting.future.set_running_or_notify_cancel():
                     self._group.append(waiting)
+                    if waiting.is_alone:
+                        break
         return True
 
     def _commit(self) -> None:
+        if self._group[0].is_alone:
+            self._do_alone(self._group.pop())
+            return
         began = time.monotonic()
         try:
             outcomes = self._apply()
@@ -195,6 +223,17 @@ class GroupWriter:
         self._connection.execute("COMMIT")
         return outcomes
 
+    def _do_alone(self, waiting: _Waiting) -> None:
+        try:
+            result = waiting.work(self._connection)
+        except apsw.Error as error:
+            self._roll_back()
+            waiting.future.set_exception(to_store_error(error))
+        except OSError as error:
+            waiting.future.set_exception(StoreError(f"the disk could not be read or written ({error.strerror})"))
+        else:
+            waiting.future.set_result(result)
+
     def _roll_back(self) -> None:
         """End the failed transaction, unless SQLite has done so already."""
         if not self._connection.in_transaction:
@@ -212,8 +251,8 @@ class GroupWriter:
     def _checkpoint(self) -> None:
         """Move the log into the database where it has grown, and empty it where deleted bytes are in it."""
         with self._changed:
-            is_idle = not self._waiting
-        must_truncate = self._log_pages >= TRUNCATE_PAGES or (self._truncate_due and is_idle)
+            is_idle, is_kept = not self._waiting, self._log_keepers > 0
+        must_truncate = not is_kept and (self._log_pages >= TRUNCATE_PAGES or (self._truncate_due and is_idle))
         if not must_truncate and self._log_pages < CHECKPOINT_PAGES:
             return
         mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if must_truncate else apsw.SQLITE_CHECKPOINT_PASSIVE

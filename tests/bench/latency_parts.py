@@ -18,6 +18,7 @@ from lightmem_server.slm.protocols import Selector
 from lightmem_server.slm.selector import load_selector
 from tests.bench import fill, latency_report, report
 from tests.bench.datasets import Conversation, Question
+from tests.bench.latency_beside import measure_beside
 from tests.bench.latency_setting import Bench, advancing, asking, connected, warm_up
 from tests.bench.load import Recorder, closed_loop, make_arrivals, open_loop
 from tests.bench.plain_line import PlainLine
@@ -307,4 +308,5 @@ MEASURES: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "scale": measure_scale,
     "cold": measure_cold,
     "off": measure_off,
+    "beside": measure_beside,
 }

@@ -22,6 +22,7 @@ BARS = {
     "throughput_of_selector": 0.9,
     "p50_100k_over_1k": 1.3,
     "off_over_plain_line": 1.0,
+    "p95_beside_over_alone": 1.5,
 }
 """Upper bounds, but for the throughput."""
 
@@ -57,6 +58,10 @@ def targets(figures: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         made["p50_100k_over_1k"] = target(figures["scale"]["ratio"], BARS["p50_100k_over_1k"])
     if "off" in figures:
         made["off_over_plain_line"] = target(figures["off"]["ratio"], BARS["off_over_plain_line"])
+    for name, value in figures.get("beside", {}).items():
+        if name.endswith("_p95_ratio"):
+            writer = name.removesuffix("_p95_ratio")
+            made[f"p95_beside_{writer}_over_alone"] = target(value, BARS["p95_beside_over_alone"])
     return made
 
 

@@ -39,6 +39,7 @@ class Sizes:
         scale_rounds: Calls per user, with the Selector and without.
         cold_starts: Starts of the server.
         cold_users: Users of each size that a start finds cold.
+        beside_rounds, beside_calls: Alternating rounds, and calls of each in a round.
         off_rounds, off_calls: Alternating rounds, and calls of each in a round.
     """
 
@@ -55,6 +56,8 @@ class Sizes:
     scale_rounds: int = 200
     cold_starts: int = 3
     cold_users: tuple[int, ...] = (8, 3, 1)
+    beside_rounds: int = 5
+    beside_calls: int = 60
     off_rounds: int = 5
     off_calls: int = 100
 
@@ -73,6 +76,8 @@ QUICK = Sizes(
     scale_rounds=2,
     cold_starts=1,
     cold_users=(1, 1),
+    beside_rounds=1,
+    beside_calls=2,
     off_rounds=2,
     off_calls=3,
 )
@@ -90,10 +95,11 @@ class Bench:
     told: list[Told] = field(default_factory=list)
 
     @contextlib.contextmanager
-    def server(self) -> Iterator[tuple[str, str]]:
-        """A server with default settings on the bench's folder, but for the capacity: what is filled in stays in search."""
+    def server(self, *more: str) -> Iterator[tuple[str, str]]:
+        """A server with default settings on the bench's folder, but for the capacity, what is filled in stays in search, and
+        for `more` flags."""
         capacity = max(self.settings.mtm_capacity, *self.sizes.memories)
-        flags = ("--models-dir", str(self.settings.models_dir), "--mtm-capacity", str(capacity))
+        flags = ("--models-dir", str(self.settings.models_dir), "--mtm-capacity", str(capacity), *more)
         with running_server(self.settings.data_dir, flags=flags, environment=clean_environment()) as server:
             yield server.target, server.key
 

@@ -295,14 +295,6 @@ def test_a_deadline_already_past_is_deadline_exceeded(connection: Connection) ->
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-@pytest.mark.parametrize("method", ["AdminService/EraseUser", "AdminService/Backup"])
-def test_what_is_not_in_this_version_says_so(connection: Connection, method: str) -> None:
-    with pytest.raises(grpc.RpcError) as caught:
-        connection.call(method, b"")
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert reason_of(caught.value) == "NOT_IMPLEMENTED"
-
-
 def test_hypothetical_queries_without_a_writer_are_a_failed_precondition(connection: Connection) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         connection.call(RETRIEVE, retrieve(hypothetical_queries=1))

@@ -187,6 +187,8 @@ class QueueMachine(RuleBasedStateMachine):
     def reopen(self) -> None:
         self.run(self.store.close())
         self.store = self._open()
+        for job in self.jobs:
+            job.until = None if job.until is None else 0  # whoever held it is gone
 
     @invariant()
     def nothing_is_lost_or_doubled(self) -> None:

@@ -20,6 +20,7 @@ from lightmem_client import _results as results
 from lightmem_client._async_writer import AsyncWriter
 from lightmem_client._codec_calls import (
     fold,
+    to_backup_progress,
     to_part,
     to_progress,
     to_retrieve_request,
@@ -320,6 +321,43 @@ class AsyncClient:
             FailedPreconditionError: A run is at work, a later run builds on this one, or a user changed what it made.
         """
         return await self._run(_calls.undo_consolidation(run_id), timeout_seconds)
+
+    async def erase_user(self, user_id: str, *, timeout_seconds: float = 120.0) -> results.Erasure:
+        """Remove everything of a user, its bytes on disk too. What the user writes afterwards is a new user's; keys stay. Never
+        repeated by itself: repeat it when it fails. There is no default for the user. Needs an admin key.
+
+        Raises:
+            UnavailableError: Not done, or, reason ERASURE_INCOMPLETE, not to the last byte: call again.
+        """
+        return await self._run(_calls.erase_user(user_id), timeout_seconds)
+
+    def backup(self, name: str = "", *, timeout_seconds: float | None = None) -> AsyncIterator[results.BackupProgress]:
+        """Copy the whole store to a file on the server's machine while the server goes on; yields until the copy is complete,
+        verified and on disk. Leaving the loop early leaves no file. Never repeated by itself. Needs an admin key.
+
+        Args:
+            name: Within the server's folder of backups. "": the time.
+            timeout_seconds: Of the whole backup. None: none.
+
+        Raises:
+            FailedPreconditionError: A backup of this name is there, or another one is being made.
+            UnavailableError: No room, the disk refused, or the server can't be reached.
+        """
+        request = admin_pb.BackupRequest(name=name)
+
+        async def moments() -> AsyncIterator[results.BackupProgress]:
+            with typed_errors():
+                stub: admin_service_pb2_grpc.AdminServiceAsyncStub = admin_service_pb2_grpc.AdminServiceStub(
+                    self._open()
+                )
+                call = stub.Backup(request, timeout=timeout_seconds, metadata=self._connection.metadata())
+                try:
+                    async for response in call:
+                        yield to_backup_progress(response)
+                finally:
+                    call.cancel()
+
+        return moments()
 
     async def create_key(
         self,

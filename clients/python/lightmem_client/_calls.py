@@ -14,6 +14,7 @@ from lightmem_client._codec import to_filter, to_memory
 from lightmem_client._codec_calls import (
     to_api_key,
     to_create_key_request,
+    to_erasure,
     to_explanation,
     to_history,
     to_rotate_key_request,
@@ -168,6 +169,18 @@ def undo_consolidation(run_id: str) -> UnaryCall[results.UndoneConsolidation]:
         "UndoConsolidation",
         admin_pb.UndoConsolidationRequest(run_id=run_id),
         lambda response: results.UndoneConsolidation(response.restored_count, response.removed_count),
+    )
+
+
+def erase_user(user_id: str) -> UnaryCall[results.Erasure]:
+    """The erasure of a user. A repetition gives a receipt with zero counts: erased all the same."""
+    return UnaryCall(
+        "admin",
+        "EraseUser",
+        admin_pb.EraseUserRequest(user_id=user_id),
+        to_erasure,
+        # The counts of the first would be lost; and who writes meanwhile would be erased once more.
+        is_repeatable=False,
     )
 
 

@@ -249,6 +249,33 @@ def to_progress(value: admin_pb.ConsolidateResponse) -> results.ConsolidationPro
     )
 
 
+def to_erasure(value: admin_pb.EraseUserResponse) -> results.Erasure:
+    """A receipt."""
+    return results.Erasure(
+        receipt_id=value.receipt_id,
+        erased_at=from_timestamp(value.erased_at),
+        memory_count=value.memory_count,
+        vector_count=value.vector_count,
+        job_count=value.job_count,
+        withdrawn_support_count=value.withdrawn_support_count,
+    )
+
+
+def to_export_part(value: admin_pb.ExportUserResponse) -> results.ExportPart:
+    """Some lines."""
+    return results.ExportPart(tuple(value.json_lines), value.done_count, value.total_count)
+
+
+def to_import_result(value: admin_pb.ImportUserResponse) -> results.ImportResult:
+    """What an import did."""
+    return results.ImportResult(value.imported_count, value.skipped_count, value.reembedded_count)
+
+
+def to_backup_progress(value: admin_pb.BackupResponse) -> results.BackupProgress:
+    """One moment of a backup."""
+    return results.BackupProgress(value.stage, value.done_pages, value.total_pages, value.path, value.size_bytes)
+
+
 def to_history(value: pb.GetMemoryHistoryResponse) -> tuple[results.MemoryVersion, ...]:
     """The versions of a memory."""
     return tuple(

@@ -390,6 +390,60 @@ class UndoneConsolidation:
 
 
 @dataclass(frozen=True, slots=True)
+class Erasure:
+    """The receipt of an erasure.
+
+    Attributes:
+        receipt_id: Names it; the server keeps it, without the user's id.
+        erased_at: When.
+        memory_count, vector_count, job_count: What was removed; 0 where there was nothing left.
+        withdrawn_support_count: Shared facts that lost the user's support.
+    """
+
+    receipt_id: str
+    erased_at: datetime | None
+    memory_count: int
+    vector_count: int
+    job_count: int
+    withdrawn_support_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExportPart:
+    """Some lines of an export, each a JSON object without its line feed, and how many of how many lines have come."""
+
+    lines: tuple[str, ...] = field(repr=False)
+    done_count: int
+    total_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """What an import did: memories stored, memories that were there already, and how many of those stored got new vectors."""
+
+    imported_count: int
+    skipped_count: int
+    reembedded_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class BackupProgress:
+    """One moment of a backup.
+
+    Attributes:
+        stage: Stable name: "copy", "verify", and "done" in the last one.
+        done_pages, total_pages: Pages copied, and in all; 0 before they are known.
+        path, size_bytes: Of the file on the server's machine, in the last one.
+    """
+
+    stage: str
+    done_pages: int
+    total_pages: int
+    path: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryVersion:
     """One version of a memory.
 

@@ -52,6 +52,7 @@ class Peer(memory_service_pb2_grpc.MemoryServiceServicer, admin_service_pb2_grpc
     calls: Counter[str] = field(default_factory=Counter)
     requests: dict[str, Any] = field(default_factory=dict)
     dead_jobs: dict[str, str] = field(default_factory=dict)
+    backups: list[str] = field(default_factory=list)
     holds_writes: threading.Event | None = None
     port: int = 0
     credentials: grpc.ServerCredentials | None = None
@@ -294,6 +295,29 @@ class Peer(memory_service_pb2_grpc.MemoryServiceServicer, admin_service_pb2_grpc
         if request.run_id != "r1":
             abort(context, Failure(grpc.StatusCode.NOT_FOUND, "NOT_FOUND"))
         return admin_pb.UndoConsolidationResponse(restored_count=2, removed_count=3)
+
+    def EraseUser(self, request: admin_pb.EraseUserRequest, context: Any) -> admin_pb.EraseUserResponse:
+        failure = self._begin("EraseUser", context, request)
+        count = len(self.memories.pop(request.user_id, []))
+        response = admin_pb.EraseUserResponse(
+            receipt_id=str(uuid.uuid4()), memory_count=count, vector_count=count, job_count=int(count > 0)
+        )
+        response.erased_at.FromSeconds(60)
+        if failure is not None:
+            abort(context, failure)
+        return response
+
+    def Backup(self, request: admin_pb.BackupRequest, context: Any) -> Iterator[admin_pb.BackupResponse]:
+        failure = self._begin("Backup", context, request)
+        if request.name in self.backups:
+            abort(context, Failure(grpc.StatusCode.FAILED_PRECONDITION, "BACKUP_EXISTS"))
+        yield admin_pb.BackupResponse(stage="copy", done_pages=1, total_pages=2)
+        if failure is not None:
+            abort(context, failure)
+        yield admin_pb.BackupResponse(stage="verify", done_pages=2, total_pages=2)
+        self.backups.append(request.name)
+        path = f"/data/backups/{request.name or 'now'}"
+        yield admin_pb.BackupResponse(stage="done", done_pages=2, total_pages=2, path=path, size_bytes=8192)
 
     def GetStats(self, request: admin_pb.GetStatsRequest, context: Any) -> admin_pb.GetStatsResponse:
         self._begin("GetStats", context, request)

@@ -18,12 +18,14 @@ from lightmem_client import (
     AbortedError,
     AlreadyExistsError,
     AsyncClient,
+    BackupProgress,
     CancelledConsolidation,
     CancelledError,
     Client,
     CoarsePart,
     ContextPart,
     DeadlineExceededError,
+    FailedPreconditionError,
     InvalidArgumentError,
     MemoriesPart,
     Meta,
@@ -411,3 +413,16 @@ def test_the_history_of_a_memory(any_client: Any) -> None:
     assert version.changed_at == datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
     with pytest.raises(NotFoundError):
         any_client.history(memory_id, user_id="bob")
+
+
+def test_backup_is_told_moment_by_moment(any_client: Any, peer: Peer) -> None:
+    moments = list(any_client.backup("monday.db"))
+    assert [moment.stage for moment in moments] == ["copy", "verify", "done"]
+    assert moments[0] == BackupProgress("copy", 1, 2, "", 0)
+    assert (moments[-1].path, moments[-1].size_bytes) == ("/data/backups/monday.db", 8192)
+    peer.fail("Backup", Failure(grpc.StatusCode.UNAVAILABLE, "STORE_FAILED"))
+    with pytest.raises(UnavailableError):
+        list(any_client.backup())
+    assert peer.calls["Backup"] == 2, "never repeated: each call makes a file"
+    with pytest.raises(FailedPreconditionError):
+        list(any_client.backup("monday.db"))

@@ -62,10 +62,12 @@ class Consolidating:
 
         Raises:
             PreconditionError: CONSOLIDATION_OFF.
+            UserErasedError: The user was erased just now.
             UnavailableError: The server drains.
         """
         if self._worker is None:
             raise PreconditionError("the setting `consolidation` is off", reason="CONSOLIDATION_OFF")
+        generation = await self._store.generation(partition)
         page = await self._store.list_page(
             partition, MemoryFilter(include_archived=True), limit=1, before_order=None, now=self._clock.now()
         )
@@ -75,7 +77,7 @@ class Consolidating:
         with self._board.follow(partition) as posts:
             if not self._board.is_at_work(partition):
                 job = JobRecord(JOB_KIND, payload="request", not_before=self._clock.now(), revives=True)
-                await self._store.commit(Change(partition, jobs=[job]))
+                await self._store.commit(Change(partition, jobs=[job], generation=generation))
                 self._worker.wake()
                 yield Progress(None, QUEUE)
             async with contextlib.aclosing(posts):
@@ -87,6 +89,11 @@ class Consolidating:
         if self._worker is None:
             return await self._store.cancel_run(partition, JOB_KIND, now=self._clock.now())
         return await self._worker.cancel(partition)
+
+    def stop(self, partition: Partition) -> None:
+        """End what is at work for a partition that is gone from the store."""
+        if self._worker is not None:
+            self._worker.stop(partition)
 
     async def undo(self, namespace: str, run_id: uuid.UUID) -> Undone:
         """See `Undoing.undo`."""

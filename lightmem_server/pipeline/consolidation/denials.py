@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from lightmem_server.pipeline.consolidation.clauses import About, clause_subject
-from lightmem_server.pipeline.consolidation.gate import is_instruction_text
+from lightmem_server.pipeline.consolidation.instructions import is_instruction_text
 from lightmem_server.pipeline.consolidation.integrate import ENDED, Denial
 from lightmem_server.pipeline.consolidation.known import Known
 from lightmem_server.pipeline.consolidation.lexicon import TABLES

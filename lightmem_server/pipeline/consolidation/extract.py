@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lightmem_server.pipeline.consolidation.lexicon import LEXICON
 from lightmem_server.pipeline.consolidation.model import Episode, Proposal, Summary, Utterance, Window
 from lightmem_server.pipeline.consolidation.normalise import speaker_of
-from lightmem_server.pipeline.consolidation.people import find_people
+from lightmem_server.pipeline.consolidation.people import RELATIVES, find_people
 from lightmem_server.pipeline.consolidation.words import split_sentences
 from lightmem_server.pipeline.passages import informativeness
 from lightmem_server.types import Memory
@@ -31,6 +31,14 @@ _THING = (
     r"(?P<object>(?:[\w\u2019'-]+\s+){0,4}?[\w\u2019'-]+)"
     r"(?=\s*(?:[.,;!?\u2014]|$|\b(?:and|but|because|so|since|when|for|at|in|now|again|these|lately)\b))"
 )
+_CLAUSE = r"(?:^|[.,;:!?\u2014(]\s*|\b(?:and|but|because|cause|so|why|since|though|although|that|know|think|guess|say|mean)\s+)"
+"""What "I" may stand behind: behind a noun it tells of that, "the job I enjoy"."""
+_LIKED = (
+    r"(?P<object>(?:\w[\w\u2019'-]*\s+){0,6}?\w[\w\u2019'-]*)"
+    r"(?=\s*(?:[.,;!?\u2014()[]|\s[-\u2013]\s|$|\b(?:but|because|so|since|when|now|again|these|lately|although|though|as|while|if)\b"
+    r"|\band\s+(?:I|we|it|my|he|she|they|you|this|that|the|how|so|just|am|is)\b|\bso\s+much\b))"
+)
+_NUMBER = r"(?:an?|one|two|three|four|five|six|\d{1,2})"
 
 PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("lives_in", re.compile(rf"{_I}(?:live|living|based)\s+in\s+{_PLACE}")),
@@ -42,13 +50,26 @@ PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("allergic_to", re.compile(rf"{_I}allergic\s+to\s+{_THING}")),
     (
         "likes",
-        re.compile(rf"\bI\s+(?:(?:just|really|also|still)\s+)?(?:love|like|enjoy)\s+(?!to\b|is\b|you\b){_THING}"),
+        re.compile(
+            rf"{_CLAUSE}I\s+(?:(?:just|really|also|still)\s+)?(?:love|like|enjoy)\s+(?!to\b|is\b|you\b|it\b|them\b|also\b){_LIKED}"
+        ),
+    ),
+    ("likes", re.compile(rf"\b[Mm]y\s+fav(?:ou?rite|e)\s+\w+(?:\s+\w+)?\s+(?:is|are)\s+(?!when\b|to\b){_LIKED}")),
+    (
+        "has",
+        re.compile(
+            rf"\bI(?:['\u2019]ve\s+got|\s+have|\s+own|\s+adopted|\s+got)\s+"
+            rf"(?P<object>{_NUMBER}\s+(?:[a-z]+\s+){{0,2}}?(?:{'|'.join(sorted(RELATIVES, key=len, reverse=True))}))\b"
+            r"(?!['\u2019-]|\s+(?:who|that|to|at|in|of|over|coming|and)\b)"
+        ),
     ),
     ("speaks", re.compile(rf"{_I}speak\s+{_PLACE}")),
     ("age", re.compile(rf"{_I}(?P<object>\d{{1,3}}\s+years\s+old)")),
     ("other", re.compile(r"\b[Mm]y\s+(?P<object>name\s+is\s+[A-Z][\w\u2019'-]+(?:\s+[A-Z][\w\u2019'-]+)?)")),
 )
 """Relation and what says it, in the first person."""
+
+_TRAILING = re.compile(r"\s+(?:too|either|a\s+lot|very\s+much|so\s+much|the\s+most|at\s+all|as\s+well)$", re.IGNORECASE)
 
 
 def extract(window: Window) -> tuple[Proposal, ...]:
@@ -60,7 +81,9 @@ def _extract(utterance: Utterance) -> Iterator[Proposal]:
     for sentence in split_sentences(utterance.text):
         for relation, pattern in PATTERNS:
             for match in pattern.finditer(sentence.text):
-                said = " ".join(match["object"].split())
+                said = _TRAILING.sub("", " ".join(match["object"].split()))
+                if relation == "has" and said.split()[-1] in FAMILY | PLURAL_FAMILY:
+                    relation = "family"
                 yield Proposal(utterance.speaker, relation, said, "", (utterance.id,), line=sentence.text)
     for person in find_people(utterance.text):
         if person.name:
@@ -70,6 +93,7 @@ def _extract(utterance: Utterance) -> Iterator[Proposal]:
 
 
 FAMILY = LEXICON["family"]
+PLURAL_FAMILY = LEXICON["plural_relatives"] & frozenset(f"{noun}s" for noun in FAMILY) | {"children"}
 
 
 def represent(episode: Episode, vectors: NDArray[np.float32]) -> Summary:

@@ -26,7 +26,8 @@ _CLAUSE_END = re.compile(
 )
 _TURN = re.compile(r"\b(?:but|although|though|because|while|whereas|so|until)\b", re.IGNORECASE)
 _LIKENESS = re.compile(
-    r"\b(?:looks?|feels?|felt|sounds?|seems?|was|is|are|were|be|been|it's|that's|i'm|you're|he's|she's|just)\s+like\b"
+    r"\b(?:looks?|feels?|felt|sounds?|seems?|was|is|are|were|be|been|it's|that's|i'm|you're|he's|she's)\s+like\b"
+    r"|(?<!\bi )\bjust\s+like\b"
     r"|\blike\s+(?:this|that|a|an|the|when|if|i|you|what)\b|,\s*like\b"
 )
 """Where "like" compares."""

@@ -123,6 +123,7 @@ class Reason(StrEnum):
     NO_EVIDENCE = "no_evidence"
     UNKNOWN_RELATION = "unknown_relation"
     EMPTY = "empty"
+    DANGLING = "dangling"
     DUPLICATE = "duplicate"
     NOT_A_PERSON = "not_a_person"
     ASSISTANT = "assistant"

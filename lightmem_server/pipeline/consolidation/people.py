@@ -80,9 +80,19 @@ def find_people(text: str) -> tuple[Person, ...]:
     [('cat', 'Biscuit')]
     """
     found = [
-        Person(noun := match["noun"].lower(), match["name"] or "", RELATIVES[noun], match.start(), match.end())
+        Person(noun := match["noun"].lower(), _name(match), RELATIVES[noun], match.start(), match.end())
         for pattern in (_POSSESSED, _APPOSED, _INTRODUCED)
         for match in pattern.finditer(text)
         if (match["name"] or "").lower() not in LEXICON["clause_starters"] | LEXICON["stop_words"]
+        and not set(match[0].lower().split()) & LEXICON["pet_adjectives"]
     ]
     return tuple(sorted(found, key=lambda person: person.start))
+
+
+def _name(match: re.Match[str]) -> str:
+    """The name given; none in a list of people: "my girlfriend, Toby and I"."""
+    if not match["name"]:
+        return ""
+    between = match.string[match.end("noun") : match.start("name")]
+    is_listed = "," in between and re.match(r",?\s+and\s+(?:I|me|we)\b", match.string[match.end("name") :])
+    return "" if is_listed else match["name"]

@@ -50,6 +50,7 @@ class Relation(BaseModel):
         is_state: So now, and not when it is told in the past: "I lived in Rome".
         is_feeling: The object is how somebody feels, no thing.
         needs_number: The object has a number.
+        is_general: The object must mean something without its turn: "the smell" doesn't, "the smell of bread" does.
         is_predicate: The object is what somebody does or is, with its verb.
         not_after: Words that, right before the object, say something else: "moved from Rome".
         not_near: Words that, a few words before the object, say something else: "I like tea and hate coffee".
@@ -75,6 +76,7 @@ class Relation(BaseModel):
     is_state: bool = False
     is_feeling: bool = False
     needs_number: bool = False
+    is_general: bool = False
     is_predicate: bool = False
     not_after: tuple[str, ...] = ()
     not_near: tuple[str, ...] = ()

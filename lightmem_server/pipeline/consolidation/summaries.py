@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightmem_server.pipeline.consolidation.extract import represent
-from lightmem_server.pipeline.consolidation.gate import is_instruction_text
+from lightmem_server.pipeline.consolidation.instructions import is_instruction_text
 from lightmem_server.pipeline.consolidation.lexicon import LEXICON
 from lightmem_server.pipeline.consolidation.model import Episode, Summary, Utterance
 from lightmem_server.pipeline.consolidation.normalise import normalise

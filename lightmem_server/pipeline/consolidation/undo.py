@@ -68,7 +68,8 @@ class Undoing:
                 if attempt == ATTEMPTS - 1:
                     raise
         run = await self._store.find_run(run_id)
-        assert run is not None, "runs are not deleted"
+        if run is None:
+            raise NotFoundError("no such run")  # its user was erased just now
         return Undone(run.restored_count, run.removed_count)
 
     async def _to_change(self, run: RunRecord) -> Change:

@@ -140,6 +140,14 @@ class Worker:
             self._end(partition, cancelled.run_id, Ending.CANCELLED)
         return cancelled
 
+    def stop(self, partition: Partition) -> None:
+        """End the run at work, and the following, of a partition that is gone from the store with its jobs."""
+        task = self._at_work.get(partition)
+        if task is not None:
+            task.cancel()
+        else:
+            self._end(partition, None, Ending.CANCELLED)
+
     @property
     def _lease_micros(self) -> int:
         return round(self._policy.lease_seconds * MICROS)

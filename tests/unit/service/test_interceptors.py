@@ -24,6 +24,7 @@ def test_each_status_is_the_documented_one() -> None:
         "OverloadedError": "RESOURCE_EXHAUSTED",
         "PreconditionError": "FAILED_PRECONDITION",
         "NotImplementedYetError": "UNIMPLEMENTED",
+        "UserErasedError": "ABORTED",
         "UnavailableError": "UNAVAILABLE",
         "ModelError": "UNAVAILABLE",
         "CoreError": "INTERNAL",

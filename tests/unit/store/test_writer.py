@@ -234,6 +234,21 @@ def test_log_is_emptied_once_the_reader_in_its_way_is_gone(connection: apsw.Conn
     observed.close()
 
 
+def test_log_is_not_emptied_while_it_is_kept(connection: apsw.Connection, path: Path) -> None:
+    observed = ObservedConnection(path)
+    to_writer(observed)
+    writer = GroupWriter(observed, max_waiting=MAX_WAITING)
+    writer.start()
+    with writer.keep_log():
+        writer.submit(insert("a"), deletes=True).result()
+        writer.submit(insert("b")).result()  # the first one's turn for a checkpoint is over
+        assert not observed.tried.acquire(blocking=False)
+    observed.tried.acquire()
+    writer.close()
+    assert path.with_name(path.name + "-wal").stat().st_size == 0
+    observed.close()
+
+
 def test_log_is_moved_into_the_database_as_it_grows(writer: GroupWriter, path: Path) -> None:
     for i in range(30):
         writer.submit(insert(f"{i:03}" + "x" * 400_000)).result()

@@ -452,13 +452,13 @@ class EraseUserResponse(_message.Message):
     receipt_id: _builtins.str
     """Names this erasure."""
     memory_count: _builtins.int
-    """Memories removed."""
+    """Memories removed, archived ones included."""
     vector_count: _builtins.int
     """Vectors removed."""
     job_count: _builtins.int
     """Jobs removed."""
     withdrawn_support_count: _builtins.int
-    """Shared facts that lost this user's support."""
+    """Shared facts that lost this user's support. 0 while there is no shared memory."""
     @_builtins.property
     def erased_at(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -509,17 +509,27 @@ class ExportUserResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    JSON_LINE_FIELD_NUMBER: _builtins.int
-    json_line: _builtins.str
-    """One record as one line of JSON; the lines make a JSONL file."""
+    JSON_LINES_FIELD_NUMBER: _builtins.int
+    DONE_COUNT_FIELD_NUMBER: _builtins.int
+    TOTAL_COUNT_FIELD_NUMBER: _builtins.int
+    done_count: _builtins.int
+    """Lines sent so far, these included."""
+    total_count: _builtins.int
+    """Lines in all."""
+    @_builtins.property
+    def json_lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Some lines, each a JSON object without line breaks."""
+
     def __init__(
         self,
         *,
-        json_line: _builtins.str | None = ...,
+        json_lines: _abc.Iterable[_builtins.str] | None = ...,
+        done_count: _builtins.int | None = ...,
+        total_count: _builtins.int | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["json_line", b"json_line"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_count", b"done_count", "json_lines", b"json_lines", "total_count", b"total_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -532,20 +542,22 @@ class ImportUserRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_ID_FIELD_NUMBER: _builtins.int
-    JSON_LINE_FIELD_NUMBER: _builtins.int
+    JSON_LINES_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """Required in the first message. The user."""
-    json_line: _builtins.str
-    """Required. One line that ExportUser gave."""
+    """Required in the first message, ignored in the others. The user."""
+    @_builtins.property
+    def json_lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The next lines of what ExportUser gave, at least one in all, the header first. At most 4,096 in one message."""
+
     def __init__(
         self,
         *,
         user_id: _builtins.str | None = ...,
-        json_line: _builtins.str | None = ...,
+        json_lines: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["json_line", b"json_line", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["json_lines", b"json_lines", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -559,19 +571,23 @@ class ImportUserResponse(_message.Message):
 
     IMPORTED_COUNT_FIELD_NUMBER: _builtins.int
     SKIPPED_COUNT_FIELD_NUMBER: _builtins.int
+    REEMBEDDED_COUNT_FIELD_NUMBER: _builtins.int
     imported_count: _builtins.int
-    """Records stored."""
+    """Memories stored."""
     skipped_count: _builtins.int
-    """Records already there."""
+    """Memories already there."""
+    reembedded_count: _builtins.int
+    """Memories, of those stored, whose vectors were made anew."""
     def __init__(
         self,
         *,
         imported_count: _builtins.int | None = ...,
         skipped_count: _builtins.int | None = ...,
+        reembedded_count: _builtins.int | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["imported_count", b"imported_count", "skipped_count", b"skipped_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["imported_count", b"imported_count", "reembedded_count", b"reembedded_count", "skipped_count", b"skipped_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -861,7 +877,9 @@ class BackupRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of the copy within the server's backup folder: letters, digits, '.', '_' and '-', at most 128. Unset: the time."""
+    """Name of the copy within the folder `backups` of the server's data: letters, digits, '.', '_' and '-', at most 128, the first
+    no '.'. Unset: the time.
+    """
     def __init__(
         self,
         *,
@@ -885,14 +903,17 @@ class BackupResponse(_message.Message):
     TOTAL_PAGES_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
     done_pages: _builtins.int
-    """Pages copied."""
+    """Pages copied. 0 of 0 before they are known."""
     total_pages: _builtins.int
     """Pages in all."""
     path: _builtins.str
     """In the last message: the file."""
     size_bytes: _builtins.int
     """In the last message: its size."""
+    stage: _builtins.str
+    """Stable name: "copy", "verify" (all is copied, the copy is read back) or, in the last message, "done"."""
     def __init__(
         self,
         *,
@@ -900,10 +921,11 @@ class BackupResponse(_message.Message):
         total_pages: _builtins.int | None = ...,
         path: _builtins.str | None = ...,
         size_bytes: _builtins.int | None = ...,
+        stage: _builtins.str | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_pages", b"done_pages", "path", b"path", "size_bytes", b"size_bytes", "total_pages", b"total_pages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_pages", b"done_pages", "path", b"path", "size_bytes", b"size_bytes", "stage", b"stage", "total_pages", b"total_pages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -138,23 +138,39 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EraseUser(self, request, context):
-        """Removes everything of one user, bytes on disk included, and leaves a bodiless tombstone. Durable when answered.
-        Idempotent: repeating it gives a receipt with zero counts. UNIMPLEMENTED in this version.
+        """Removes everything of one user: memories, vectors, history, consolidation runs, jobs, request ids, and the user id itself.
+        When answered it is durable and no byte of it is in any file of the data folder, log and free space included; copies made
+        before (backups, exports) are files of their own. What had begun before stores nothing: it ends with ABORTED (USER_ERASED), a
+        consolidation with FAILED_PRECONDITION (RUN_CANCELLED), and so does the retry of a request that was stored before. What the
+        same user writes afterwards is a new user's. Keys that are bound to the user stay, and name the user: revoke them. Idempotent:
+        repeating it gives another receipt, with zero counts. Statuses: UNAVAILABLE (reason ERASURE_INCOMPLETE: nothing is found any
+        more, but bytes are still in a file, since readers were in the way too long; call again. The next start of the server
+        sees to it too).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExportUser(self, request, context):
-        """Streams everything of one user as of one moment. Idempotent. UNIMPLEMENTED in this version.
+        """Streams everything of one user as of one moment, as lines of JSON: a header with format version and counts, consolidation
+        runs with what they changed, then every memory after the versions that it had before, in the order in which they were first
+        stored, with vectors. The lines are in the documentation; joined with line feeds they make a JSONL file. Not carried: the ids of
+        deleted memories and of requests, what waits to be consolidated as a job, the progress of a run at work (it is carried as
+        cancelled), the user id. Idempotent: the same state gives the same bytes. A user without memories gives a header alone.
+        Statuses: ABORTED (reason USER_ERASED: the user was erased meanwhile).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ImportUser(self, request_iterator, context):
-        """Takes in what ExportUser gave, ids kept. Idempotent: a record already there is left as it is. UNIMPLEMENTED in this
-        version.
+        """Takes in what ExportUser gave, ids kept, with all its versions. Idempotent, and so resumable by sending everything again: a
+        memory already there is left as it is. Stored part by part, durable when answered; what comes after a line that is refused
+        isn't stored. Vectors of another embedder than the server's are made anew. An export after an import into a new or erased user
+        is the same as the one that was imported, byte for byte. Statuses: INVALID_ARGUMENT (names the line; reason
+        UNKNOWN_FORMAT: of a newer version), ALREADY_EXISTS (reason MEMORY_DIFFERS: other content under the same id), FAILED_PRECONDITION
+        (reason MEMORY_DELETED: it was deleted here, and comes back only after EraseUser; RUN_AT_WORK: of this user),
+        ABORTED (reason USER_ERASED: meanwhile).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -194,8 +210,11 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Backup(self, request, context):
-        """Writes a consistent copy of the whole store beside it while the server goes on, and streams progress. Not idempotent: each call makes
-        a file. UNIMPLEMENTED in this version.
+        """Writes a consistent copy of the whole store, all namespaces, to a file on the server's machine while the server goes on, and
+        streams progress. It shows one moment after the call, and is complete, verified and on disk when the last message comes.
+        Cancelling the call, or a failure, leaves no file. Needs an admin key of the namespace `default`. Not idempotent: each call
+        makes a file. Statuses: FAILED_PRECONDITION (reason BACKUP_EXISTS: a file of this name is there; BACKUP_AT_WORK: one is
+        being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, or the disk refused).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

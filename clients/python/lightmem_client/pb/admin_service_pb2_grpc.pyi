@@ -60,14 +60,31 @@ class AdminServiceStub:
     later run builds on it; EDITED: a user changed a memory that it had made or changed).
     """
     EraseUser: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.EraseUserRequest, _admin_service_pb2.EraseUserResponse]
-    """Removes everything of one user, bytes on disk included, and leaves a bodiless tombstone. Durable when answered.
-    Idempotent: repeating it gives a receipt with zero counts. UNIMPLEMENTED in this version.
+    """Removes everything of one user: memories, vectors, history, consolidation runs, jobs, request ids, and the user id itself.
+    When answered it is durable and no byte of it is in any file of the data folder, log and free space included; copies made
+    before (backups, exports) are files of their own. What had begun before stores nothing: it ends with ABORTED (USER_ERASED), a
+    consolidation with FAILED_PRECONDITION (RUN_CANCELLED), and so does the retry of a request that was stored before. What the
+    same user writes afterwards is a new user's. Keys that are bound to the user stay, and name the user: revoke them. Idempotent:
+    repeating it gives another receipt, with zero counts. Statuses: UNAVAILABLE (reason ERASURE_INCOMPLETE: nothing is found any
+    more, but bytes are still in a file, since readers were in the way too long; call again. The next start of the server
+    sees to it too).
     """
     ExportUser: _grpc.UnaryStreamMultiCallable[_admin_service_pb2.ExportUserRequest, _admin_service_pb2.ExportUserResponse]
-    """Streams everything of one user as of one moment. Idempotent. UNIMPLEMENTED in this version."""
+    """Streams everything of one user as of one moment, as lines of JSON: a header with format version and counts, consolidation
+    runs with what they changed, then every memory after the versions that it had before, in the order in which they were first
+    stored, with vectors. The lines are in the documentation; joined with line feeds they make a JSONL file. Not carried: the ids of
+    deleted memories and of requests, what waits to be consolidated as a job, the progress of a run at work (it is carried as
+    cancelled), the user id. Idempotent: the same state gives the same bytes. A user without memories gives a header alone.
+    Statuses: ABORTED (reason USER_ERASED: the user was erased meanwhile).
+    """
     ImportUser: _grpc.StreamUnaryMultiCallable[_admin_service_pb2.ImportUserRequest, _admin_service_pb2.ImportUserResponse]
-    """Takes in what ExportUser gave, ids kept. Idempotent: a record already there is left as it is. UNIMPLEMENTED in this
-    version.
+    """Takes in what ExportUser gave, ids kept, with all its versions. Idempotent, and so resumable by sending everything again: a
+    memory already there is left as it is. Stored part by part, durable when answered; what comes after a line that is refused
+    isn't stored. Vectors of another embedder than the server's are made anew. An export after an import into a new or erased user
+    is the same as the one that was imported, byte for byte. Statuses: INVALID_ARGUMENT (names the line; reason
+    UNKNOWN_FORMAT: of a newer version), ALREADY_EXISTS (reason MEMORY_DIFFERS: other content under the same id), FAILED_PRECONDITION
+    (reason MEMORY_DELETED: it was deleted here, and comes back only after EraseUser; RUN_AT_WORK: of this user),
+    ABORTED (reason USER_ERASED: meanwhile).
     """
     CreateKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateKeyRequest, _admin_service_pb2.CreateKeyResponse]
     """Makes a key, with no more rights than the caller's own. Not idempotent: a retry makes a second key; revoke the one that is
@@ -86,8 +103,11 @@ class AdminServiceStub:
     NOT_FOUND.
     """
     Backup: _grpc.UnaryStreamMultiCallable[_admin_service_pb2.BackupRequest, _admin_service_pb2.BackupResponse]
-    """Writes a consistent copy of the whole store beside it while the server goes on, and streams progress. Not idempotent: each call makes
-    a file. UNIMPLEMENTED in this version.
+    """Writes a consistent copy of the whole store, all namespaces, to a file on the server's machine while the server goes on, and
+    streams progress. It shows one moment after the call, and is complete, verified and on disk when the last message comes.
+    Cancelling the call, or a failure, leaves no file. Needs an admin key of the namespace `default`. Not idempotent: each call
+    makes a file. Statuses: FAILED_PRECONDITION (reason BACKUP_EXISTS: a file of this name is there; BACKUP_AT_WORK: one is
+    being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, or the disk refused).
     """
 
 @_typing.type_check_only
@@ -116,14 +136,31 @@ class AdminServiceAsyncStub(AdminServiceStub):
     later run builds on it; EDITED: a user changed a memory that it had made or changed).
     """
     EraseUser: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.EraseUserRequest, _admin_service_pb2.EraseUserResponse]  # type: ignore[assignment]
-    """Removes everything of one user, bytes on disk included, and leaves a bodiless tombstone. Durable when answered.
-    Idempotent: repeating it gives a receipt with zero counts. UNIMPLEMENTED in this version.
+    """Removes everything of one user: memories, vectors, history, consolidation runs, jobs, request ids, and the user id itself.
+    When answered it is durable and no byte of it is in any file of the data folder, log and free space included; copies made
+    before (backups, exports) are files of their own. What had begun before stores nothing: it ends with ABORTED (USER_ERASED), a
+    consolidation with FAILED_PRECONDITION (RUN_CANCELLED), and so does the retry of a request that was stored before. What the
+    same user writes afterwards is a new user's. Keys that are bound to the user stay, and name the user: revoke them. Idempotent:
+    repeating it gives another receipt, with zero counts. Statuses: UNAVAILABLE (reason ERASURE_INCOMPLETE: nothing is found any
+    more, but bytes are still in a file, since readers were in the way too long; call again. The next start of the server
+    sees to it too).
     """
     ExportUser: _aio.UnaryStreamMultiCallable[_admin_service_pb2.ExportUserRequest, _admin_service_pb2.ExportUserResponse]  # type: ignore[assignment]
-    """Streams everything of one user as of one moment. Idempotent. UNIMPLEMENTED in this version."""
+    """Streams everything of one user as of one moment, as lines of JSON: a header with format version and counts, consolidation
+    runs with what they changed, then every memory after the versions that it had before, in the order in which they were first
+    stored, with vectors. The lines are in the documentation; joined with line feeds they make a JSONL file. Not carried: the ids of
+    deleted memories and of requests, what waits to be consolidated as a job, the progress of a run at work (it is carried as
+    cancelled), the user id. Idempotent: the same state gives the same bytes. A user without memories gives a header alone.
+    Statuses: ABORTED (reason USER_ERASED: the user was erased meanwhile).
+    """
     ImportUser: _aio.StreamUnaryMultiCallable[_admin_service_pb2.ImportUserRequest, _admin_service_pb2.ImportUserResponse]  # type: ignore[assignment]
-    """Takes in what ExportUser gave, ids kept. Idempotent: a record already there is left as it is. UNIMPLEMENTED in this
-    version.
+    """Takes in what ExportUser gave, ids kept, with all its versions. Idempotent, and so resumable by sending everything again: a
+    memory already there is left as it is. Stored part by part, durable when answered; what comes after a line that is refused
+    isn't stored. Vectors of another embedder than the server's are made anew. An export after an import into a new or erased user
+    is the same as the one that was imported, byte for byte. Statuses: INVALID_ARGUMENT (names the line; reason
+    UNKNOWN_FORMAT: of a newer version), ALREADY_EXISTS (reason MEMORY_DIFFERS: other content under the same id), FAILED_PRECONDITION
+    (reason MEMORY_DELETED: it was deleted here, and comes back only after EraseUser; RUN_AT_WORK: of this user),
+    ABORTED (reason USER_ERASED: meanwhile).
     """
     CreateKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateKeyRequest, _admin_service_pb2.CreateKeyResponse]  # type: ignore[assignment]
     """Makes a key, with no more rights than the caller's own. Not idempotent: a retry makes a second key; revoke the one that is
@@ -142,8 +179,11 @@ class AdminServiceAsyncStub(AdminServiceStub):
     NOT_FOUND.
     """
     Backup: _aio.UnaryStreamMultiCallable[_admin_service_pb2.BackupRequest, _admin_service_pb2.BackupResponse]  # type: ignore[assignment]
-    """Writes a consistent copy of the whole store beside it while the server goes on, and streams progress. Not idempotent: each call makes
-    a file. UNIMPLEMENTED in this version.
+    """Writes a consistent copy of the whole store, all namespaces, to a file on the server's machine while the server goes on, and
+    streams progress. It shows one moment after the call, and is complete, verified and on disk when the last message comes.
+    Cancelling the call, or a failure, leaves no file. Needs an admin key of the namespace `default`. Not idempotent: each call
+    makes a file. Statuses: FAILED_PRECONDITION (reason BACKUP_EXISTS: a file of this name is there; BACKUP_AT_WORK: one is
+    being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, or the disk refused).
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -199,8 +239,14 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.EraseUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.EraseUserResponse, _abc.Awaitable[_admin_service_pb2.EraseUserResponse]]:
-        """Removes everything of one user, bytes on disk included, and leaves a bodiless tombstone. Durable when answered.
-        Idempotent: repeating it gives a receipt with zero counts. UNIMPLEMENTED in this version.
+        """Removes everything of one user: memories, vectors, history, consolidation runs, jobs, request ids, and the user id itself.
+        When answered it is durable and no byte of it is in any file of the data folder, log and free space included; copies made
+        before (backups, exports) are files of their own. What had begun before stores nothing: it ends with ABORTED (USER_ERASED), a
+        consolidation with FAILED_PRECONDITION (RUN_CANCELLED), and so does the retry of a request that was stored before. What the
+        same user writes afterwards is a new user's. Keys that are bound to the user stay, and name the user: revoke them. Idempotent:
+        repeating it gives another receipt, with zero counts. Statuses: UNAVAILABLE (reason ERASURE_INCOMPLETE: nothing is found any
+        more, but bytes are still in a file, since readers were in the way too long; call again. The next start of the server
+        sees to it too).
         """
 
     @_abc_1.abstractmethod
@@ -209,7 +255,13 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.ExportUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_service_pb2.ExportUserResponse], _abc.AsyncIterator[_admin_service_pb2.ExportUserResponse]]:
-        """Streams everything of one user as of one moment. Idempotent. UNIMPLEMENTED in this version."""
+        """Streams everything of one user as of one moment, as lines of JSON: a header with format version and counts, consolidation
+        runs with what they changed, then every memory after the versions that it had before, in the order in which they were first
+        stored, with vectors. The lines are in the documentation; joined with line feeds they make a JSONL file. Not carried: the ids of
+        deleted memories and of requests, what waits to be consolidated as a job, the progress of a run at work (it is carried as
+        cancelled), the user id. Idempotent: the same state gives the same bytes. A user without memories gives a header alone.
+        Statuses: ABORTED (reason USER_ERASED: the user was erased meanwhile).
+        """
 
     @_abc_1.abstractmethod
     def ImportUser(
@@ -217,8 +269,13 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_admin_service_pb2.ImportUserRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ImportUserResponse, _abc.Awaitable[_admin_service_pb2.ImportUserResponse]]:
-        """Takes in what ExportUser gave, ids kept. Idempotent: a record already there is left as it is. UNIMPLEMENTED in this
-        version.
+        """Takes in what ExportUser gave, ids kept, with all its versions. Idempotent, and so resumable by sending everything again: a
+        memory already there is left as it is. Stored part by part, durable when answered; what comes after a line that is refused
+        isn't stored. Vectors of another embedder than the server's are made anew. An export after an import into a new or erased user
+        is the same as the one that was imported, byte for byte. Statuses: INVALID_ARGUMENT (names the line; reason
+        UNKNOWN_FORMAT: of a newer version), ALREADY_EXISTS (reason MEMORY_DIFFERS: other content under the same id), FAILED_PRECONDITION
+        (reason MEMORY_DELETED: it was deleted here, and comes back only after EraseUser; RUN_AT_WORK: of this user),
+        ABORTED (reason USER_ERASED: meanwhile).
         """
 
     @_abc_1.abstractmethod
@@ -267,8 +324,11 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.BackupRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_service_pb2.BackupResponse], _abc.AsyncIterator[_admin_service_pb2.BackupResponse]]:
-        """Writes a consistent copy of the whole store beside it while the server goes on, and streams progress. Not idempotent: each call makes
-        a file. UNIMPLEMENTED in this version.
+        """Writes a consistent copy of the whole store, all namespaces, to a file on the server's machine while the server goes on, and
+        streams progress. It shows one moment after the call, and is complete, verified and on disk when the last message comes.
+        Cancelling the call, or a failure, leaves no file. Needs an admin key of the namespace `default`. Not idempotent: each call
+        makes a file. Statuses: FAILED_PRECONDITION (reason BACKUP_EXISTS: a file of this name is there; BACKUP_AT_WORK: one is
+        being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, or the disk refused).
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -92,6 +92,7 @@ class MemoryServiceServicer:
         request with a `request_id` already committed for that user returns the first ids and stores nothing. A request
         is stored whole or not at all; the first one that fails ends the stream with its status, and those before it
         are stored. Statuses: INVALID_ARGUMENT, ALREADY_EXISTS (a request_id with other content; don't retry),
+        ABORTED (reason USER_ERASED: the user was erased after the request came, or after it was stored before; don't retry),
         RESOURCE_EXHAUSTED and UNAVAILABLE (retry the unanswered requests with their request_ids).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

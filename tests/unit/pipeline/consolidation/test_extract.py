@@ -26,7 +26,20 @@ async def facts(*lines: str) -> list[str]:
         ("I work as a night nurse at a clinic.", "Ana works as night nurse"),
         ("I work for Blue Harbour.", "Ana works at Blue Harbour"),
         ("I'm allergic to walnuts, sadly.", "Ana is allergic to walnuts"),
-        ("I love slow bike rides and rain.", "Ana likes slow bike rides"),
+        ("I love slow bike rides and rain.", "Ana likes slow bike rides and rain"),
+        ("I love thrillers and crime stories, they keep me awake.", "Ana likes thrillers and crime stories"),
+        ("I love seeing my pupils grow.", "Ana likes seeing their pupils grow"),
+        ("I just like being outdoors.", "Ana likes being outdoors"),
+        ("I love the smell of fresh bread!", "Ana likes the smell of fresh bread"),
+        ("I love the Alps.", "Ana likes the Alps"),
+        ("I love running in the hills - trails, mostly.", "Ana likes running in the hills"),
+        ("I love sharing what I know.", "Ana likes sharing what they know"),
+        ("I like plums too.", "Ana likes plums"),
+        ("You know I love jazz.", "Ana likes jazz"),
+        ("My favourite dish is lasagne.", "Ana likes lasagne"),
+        ("I have two dogs, by the way.", "Ana has two dogs"),
+        ("I adopted a small grey cat.", "Ana has a small grey cat"),
+        ("I have three kids.", "Ana has the relative three kids"),
         ("I speak Dutch.", "Ana speaks Dutch"),
         ("I'm 31 years old.", "Ana's age: 31 years old"),
         ("My name is Ana Reis.", "Ana: name is Ana Reis"),
@@ -48,10 +61,31 @@ async def test_a_pattern_makes_a_fact(said: str, fact: str) -> None:
         "Ana: You live in Porto.",
         "Assistant: I live in Porto.",
         "Ana: I like it.",
+        "Ana: I love the smell.",
+        "Ana: I love all the red roofs, so pretty!",
+        "Ana: There's a lake I love - the sound of the wind.",
+        "Ana: I enjoy the taste of these.",
+        "Ana: I love making him happy.",
+        "Ana: I love their design and engineering.",
+        "Ana: I love how they fly.",
+        "Ana: I have a job I enjoy every day.",
+        "Ana: Cooking with the people I love makes me happy.",
+        "Ana: I love the thought Ben!",
     ],
 )
 async def test_the_gate_holds_for_patterns_too(line: str) -> None:
     assert await facts(line) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "fact"),
+    [
+        ("My girlfriend, Rex and I went camping.", "Ana has girlfriend Rex"),
+        ("My fluffy friend Daisy sleeps here.", "Ana has the friend Daisy"),
+    ],
+)
+async def test_a_list_and_a_pet_are_no_names_of_people(said: str, fact: str) -> None:
+    assert fact not in await facts(f"Ana: {said}")
 
 
 async def test_the_rejects_are_counted() -> None:

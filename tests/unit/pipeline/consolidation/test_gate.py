@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightmem_server.pipeline.consolidation.gate import RULES, check, check_all, statement
+from lightmem_server.pipeline.consolidation.gate import check, check_all, statement
 from lightmem_server.pipeline.consolidation.model import Proposal, Reason
 from lightmem_server.pipeline.consolidation.proposals import FactsPrompt, read_lines
+from lightmem_server.pipeline.consolidation.rules import RULES
 from tests.unit.pipeline.consolidation.conversation import window
 
 RELATIONS = FactsPrompt.load("facts-1").by_name
@@ -68,6 +69,10 @@ def test_what_was_said_is_kept(said: str, proposed: str) -> None:
         ("Ana: I like that film.", "Ana | likes | that film | - | 1", Reason.EMPTY),
         ("Ana: I'm proud of you.", "Ana | feels | proud of you | - | 1", Reason.EMPTY),
         ("Ana: I like it.", "Ana | likes | it | - | 1", Reason.EMPTY),
+        ("Ana: I enjoy the taste of these.", "Ana | likes | taste of | - | 1", Reason.DANGLING),
+        ("Ana: I like the colour.", "Ana | likes | the colour | - | 1", Reason.DANGLING),
+        ("Ana: I hate when he sings.", "Ana | dislikes | when he sings | - | 1", Reason.DANGLING),
+        ("Ana: I went to my", "Ana | did | went to my | - | 1", Reason.DANGLING),
         ("Ana: Lisbon is beautiful.", "Lisbon | other | is beautiful | - | 1", Reason.NOT_A_PERSON),
         ("Ana: I met a man called Tom.", "Tom | other | man | - | 1", Reason.NOT_A_PERSON),
         ("Assistant: Ana lives in Lisbon.", "Assistant | lives_in | Lisbon | - | 1", Reason.ASSISTANT),

@@ -330,8 +330,7 @@ async def test_a_kill_in_any_state_neither_loses_nor_doubles(tmp_path: Path, sto
     await store.commit(make_change([make_memory(text) for text in ("one", "two", "three")], jobs=[JobRecord(JOB_KIND)]))
     await store.close()
     first = run_process(tmp_path, START, *stop_at)
-    assert run_process(tmp_path, START + 59 * SECOND) == []  # the lease has not lapsed
-    second = run_process(tmp_path, START + 60 * SECOND)
+    second = run_process(tmp_path, START + SECOND)  # the lease of a killed server is over
     saved = [moment for moment in first if moment.startswith("saved")]
     written = [moment for moment in second if moment.startswith("write")]
     assert len(saved) + len(written) == 3

@@ -1,0 +1,288 @@
+"""The rules of the grounding gate: each says of a proposal, beside its evidence, whether it is broken.
+
+Cheap rules first. Strict by design: a fact that is lost can still be found in its turn, a fact that is wrong misleads.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable
+from typing import TypeAlias
+
+from lightmem_server.pipeline.consolidation.claims import (
+    VAGUE,
+    bases_of,
+    begins_with_own,
+    claim_of,
+    find_relative,
+    is_done_by_object,
+    is_participant,
+    is_short_answer,
+    is_speaker,
+    keys_of,
+    means_subject,
+    mentions_as_own,
+)
+from lightmem_server.pipeline.consolidation.clauses import About
+from lightmem_server.pipeline.consolidation.grounds import Grounds, has_cue
+from lightmem_server.pipeline.consolidation.instructions import is_instruction_text
+from lightmem_server.pipeline.consolidation.lexicon import LEXICON
+from lightmem_server.pipeline.consolidation.model import Reason
+from lightmem_server.pipeline.consolidation.normalise import quotations
+from lightmem_server.pipeline.consolidation.people import find_people
+from lightmem_server.pipeline.consolidation.when import find_when, is_day_of, is_of_claim, is_said
+from lightmem_server.pipeline.consolidation.words import proper_names, split_words
+
+Rule: TypeAlias = Callable[[Grounds], bool]
+
+_AUXILIARIES = LEXICON["be_and_have"]
+_GERUNDS = frozenset(["being", "having"])
+_OPEN_ENDS = LEXICON["open_ends"]
+_COMPLEMENTS = LEXICON["prepositions"]
+_POINTING = LEXICON["pointing"]
+_THIRD_PERSONS = LEXICON["third_persons"]
+_INTENTION = LEXICON["intention"]
+_PAST_HABIT = re.compile(r"\bused to\b|\bno longer\b|\bany ?more\b|\bstopped\b|\bquit\b|\bcancel", re.IGNORECASE)
+_DENIED_DENIAL = re.compile(r"(?:n['\u2019]t|\bnot|\bnever)\s+(?:\w+\s+)?(?:hate|dislike|detest|mind)", re.IGNORECASE)
+_COURTESY = re.compile(
+    r"^\W*(?:(?:oh|wow|aw+|hey|hi|hello|ah|ha|haha|well|yes|yeah)\W+)*(?:thanks?\b|thank you|congrat\w*"
+    r"|good (?:luck|night|morning|evening|afternoon|to know)|bye\b"
+    r"|see you|take care|welcome\b|you(?:'|\u2019)re welcome|no problem|happy birthday|sorry\b"
+    r"|how are you|nice to|that(?:'|\u2019)s (?:great|awesome|amazing|wonderful|nice|so)|sounds (?:great|good|fun|like))",
+    re.IGNORECASE,
+)
+_BEFORE_NOUNS = LEXICON["determiners"] | LEXICON["own_possessives"] | LEXICON["prepositions"]
+_ATTEMPTS = LEXICON["attempts"]
+_PAST_STATES = LEXICON["past_states"]
+RIGHT_AFTER_WORDS = 3
+"""How many words back a relation's word may stand that has to be right in front of its object."""
+
+
+def has_unknown_relation(grounds: Grounds) -> bool:
+    """The relation is none of the slots."""
+    return grounds.relation is None
+
+
+def is_empty(grounds: Grounds) -> bool:
+    """The object says nothing: no word of content, only the subject again, or only points ("that movie")."""
+    said = split_words(grounds.proposal.object)
+    if said and (said[0].base in ("that", "this", "these", "those") or {"you", "your"} & {word.base for word in said}):
+        return True
+    claimed = {word.key for word in split_words(grounds.proposal.object) if word.is_content and word.base not in VAGUE}
+    return not claimed - keys_of(grounds.proposal.subject)
+
+
+def is_dangling(grounds: Grounds) -> bool:
+    """The object breaks off, or means something only in its turn: "the taste of", "making him happy", "the smell"."""
+    said = split_words(grounds.proposal.object)
+    if not said or said[-1].base in _OPEN_ENDS or said[-1].lower in ("my", "our", "your", "their", "his", "its"):
+        return True
+    if grounds.relation is None or not grounds.relation.is_general:
+        return False
+    if said[0].base in _POINTING or any(word.base in _THIRD_PERSONS for word in said):
+        return True
+    named = said[1:] if said[0].base == "all" else said
+    is_definite = bool(named) and named[0].base == "the" and not (len(named) > 1 and named[1].is_capitalised)
+    return is_definite and not any(word.base in _COMPLEMENTS for word in said[2:])
+
+
+def is_not_a_person(grounds: Grounds) -> bool:
+    """The subject is neither a speaker nor somebody whom a speaker mentions as theirs."""
+    return not (is_participant(grounds) or find_relative(grounds))
+
+
+def is_assistants(grounds: Grounds) -> bool:
+    """It rests on an assistant's, system's or tool's words."""
+    return not grounds.cited.is_evidence
+
+
+def is_instruction(grounds: Grounds) -> bool:
+    """The turn speaks to a model instead of telling something: nothing of it is evidence."""
+    return is_instruction_text(grounds.cited.text)
+
+
+def is_echo(grounds: Grounds) -> bool:
+    """It rests on words that were recalled from memory."""
+    return grounds.is_echo
+
+
+def has_unsupported_number(grounds: Grounds) -> bool:
+    """A number of the object isn't in the turn."""
+    numbers = {word.key for word in split_words(grounds.proposal.object) if word.is_number}
+    return not numbers <= grounds.keys
+
+
+def has_unsupported_name(grounds: Grounds) -> bool:
+    """A name of the object isn't in the turn, nor resolved in it."""
+    said = proper_names(f". {grounds.proposal.object}") or ()
+    first = split_words(grounds.proposal.object)[:1]
+    names = {word.key for word in (*said, *first) if word.is_capitalised and word.is_content}
+    return not names <= grounds.keys
+
+
+def has_unsupported_date(grounds: Grounds) -> bool:
+    """`when` is neither a date that the claim's words resolve to, nor in its sentence."""
+    when = grounds.proposal.when
+    if not when or is_day_of(when, grounds.cited):
+        return False
+    date = find_when(when, grounds.cited)
+    return not is_said(when, grounds) if date is None else not is_of_claim(date, grounds)
+
+
+def has_unsupported_object(grounds: Grounds) -> bool:
+    """The words of content of the object aren't in one sentence of the turn, in their order: other orders turn "my dog bit the
+    cat" around, and words of several sentences are a mosaic."""
+    wanted = [word.key for word in split_words(grounds.proposal.object) if word.is_content]
+    said = iter([word.key for word in grounds.sentence.words])
+    return not all(key in said for key in wanted)
+
+
+def is_courtesy(grounds: Grounds) -> bool:
+    """The sentence only greets, thanks or congratulates."""
+    return _COURTESY.search(grounds.sentence.text) is not None and not _tells_more(grounds)
+
+
+def is_question(grounds: Grounds) -> bool:
+    """The sentence asks."""
+    return not mentions_as_own(grounds) and grounds.sentence.is_question
+
+
+def has_wrong_speaker(grounds: Grounds) -> bool:
+    """It is about one who takes part, by the words of another: who is the other's to say nothing for."""
+    return is_participant(grounds) and not is_speaker(grounds)
+
+
+def has_wrong_subject(grounds: Grounds) -> bool:
+    """The clause is about somebody else than the proposal."""
+    about = grounds.subject.about
+    if any(start <= grounds.claim_start < end for start, end in quotations(grounds.cited.text)):
+        return True  # somebody else's words
+    if is_speaker(grounds):
+        if about is About.SPEAKER:
+            return is_done_by_object(grounds)
+        if about is About.SPEAKERS_OWN:
+            return not (grounds.relation and grounds.relation.is_of_own) and not begins_with_own(grounds)
+        if about is About.RELATIVE:
+            return not (grounds.relation and grounds.relation.is_of_others)
+        if mentions_as_own(grounds):
+            return False
+        return not (about is About.OTHER and grounds.answers and is_short_answer(grounds))
+    if about is About.RELATIVE:
+        meant = {
+            person.name.lower() for person in find_people(grounds.sentence.text) if person.noun == grounds.subject.noun
+        }
+        return not (meant | {grounds.subject.noun}) & bases_of(grounds.proposal.subject)
+    if about is About.THIRD:
+        return not means_subject(grounds)
+    return True
+
+
+def has_wrong_relation(grounds: Grounds) -> bool:
+    """The turn has no word for the relation: a model fills slots with what is near."""
+    relation = grounds.relation
+    if relation is None:
+        return False
+    claimed = split_words(grounds.proposal.object)
+    if claimed and claimed[0].base in _AUXILIARIES - _GERUNDS and not relation.is_predicate:
+        return True  # "the woman I love is tall": what is loved isn't "is tall"
+    if relation.is_feeling and {word.base for word in claimed} & {"a", "an", "the"}:
+        return True
+    if relation.needs_number and not any(word.is_number for word in claimed):
+        return True
+    if relation.nouns and not mentions_as_own(grounds) and not {word.base for word in claimed} & set(relation.nouns):
+        return True
+    before = [word.base for word in grounds.sentence.words[: grounds.first]]
+    if set(before[-1:]) & set(relation.not_after) or set(before[-4:]) & set(relation.not_near):
+        return True
+    is_noun = bool(set(before[-1:]) & _BEFORE_NOUNS) and not begins_with_own(grounds)
+    if relation.is_predicate and not relation.is_plan and is_noun:
+        return True  # "I love the quiet" tells of no "quiet" that somebody did
+    if relation.right_after and not set(before[-RIGHT_AFTER_WORDS:]) & set(relation.right_after):
+        return True
+    return not has_cue(relation, f"{grounds.answers} {grounds.claim_clause}")
+
+
+def is_negated(grounds: Grounds) -> bool:
+    """The clause denies it."""
+    relation = grounds.relation
+    if mentions_as_own(grounds):
+        return False
+    if relation is not None and relation.is_denial:
+        return _DENIED_DENIAL.search(grounds.clause.text) is not None
+    denies = any(word.is_negation for word in claim_of(grounds).words) or _denies_question(grounds)
+    return denies and not _has_negation(grounds.proposal.object)
+
+
+def is_hypothetical(grounds: Grounds) -> bool:
+    """The sentence says what might be, or would be."""
+    if mentions_as_own(grounds):
+        return False
+    conditional = any(word.base in ("if", "unless") for word in grounds.sentence.words)
+    return conditional or any(word.is_hypothetical for word in claim_of(grounds).words)
+
+
+def is_not_done(grounds: Grounds) -> bool:
+    """It is told as done or as so, and the clause speaks of a plan, or of what is over."""
+    relation = grounds.relation
+    if mentions_as_own(grounds):
+        return False
+    if relation is None or relation.is_plan:
+        return relation is not None and _PAST_HABIT.search(grounds.clause.text) is not None
+    words = [word.lower for word in claim_of(grounds).words]
+    intends = any(word in _INTENTION or word.endswith("'ll") for word in words)
+    if relation.is_predicate:
+        before = {word.base for word in grounds.sentence.words[max(0, grounds.first - 2) : grounds.first]}
+        return intends or bool(before & _ATTEMPTS)
+    is_over = not relation.is_past and _PAST_HABIT.search(grounds.clause.text) is not None
+    if relation.is_state:
+        is_over = is_over or any(
+            word in _PAST_STATES and before not in ("have", "i've", "we've", "has", "'ve")
+            for before, word in itertools.pairwise(["", *words])
+        )
+    return intends or is_over
+
+
+RULES: tuple[tuple[Reason, Rule], ...] = (
+    (Reason.UNKNOWN_RELATION, has_unknown_relation),
+    (Reason.EMPTY, is_empty),
+    (Reason.DANGLING, is_dangling),
+    (Reason.NOT_A_PERSON, is_not_a_person),
+    (Reason.ASSISTANT, is_assistants),
+    (Reason.INSTRUCTION, is_instruction),
+    (Reason.ECHO, is_echo),
+    (Reason.UNSUPPORTED_NUMBER, has_unsupported_number),
+    (Reason.UNSUPPORTED_NAME, has_unsupported_name),
+    (Reason.UNSUPPORTED_DATE, has_unsupported_date),
+    (Reason.UNSUPPORTED_OBJECT, has_unsupported_object),
+    (Reason.COURTESY, is_courtesy),
+    (Reason.QUESTION, is_question),
+    (Reason.WRONG_SPEAKER, has_wrong_speaker),
+    (Reason.WRONG_SUBJECT, has_wrong_subject),
+    (Reason.NEGATED, is_negated),
+    (Reason.HYPOTHETICAL, is_hypothetical),
+    (Reason.NOT_DONE, is_not_done),
+    (Reason.WRONG_RELATION, has_wrong_relation),
+)
+
+
+def find_reason(grounds: Grounds) -> Reason | None:
+    """The first rule that a proposal breaks."""
+    return next((reason for reason, breaks in RULES if breaks(grounds)), None)
+
+
+def _has_negation(text: str) -> bool:
+    return any(word.is_negation for word in split_words(text))
+
+
+def _denies_question(grounds: Grounds) -> bool:
+    """ "No." to a question that had the words: the sentence before the claim took it back."""
+    return False if not grounds.answers else is_short_answer(grounds) and _has_negation(grounds.sentence.text)
+
+
+def _tells_more(grounds: Grounds) -> bool:
+    """Whether a sentence that begins with a courtesy goes on: "Thanks, I moved to Lisbon"."""
+    after = _COURTESY.sub("", grounds.sentence.text, count=1)
+    first = re.search(r"\b(?:I|we|my)\b", after)
+    words = grounds.sentence.words
+    return first is not None and bool(words) and words[grounds.first].start >= len(grounds.sentence.text) - len(after)

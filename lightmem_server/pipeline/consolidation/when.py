@@ -1,0 +1,60 @@
+"""The time that a proposal gives: whether its turn has it, and for this claim."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+from lightmem_server.pipeline.consolidation.claims import bases_of, keys_of
+from lightmem_server.pipeline.consolidation.grounds import Grounds
+from lightmem_server.pipeline.consolidation.lexicon import LEXICON
+from lightmem_server.pipeline.consolidation.model import Resolution, ResolutionKind, Utterance
+from lightmem_server.pipeline.consolidation.words import split_words
+from lightmem_server.slm.time_window import EPOCH, MICROSECOND, speaks_of_time
+
+_SUBJECTS = frozenset(["i", "we", "you", "he", "she", "they", "it", "my", "our"])
+HALF_DAY = timedelta(hours=12)
+
+
+def find_when(when: str, cited: Utterance) -> Resolution | None:
+    """The date of a turn that `when` means: by its label, a coarser part of it, or the words that it was resolved from."""
+    dates = [each for each in cited.resolutions if each.kind is ResolutionKind.DATE]
+    wanted = when.strip("[]() .").lower()
+    for date in dates:
+        label, words = date.value.lower(), cited.text[date.start : date.end].lower()
+        if wanted in (label, words, label.removeprefix("week of ")) or (wanted and label.startswith(f"{wanted}-")):
+            return date
+    return None
+
+
+def is_day_of(when: str, cited: Utterance) -> bool:
+    """Whether `when` is the day on which the turn was said, to within the zones of the earth."""
+    try:
+        said = EPOCH + cited.turn.occurred_at * MICROSECOND
+        return when in {f"{said + shift:%Y-%m-%d}" for shift in (-HALF_DAY, timedelta(0), HALF_DAY)}
+    except OverflowError:
+        return False
+
+
+def is_said(when: str, grounds: Grounds) -> bool:
+    """Whether `when` is in the sentence's words, and no date."""
+    if not speaks_of_time(when) and not set(bases_of(when)) & LEXICON["times"]:
+        return False
+    if re.search(r"\b(?:19|20)\d\d\b", when):
+        return when.lower() in grounds.sentence.text.lower()
+    keys = keys_of(when)
+    return bool(keys) and keys <= keys_of(grounds.sentence.text)
+
+
+def is_of_claim(date: Resolution, grounds: Grounds) -> bool:
+    """Whether a date belongs to the claim: in its clause, or parted from it by nothing that somebody else does."""
+    sentence, clause = grounds.sentence, grounds.clause
+    if not sentence.start <= date.start < sentence.end:
+        return False
+    if clause.start <= date.start < clause.end:
+        return True
+    if date.start < clause.start:
+        between = grounds.cited.text[grounds.clause_before(date.start) : clause.start]
+    else:
+        between = grounds.cited.text[clause.end : date.end]
+    return not any(word.base in _SUBJECTS for word in split_words(between))

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from lightmem_server.cli import cli
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "stdio needs --user"),
+        (["--transport", "http", "--listen", "0.0.0.0:7421"], "beyond loopback"),
+        (["--transport", "http", "--listen", "nowhere"], "not an address and a port"),
+        (["--transport", "http", "--listen", "127.0.0.1:99999"], "not an address and a port"),
+    ],
+)
+def test_wrong_use_is_refused_before_anything_starts(arguments: list[str], says: str) -> None:
+    result = CliRunner(env={"LIGHTMEM_USER": None}).invoke(cli, ["mcp", *arguments])
+    assert result.exit_code == 2
+    assert says in result.stderr
