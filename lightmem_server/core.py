@@ -161,6 +161,11 @@ class Engine:
         """The version up to which a partition is resident; None when it is not resident."""
         return self._native.version(partition)
 
+    def is_quick(self, partition: str, most_rows: int) -> bool:
+        """Whether a read would begin at once and touch at most `most_rows` rows: the partition is resident, not being changed
+        now, and no larger. Then it may be read on the event loop; should a change begin in between, the read waits for it."""
+        return self._native.is_quick(partition, most_rows)
+
     def load(self, partition: str, version: int, rows: Rows, language: str | None = None) -> None:
         """Make a partition resident with these rows, replacing what was there. `language` of its texts: "none" or a name
         that Snowball knows; None: the engine's."""

@@ -4,6 +4,7 @@
     ├── InvalidInputError        what the caller sent; names the field
     ├── NotFoundError            no such record, or not yours: deliberately the same
     ├── RequestReusedError       a request_id that came before with other content
+    ├── MemoryDiffersError       an imported memory is there with other content
     ├── VersionMismatchError     expected_version is not the current one
     ├── UserErasedError          the user was erased after the work began
     ├── UnauthenticatedError     no key, an unknown, expired or revoked one
@@ -12,9 +13,10 @@
     │   └── BudgetSpentError     a namespace's model time for this hour is used up
     ├── PreconditionError        the server, or what is stored, is not in the state that was asked for
     │   └── RunEndedError        a consolidation run was cancelled, or is another worker's now
-    ├── NotImplementedYetError   in the proto, not in this version
     ├── UnavailableError         starting, draining
-    │   └── StoreError           the disk refused: full, read-only, damaged
+    │   └── StoreError           the store could not do it
+    │       ├── DiskError            the disk refused: full, read-only, gone
+    │       │   └── DamagedError     what is on it is not what was written
     │       └── StoreVersionError    the database is newer than this program, or its SQLite too old
     ├── CoreError                the Rust core refused its input: a defect of ours
     │   └── SnapshotError        a partition's snapshot is damaged or foreign: the store still has everything
@@ -64,6 +66,12 @@ class RequestReusedError(LightMemError):
     """A request_id was used before for another content."""
 
     reason = "REQUEST_ID_REUSED"
+
+
+class MemoryDiffersError(LightMemError):
+    """A memory to import is there under the same id, and says something else, or is there in an earlier version."""
+
+    reason = "MEMORY_DIFFERS"
 
 
 class VersionMismatchError(LightMemError):
@@ -119,12 +127,6 @@ class RunEndedError(PreconditionError):
     reason = "RUN_ENDED"
 
 
-class NotImplementedYetError(LightMemError):
-    """In the API, but not in this version of the server."""
-
-    reason = "NOT_IMPLEMENTED"
-
-
 class UnavailableError(LightMemError):
     """The server is starting or draining."""
 
@@ -132,9 +134,17 @@ class UnavailableError(LightMemError):
 
 
 class StoreError(UnavailableError):
-    """The store could not do it: full, read-only or damaged. Nothing was acknowledged."""
+    """The store could not do it. Nothing was acknowledged."""
 
     reason = "STORE_FAILED"
+
+
+class DiskError(StoreError):
+    """The disk is full, read-only or gone, or another program locks the database: until that changes nothing is durable."""
+
+
+class DamagedError(DiskError):
+    """What is on the disk is not what was written to it."""
 
 
 class StoreVersionError(StoreError):

@@ -23,7 +23,6 @@ import grpc
 import grpc.aio
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from lightmem_server.config import Settings
 from lightmem_server.core import HEAT_HALF_LIFE, UNBOUNDED, Engine, TierPolicy
@@ -54,8 +53,10 @@ from lightmem_server.pipeline.passages import FORMAT, VIEW_NAMES
 from lightmem_server.pipeline.residents import ROW_FORMAT, Residents
 from lightmem_server.pipeline.retrieve import Retrieving
 from lightmem_server.pipeline.snapshots import Snapshots
+from lightmem_server.pipeline.transfer import Exporting, Importing
 from lightmem_server.pipeline.upkeep import Upkeep
 from lightmem_server.pipeline.write import Writing
+from lightmem_server.service import reflection
 from lightmem_server.service.admin import AdminServicer
 from lightmem_server.service.admission import Admission
 from lightmem_server.service.auth import Authenticator, ensure_admin_key
@@ -64,6 +65,7 @@ from lightmem_server.service.failures import FailureLimit
 from lightmem_server.service.interceptors import BoundaryInterceptor
 from lightmem_server.service.keys import Keys
 from lightmem_server.service.memory import MemoryServicer
+from lightmem_server.service.store_watch import watch
 from lightmem_server.service.tls import TlsFiles
 from lightmem_server.slm import time_window
 from lightmem_server.slm.foreground import Foreground
@@ -168,7 +170,7 @@ class LightMemServer:
             MemoryServicer(settings, self._ready, self.admission), server
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(self._ready), server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        reflection.enable((*SERVICES, health.SERVICE_NAME), server)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self.address = self._bind(server)
         await server.start()
@@ -205,9 +207,12 @@ class LightMemServer:
         store = self._make_store(settings.data_dir)
         resources.push_async_callback(store.close)
         await store.open()
+        await resources.enter_async_context(_running(watch(store, self._set_serving)))
         embedding = _embedding_of(embedder)
         await _check_embedding(store, embedding)
         await ensure_admin_key(store, settings.admin_key_file, clock.now)
+        if settings.min_shared_users is not None:
+            await store.require_support(settings.min_shared_users)
 
         engine = Engine(
             dim=embedder.dim,
@@ -256,10 +261,21 @@ class LightMemServer:
                 hypothetical=None if writer is None else HypotheticalQueries(writer),
                 tokenizers=tokenizers,
                 clock=clock,
+                has_shared=settings.min_shared_users is not None,
             ),
             editing=Editing(store, residents, embedder, embedding=embedding),
             consolidating=consolidating,
             erasing=Erasing(store, residents, clock, stop_work=consolidating.stop),
+            exporting=Exporting(store, embedding=embedding, spool_dir=settings.data_dir),
+            importing=Importing(
+                store,
+                residents,
+                embedder,
+                embedding=embedding,
+                clock=clock,
+                max_text_bytes=settings.max_text_bytes,
+                triggers=triggers,
+            ),
             access=access,
             clock=clock,
             models=[
@@ -295,6 +311,7 @@ class LightMemServer:
             facts_prompt=FactsPrompt.load(FACTS_PROMPT),
             summary_prompt=load_prompt(SUMMARY_PROMPT),
             zone=ZoneInfo(self._settings.time_zone),
+            min_shared_users=self._settings.min_shared_users,
         )
 
     def _bind(self, server: grpc.aio.Server) -> str:
@@ -317,6 +334,12 @@ class LightMemServer:
         if self._backend is None:
             raise UnavailableError("the server is starting", reason="STARTING")
         return self._backend
+
+    async def _set_serving(self, is_serving: bool) -> None:
+        """Health as the store has it; before the start and in the drain it is NOT_SERVING anyway."""
+        if self._not_ready is None:
+            statuses = health_pb2.HealthCheckResponse
+            await self._set_health(statuses.SERVING if is_serving else statuses.NOT_SERVING)
 
     async def _set_health(self, status: int) -> None:
         for service in ("", *SERVICES):

@@ -15,6 +15,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("lightmem_server.cli.list_", "Show a user's memories, newest first."),
     "history": ("lightmem_server.cli.history", "Show how a memory came to be what it is."),
     "consolidate": ("lightmem_server.cli.consolidate", "Abstract a user's turns now, or undo that."),
+    "export": ("lightmem_server.cli.export", "Write everything of a user to a file."),
+    "import": ("lightmem_server.cli.import_", "Take in a file that export wrote."),
     "erase": ("lightmem_server.cli.erase", "Remove everything of a user, for good."),
     "stats": ("lightmem_server.cli.stats", "Figures of the server, or of one user."),
     "keys": ("lightmem_server.cli.keys", "Make, list, rotate and revoke API keys."),
@@ -25,8 +27,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Name to module, and the line that `lightmem --help` shows. The command is the module's attribute of that name."""
 
-ATTRIBUTES = {"list": "list_"}
-"""Where the attribute has another name than the command. (A module `list` would hide the builtin in this package.)"""
+ATTRIBUTES = {"list": "list_", "import": "import_"}
+"""Where the attribute has another name than the command. (A module `list` would hide the builtin in this package, and `import`
+is a keyword.)"""
 
 
 class LazyGroup(click.Group):

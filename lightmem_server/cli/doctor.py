@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,11 +19,15 @@ from lightmem_client import Client, LightMemError, Tls
 from lightmem_server.cli import output
 from lightmem_server.cli.options import CommandError, ExitCode, json_option
 from lightmem_server.config import Settings, load
-from lightmem_server.errors import ConfigError, ModelError
+from lightmem_server.errors import ConfigError, DamagedError, ModelError, StoreError, StoreVersionError
 
 SLOW_KERNELS = frozenset({"scalar"})
 MEMORY_BESIDE_PARTITIONS_BYTES = 1 << 30
 """What models, gRPC and Python take, roughly, beside `resident_bytes`."""
+
+PROBE_BYTES = 1 << 16
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+RESTORE = "move it away, and `lightmem restore` the latest backup"
 
 PRIVATE_MASK = stat.S_IRWXG | stat.S_IRWXO
 
@@ -117,10 +123,13 @@ def check_data_dir(settings: Settings) -> Iterator[Finding]:
         yield Finding("data folder", Level.FAIL, f"{place} is not a folder", "name another with LIGHTMEM_DATA_DIR")
         return
     try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
     except OSError as error:
         advice = "give yourself the right, or name another folder with LIGHTMEM_DATA_DIR"
+        if error.errno in FULL_DISK:
+            advice = "make room: until then writes are refused"
         yield Finding("data folder", Level.FAIL, f"{place} cannot be written: {error.strerror}", advice)
         return
     state = "exists" if place == folder else "will be made by the first start"
@@ -137,6 +146,42 @@ def check_data_dir(settings: Settings) -> Iterator[Finding]:
             mode = "700" if path.is_dir() else "600"
             message = f"{path} can be reached by other users of this machine"
             yield Finding("permissions", level, message, f"run `chmod {mode} {path}`")
+
+
+def check_database(settings: Settings) -> Iterator[Finding]:
+    """The database can be read and written, is not of a newer version, and sound. Reads all of it."""
+    from lightmem_server.store.connection import open_read_only, store_errors
+    from lightmem_server.store.schema import check_version, read_migrations
+    from lightmem_server.store.sqlite import DATABASE_NAME
+    from lightmem_server.store.sqlite_read import check
+
+    path = settings.data_dir / DATABASE_NAME
+    try:
+        if not path.exists():
+            return
+        with store_errors(str(path)), closing(open_read_only(path)) as database:
+            check_version(database, len(read_migrations()))
+            findings = check(database)
+    except (StoreError, OSError) as error:
+        yield Finding("database", Level.FAIL, getattr(error, "message", str(error)), _advise(error))
+        return
+    if findings:
+        message = f"{path} is damaged: {findings[0]}" + (f", and {len(findings) - 1} more" if findings[1:] else "")
+        yield Finding("database", Level.FAIL, message, RESTORE)
+    elif not os.access(path, os.W_OK):
+        yield Finding(
+            "database", Level.FAIL, f"{path} cannot be written", f"give yourself the right: `chmod 600 {path}`"
+        )
+    else:
+        yield Finding("database", Level.OK, f"sound; {output.size(path.stat().st_size)}")
+
+
+def _advise(error: StoreError | OSError) -> str:
+    if isinstance(error, StoreVersionError):
+        return "install the newer LightMem that wrote it"
+    if isinstance(error, DamagedError):
+        return RESTORE
+    return "give yourself the right to its folder and to it, or name another folder with LIGHTMEM_DATA_DIR"
 
 
 def check_port(settings: Settings) -> Iterator[Finding]:
@@ -243,6 +288,7 @@ CHECKS: tuple[Check, ...] = (
     check_python,
     check_models,
     check_data_dir,
+    check_database,
     check_port,
     check_sqlite,
     check_cpu,

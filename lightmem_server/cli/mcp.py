@@ -39,8 +39,10 @@ def mcp(user_id: str, session: str, transport: str, listen: str, allow_insecure:
             raise
         raise CommandError(MISSING, ExitCode.FAILED) from error
 
+    tls = server.tls()
+
     def connect(key: str | None) -> AsyncClient:
-        return AsyncClient(server.target, api_key=key, tls=server.tls())
+        return AsyncClient(server.target, api_key=key, tls=tls)
 
     if transport == "stdio":
         if not user_id:

@@ -58,14 +58,6 @@ class ServerOptions:
     tls_key: Path | None
     is_insecure: bool
 
-    def tls(self) -> Tls | bool | None:
-        """What secures the way to it. Raises click.UsageError for half of a client's certificate."""
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise click.UsageError("--tls-cert and --tls-key are given together or not at all")
-        if self.tls_ca is not None or self.tls_cert is not None:
-            return Tls.from_files(self.tls_ca, self.tls_key, self.tls_cert)
-        return False if self.is_insecure else None
-
     @contextlib.contextmanager
     def connect(self) -> Iterator[Client]:
         """A client; its errors in here end the command.
@@ -78,6 +70,14 @@ class ServerOptions:
                 yield client
             except lightmem_client.LightMemError as error:
                 refuse(error, client.target)
+
+    def tls(self) -> Tls | bool | None:
+        """How a client is to be made, see lightmem_client.Client."""
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise click.UsageError("--tls-cert and --tls-key are given together or not at all")
+        if self.tls_ca is not None or self.tls_cert is not None:
+            return Tls.from_files(self.tls_ca, self.tls_key, self.tls_cert)
+        return False if self.is_insecure else None
 
 
 def refuse(error: lightmem_client.LightMemError, target: str) -> NoReturn:

@@ -1,9 +1,10 @@
 """The read path, a list of stages under one budget:
 
-    refresh ─▶ context (STM) ─▶ plan ─▶ embed ─▶ coarse (Rust) ─▶ fetch ─▶ select (cross-encoder) ─▶ pack ─▶ trace
+    refresh ─▶ context (STM) ─▶ plan ─▶ embed ─▶ coarse (Rust) ─▶ fetch ─▶ select (cross-encoder) ─▶ (shared) ─▶ pack ─▶ trace
+    └───── beside them: embed the query as it was asked ───────┘
 
-Each stage's own file: slm/controller.py, coarse.py, repetition.py, select.py, rank.py, diversity.py, pack.py; their constants
-are in tuning.py.
+Each stage's own file: slm/controller.py, coarse.py, repetition.py, select.py, rank.py, diversity.py, shared_facts.py, pack.py;
+their constants are in tuning.py.
 
 The parts of the answer are yielded as soon as they are known. The deadline shortens the Selector's work; it never fails
 the call. Cancelling the caller ends the work at the next stage.
@@ -18,12 +19,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from lightmem_server.errors import InvalidInputError, NotFoundError, PreconditionError
 from lightmem_server.pipeline.clock import Clock
 from lightmem_server.pipeline.coarse import search_coarse
 from lightmem_server.pipeline.diversity import diversify
 from lightmem_server.pipeline.explain import Explanation, explain
-from lightmem_server.pipeline.pack import pack
+from lightmem_server.pipeline.pack import pack, pack_shared
 from lightmem_server.pipeline.passages import JUDGED_PRECEDING_TURNS
 from lightmem_server.pipeline.rank import drop_duplicates, drop_irrelevant, prefer_times, rank
 from lightmem_server.pipeline.repetition import drop_nominated, settle
@@ -42,6 +45,7 @@ from lightmem_server.pipeline.retrieval import (
     Trace,
 )
 from lightmem_server.pipeline.select import limits_of, select
+from lightmem_server.pipeline.shared_facts import find_shared, is_wanted
 from lightmem_server.pipeline.support import drop_covered, drop_superseded
 from lightmem_server.pipeline.tuning import Tuning
 from lightmem_server.slm.controller import Need, Plan, make_plan
@@ -54,7 +58,6 @@ from lightmem_server.types import Kind, Memory, Partition
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -72,9 +75,10 @@ class Retrieving:
         clock: Clock,
         hypothetical: HypotheticalQueries | None = None,
         tuning: Tuning | None = None,
+        has_shared: bool = False,
     ) -> None:
         """`tokenizers` maps the names that a request may give to what counts its tokens; "" is the default. Without
-        `hypothetical`, queries that ask for hypothetical ones are refused."""
+        `hypothetical`, queries that ask for hypothetical ones are refused. `has_shared`: the shared LTM is searched, too."""
         self._store = store
         self._residents = residents
         self._embedder = embedder
@@ -83,10 +87,11 @@ class Retrieving:
         self._clock = clock
         self._hypothetical = hypothetical
         self._tuning = tuning or Tuning()
+        self._has_shared = has_shared
         self._answering = Pace(self._tuning.answer_reserve_seconds)
 
     async def retrieve(self, query: RetrieveQuery) -> AsyncGenerator[Part, None]:
-        """Answer a query part by part: the context, the coarse hits when asked for, the memories, the trace.
+        """Answer a query part by part: the context of a session, the coarse hits when asked for, the memories, the trace.
 
         Raises:
             InvalidInputError: The query names an unknown tokenizer.
@@ -102,29 +107,31 @@ class Retrieving:
             raise PreconditionError("hypothetical_queries needs a Writer: the setting `writer`", reason="NO_WRITER")
         times = _Times(self._clock)
 
-        with times.stage("refresh"):
-            await self._residents.refresh(query.partition)
-        with times.stage("context") as stage:
-            conversation = await self._conversation(query.partition, query.session_id) if query.session_id else []
-            stage.item_count = len(conversation)
-        with times.stage("plan") as stage:
-            plan = make_plan(query.query, conversation, query.asked_at, query.zone)
-            stage.item_count = len(plan.views)
-        is_guess_cut = False
-        if query.hypothetical_queries:
-            with times.stage("hypothetical") as stage:
-                guesses = await self._guess(query)
-                plan = with_guesses(plan, guesses)
-                stage.item_count = len(guesses)
-                is_guess_cut = not guesses
-        embedding = asyncio.create_task(self._embed(plan, times))
+        embedding = _Embedding(self._embedder, self._clock)
+        embedding.begin([query.query])  # a plan's first wording, whatever else is planned
         try:
-            if not query.exclude_context:
+            await asyncio.sleep(0)  # lets it begin
+            with times.stage("refresh"):
+                await self._residents.refresh(query.partition)
+            with times.stage("context") as stage:
+                conversation = await self._conversation(query.partition, query.session_id) if query.session_id else []
+                stage.item_count = len(conversation)
+            with times.stage("plan") as stage:
+                plan = make_plan(query.query, conversation, query.asked_at, query.zone)
+                stage.item_count = len(plan.views)
+            is_guess_cut = False
+            if query.hypothetical_queries:
+                with times.stage("hypothetical") as stage:
+                    guesses = await self._guess(query)
+                    plan = with_guesses(plan, guesses)
+                    stage.item_count = len(guesses)
+                    is_guess_cut = not guesses
+            embedding.begin([view.text for view in plan.views[1:]])
+            if query.session_id and not query.exclude_context:
                 yield Context(conversation)  # sent while the model computes
-            vectors = await embedding
+            vectors = await embedding.end(times)
         except BaseException:
-            embedding.cancel()
-            await asyncio.gather(embedding, return_exceptions=True)
+            await embedding.cancel()
             raise
         with times.stage("coarse") as stage:
             hits = await search_coarse(
@@ -166,6 +173,11 @@ class Retrieving:
             else:
                 stop = SelectorStop.DEADLINE
             stage.item_count = sum(candidate.logit is not None for candidate in candidates)
+        shared: list[Candidate] = []
+        if self._has_shared and is_wanted(query, plan) and self._has_time(query, reserve_seconds):
+            with times.stage("shared") as stage:
+                shared = await self._find_shared(query, plan, vectors, reserve_seconds)
+                stage.item_count = len(shared)
         selected_at = self._clock.monotonic()
         with times.stage("pack") as stage:
             ranked = rank(candidates, self._tuning)
@@ -176,7 +188,7 @@ class Retrieving:
             drop_covered(ranked, plan.need)
             if plan.need is Need.KNOWLEDGE:
                 await drop_superseded(self._store, query.partition, ranked)
-            selected = _choose(query, ranked, counter, [] if query.exclude_context else conversation)
+            selected = _choose(query, ranked, counter, [] if query.exclude_context else conversation, shared)
             stage.item_count = len(selected.candidates)
         yield selected
         yield Trace(
@@ -191,6 +203,7 @@ class Retrieving:
             followed=hits.followed,
             is_window_filter=hits.is_window_filter,
             selector_stop=stop,
+            shared=shared,
             is_approximate=not hits.result.is_exact,
         )
         answered_in = self._clock.monotonic() - selected_at
@@ -200,6 +213,23 @@ class Retrieving:
         """Whether the Selector could read anything; else what it would read isn't fetched either."""
         left_seconds = query.arrived_at + query.budget.deadline_seconds - self._clock.monotonic()
         return left_seconds - reserve_seconds >= self._tuning.least_judgement_seconds
+
+    async def _find_shared(
+        self, query: RetrieveQuery, plan: Plan, vectors: NDArray[np.float32], reserve_seconds: float
+    ) -> list[Candidate]:
+        deadline = query.arrived_at + query.budget.deadline_seconds - reserve_seconds
+        return await find_shared(
+            query,
+            plan,
+            vectors,
+            residents=self._residents,
+            store=self._store,
+            selector=self._selector,
+            tuning=self._tuning,
+            now=self._clock.now(),
+            left_seconds=deadline - self._clock.monotonic(),
+            deadline=deadline,
+        )
 
     async def explain(self, query: RetrieveQuery, memory_id: uuid.UUID) -> Explanation:
         """Retrieve, and say why one memory was, or was not, among the results.
@@ -236,12 +266,6 @@ class Retrieving:
         deadline = query.arrived_at + query.budget.deadline_seconds - self._tuning.guess_reserve_seconds
         return await self._hypothetical.guess(query.query, query.hypothetical_queries, deadline=deadline)
 
-    async def _embed(self, plan: Plan, times: _Times) -> NDArray[np.float32]:
-        with times.stage("embed") as stage:
-            vectors = await self._embedder.embed_queries([view.text for view in plan.views])
-            stage.item_count = len(vectors)
-        return vectors
-
     async def _fetch(self, partition: Partition, candidates: Sequence[Candidate]) -> None:
         """Fill in the records; one that is gone by now is dropped, and one dropped before is not read."""
         alive = _alive(candidates)
@@ -275,9 +299,14 @@ class Retrieving:
 
 
 def _choose(
-    query: RetrieveQuery, ranked: Sequence[Candidate], counter: TokenCounter, conversation: Sequence[Memory]
+    query: RetrieveQuery,
+    ranked: Sequence[Candidate],
+    counter: TokenCounter,
+    conversation: Sequence[Memory],
+    shared: Sequence[Candidate],
 ) -> Selected:
-    """From the final order: drop duplicates, the irrelevant and what is over the budget; pack the rest."""
+    """From the final order: drop duplicates, the irrelevant and what is over the budget; pack the rest, and what is shared
+    behind it."""
     drop_duplicates(ranked)
     drop_irrelevant(ranked, query.min_relevance)
     alive = _alive(ranked)
@@ -290,7 +319,9 @@ def _choose(
         zone=query.zone,
         conversation=conversation,
     )
-    return Selected(packed.candidates, packed.text, packed.token_count)
+    if shared:
+        packed = pack_shared(packed, _alive(shared), counter, max_tokens=query.budget.max_tokens)
+    return Selected(packed.candidates, packed.text, packed.token_count, _alive(shared))
 
 
 def _alive(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -302,6 +333,38 @@ def _drop_in_context(candidates: Sequence[Candidate], conversation: Sequence[Mem
     for candidate in candidates:
         if candidate.memory_id in shown:
             candidate.drop_reason = DropReason.IN_CONTEXT
+
+
+class _Embedding:
+    """The vectors of a plan's wordings, begun as soon as each is known."""
+
+    def __init__(self, embedder: Embedder, clock: Clock) -> None:
+        self._embedder = embedder
+        self._clock = clock
+        self._began = clock.monotonic()
+        self._parts: list[asyncio.Task[tuple[NDArray[np.float32], float]]] = []
+
+    def begin(self, texts: Sequence[str]) -> None:
+        """Embed further wordings."""
+        if texts:
+            self._parts.append(asyncio.create_task(self._embed(texts)))
+
+    async def end(self, times: _Times) -> NDArray[np.float32]:
+        """The vectors, in the order in which their wordings were begun."""
+        parts = await asyncio.gather(*self._parts)
+        vectors = np.concatenate([vectors for vectors, _ in parts])
+        times.stages.append(StageTime("embed", max(ended for _, ended in parts) - self._began, len(vectors)))
+        return vectors
+
+    async def cancel(self) -> None:
+        """Drop what isn't done."""
+        for part in self._parts:
+            part.cancel()
+        await asyncio.gather(*self._parts, return_exceptions=True)
+
+    async def _embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], float]:
+        vectors = await self._embedder.embed_queries(texts)
+        return vectors, self._clock.monotonic()
 
 
 @dataclass(slots=True)

@@ -6,12 +6,10 @@ import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
-from typing import NoReturn
 
 from lightmem_server.errors import (
     InvalidInputError,
     NotFoundError,
-    NotImplementedYetError,
     PreconditionError,
     UnavailableError,
 )
@@ -30,6 +28,7 @@ MAX_KEY_USERS = 64
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 SHOWN_DEAD_JOBS = 20
+MAX_LINES = 4096
 
 
 class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
@@ -67,6 +66,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             uptime=convert.from_seconds(time.monotonic() - self._started),
             pending_job_count=stats.pending_job_count,
             dead_job_count=stats.dead_job_count,
+            shared_fact_count=stats.shared_fact_count,
             dead_jobs=[_from_dead_job(job) for job in dead_jobs if user_id in ("", job.partition.user_id)],
         )
         if caller.get().is_operator:  # to others they would tell of namespaces that aren't theirs
@@ -181,17 +181,27 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             withdrawn_support_count=erased.withdrawn_support_count,
         )
 
-    def ExportUser(  # noqa: N802
+    async def ExportUser(  # noqa: N802
         self, request: pb.ExportUserRequest, context: RpcContext
     ) -> AsyncIterator[pb.ExportUserResponse]:
-        """Not in this version."""
-        _refuse("ExportUser")
+        """Everything of a user, as lines; see the proto."""
+        partition = _partition(request.user_id)
+        async with contextlib.aclosing(self._backend().exporting.export(partition)) as parts:
+            async for part in parts:
+                yield pb.ExportUserResponse(json_lines=part.lines, done_count=part.done, total_count=part.total)
 
     async def ImportUser(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.ImportUserRequest], context: RpcContext
     ) -> pb.ImportUserResponse:
-        """Not in this version."""
-        _refuse("ImportUser")
+        """Take an export in; see the proto."""
+        first = await anext(request_iterator, None)
+        partition = _partition("" if first is None else first.user_id)
+        imported = await self._backend().importing.import_(partition, _read_lines(first, request_iterator))
+        return pb.ImportUserResponse(
+            imported_count=imported.imported,
+            skipped_count=imported.skipped,
+            reembedded_count=imported.reembedded,
+        )
 
     def Backup(self, request: pb.BackupRequest, context: RpcContext) -> AsyncIterator[pb.BackupResponse]:  # noqa: N802
         """Copy the whole store; see the proto."""
@@ -208,6 +218,19 @@ def _partition(user_id: str) -> Partition:
     """The partition of a user, for a caller with admin rights who may act for that user."""
     caller.get().require_admin()
     return caller.get().partition(convert.to_name(user_id, "user_id", is_required=True), field="user_id")
+
+
+async def _read_lines(
+    first: pb.ImportUserRequest | None, rest: AsyncIterator[pb.ImportUserRequest]
+) -> AsyncIterator[str]:
+    """The lines of an import, in order. What is not read yet waits in the client, by gRPC's flow control."""
+    request = first
+    while request is not None:
+        if len(request.json_lines) > MAX_LINES:
+            raise InvalidInputError("json_lines", f"has more than {MAX_LINES} lines", reason="TOO_MANY")
+        for line in request.json_lines:
+            yield line
+        request = await anext(rest, None)
 
 
 def _from_progress(progress: Progress) -> pb.ConsolidateResponse:
@@ -235,11 +258,6 @@ def _from_dead_job(job: DeadJob) -> pb.GetStatsResponse.DeadJob:
         error=job.error,
         set_aside_at=convert.from_micros(job.dead_at),
     )
-
-
-def _refuse(method: str) -> NoReturn:
-    _require_admin()
-    raise NotImplementedYetError(f"{method} is not in this version of the server")
 
 
 def _from_key(key: KeyRecord) -> pb.ApiKey:

@@ -12,6 +12,7 @@ from lightmem_server.pipeline.consolidation.control import Consolidating
 from lightmem_server.pipeline.edit import Editing
 from lightmem_server.pipeline.erase import Erasing
 from lightmem_server.pipeline.retrieve import Retrieving
+from lightmem_server.pipeline.transfer import Exporting, Importing
 from lightmem_server.pipeline.write import Writing
 from lightmem_server.service.auth import Authenticator
 from lightmem_server.service.keys import Keys
@@ -41,6 +42,8 @@ class Backend:
     editing: Editing
     consolidating: Consolidating
     erasing: Erasing
+    exporting: Exporting
+    importing: Importing
     access: AccessRecorder
     clock: Clock
     models: Sequence[ModelInfo]

@@ -26,9 +26,9 @@ from lightmem_server.errors import (
     ForbiddenError,
     InvalidInputError,
     LightMemError,
+    MemoryDiffersError,
     ModelError,
     NotFoundError,
-    NotImplementedYetError,
     OverloadedError,
     PreconditionError,
     RequestReusedError,
@@ -49,13 +49,13 @@ STATUS: dict[type[LightMemError], grpc.StatusCode] = {
     InvalidInputError: grpc.StatusCode.INVALID_ARGUMENT,
     NotFoundError: grpc.StatusCode.NOT_FOUND,
     RequestReusedError: grpc.StatusCode.ALREADY_EXISTS,
+    MemoryDiffersError: grpc.StatusCode.ALREADY_EXISTS,
     VersionMismatchError: grpc.StatusCode.ABORTED,
     UserErasedError: grpc.StatusCode.ABORTED,
     UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
     ForbiddenError: grpc.StatusCode.PERMISSION_DENIED,
     OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     PreconditionError: grpc.StatusCode.FAILED_PRECONDITION,
-    NotImplementedYetError: grpc.StatusCode.UNIMPLEMENTED,
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
     ModelError: grpc.StatusCode.UNAVAILABLE,
     CoreError: grpc.StatusCode.INTERNAL,
@@ -139,18 +139,24 @@ class BoundaryInterceptor(grpc.aio.ServerInterceptor):
         self._authenticator = authenticator
         self._admission = admission
         self._max_send_seconds = max_send_seconds
+        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Wrap the handler of a call."""
-        handler: Any = await continuation(handler_call_details)
+        """Wrap the handler of a call; once for each method."""
         method = handler_call_details.method
+        if (wrapped := self._wrapped.get(method)) is not None:
+            return wrapped
+        handler: Any = await continuation(handler_call_details)
         if handler is None or not method.startswith(OUR_METHODS):
             return handler  # type: ignore[no-any-return]  # Any since all four kinds of handler are one class here
-        name = method.removeprefix(OUR_METHODS)
+        wrapped = self._wrapped[method] = self._wrap(method.removeprefix(OUR_METHODS), handler)
+        return wrapped
+
+    def _wrap(self, name: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
         parse, serialize = _tolerant(handler.request_deserializer), handler.response_serializer
         if handler.request_streaming and handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(

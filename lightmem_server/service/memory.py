@@ -9,7 +9,7 @@ import hashlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from lightmem_server.config import Settings
 from lightmem_server.errors import (
@@ -27,6 +27,9 @@ from lightmem_server.service.auth import caller
 from lightmem_server.service.backend import Backend
 from lightmem_server.service.interceptors import Context as RpcContext
 from lightmem_server.types import Partition, Tier
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 READ_AHEAD_REQUESTS = 32
 """Requests of one Write stream that are read before the first is stored: they share embedding batches. What is beyond
@@ -156,10 +159,13 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
         foreground, retrieving = self._backend().foreground, self._backend().retrieving
         with foreground.reading():
             turn = self._admission.reads.turn(query.partition)
-            async with turn, contextlib.aclosing(retrieving.retrieve(query)) as parts:
-                async for part in parts:
+            parts = retrieving.retrieve(query)
+            least = self._settings.shared_min_users
+            ahead = work_ahead(parts, lambda part: (part, _to_response(part, user_id, least)))
+            async with turn, contextlib.aclosing(ahead) as made:
+                async for part, response in made:
                     _check_deadline(context)
-                    yield _to_response(part, user_id)
+                    yield response
                     if isinstance(part, Selected):
                         self._backend().access.record(
                             query.partition, [candidate.memory_id for candidate in part.candidates]
@@ -276,7 +282,26 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
         return caller.get().partition(convert.to_name(scope.user_id, "scope.user_id", is_required=True))
 
 
-def _to_response(part: Part, user_id: str) -> pb.RetrieveResponse:
+async def work_ahead(parts: AsyncGenerator[T, None], make: Callable[[T], R]) -> AsyncGenerator[R, None]:
+    """Makes something of each part, the next one while the one before is on its way: gRPC takes a part only when the last has
+    left. Closes `parts`."""
+
+    async def make_next() -> R | None:
+        part = await anext(parts, None)
+        return None if part is None else make(part)
+
+    coming = asyncio.create_task(make_next())
+    try:
+        while (made := await coming) is not None:
+            coming = asyncio.create_task(make_next())
+            yield made
+    finally:
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
+        await parts.aclose()
+
+
+def _to_response(part: Part, user_id: str, min_shared_users: int) -> pb.RetrieveResponse:
     match part:
         case Context(turns):
             messages = [convert.from_memory(turn, user_id, tier=Tier.STM) for turn in turns]
@@ -284,10 +309,17 @@ def _to_response(part: Part, user_id: str) -> pb.RetrieveResponse:
         case Coarse(candidates):
             hits = [convert_retrieval.from_candidate(candidate, user_id, is_coarse=True) for candidate in candidates]
             return pb.RetrieveResponse(coarse=pb.CoarseHits(hits=hits))
-        case Selected(candidates, packed_context, token_count):
-            memories = [convert_retrieval.from_candidate(candidate, user_id) for candidate in candidates]
+        case Selected(candidates, packed_context, token_count, shared):
             return pb.RetrieveResponse(
-                memories=pb.RetrievedMemories(memories=memories, packed_context=packed_context, token_count=token_count)
+                memories=pb.RetrievedMemories(
+                    memories=[convert_retrieval.from_candidate(candidate, user_id) for candidate in candidates],
+                    packed_context=packed_context,
+                    token_count=token_count,
+                    shared_memories=[
+                        convert_retrieval.from_candidate(candidate, "", min_users=min_shared_users)
+                        for candidate in shared
+                    ],
+                )
             )
         case Trace():
             return pb.RetrieveResponse(trace=convert_retrieval.from_trace(part))

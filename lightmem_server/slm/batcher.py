@@ -84,7 +84,8 @@ class Batcher(Generic[Item, Result]):
     ) -> None:
         """
         Args:
-            run: Gets a batch, gives one result per item, in order. Its exceptions go to the batch's callers.
+            run: Gets a batch, gives one result per item, in order. Its awaitable's exceptions go to the batch's callers;
+                the call itself raises none. A future is begun sooner than a coroutine, which waits for its turn.
             cost: Of an item, at least 1; what max_batch_cost counts.
             stands_aside: While it says so, batches of passages leave one place, which is a core, to others; but for the last.
         """
@@ -94,7 +95,7 @@ class Batcher(Generic[Item, Result]):
         self._stands_aside = stands_aside
         self._clock = clock
         self._waiting: dict[Priority, deque[_Request[Item, Result]]] = {priority: deque() for priority in Priority}
-        self._running: set[asyncio.Task[Sequence[Result]]] = set()
+        self._running: set[asyncio.Future[Sequence[Result]]] = set()
         self._queued_items = 0
         self._queued_cost = 0
         self._query_run = 0
@@ -165,10 +166,10 @@ class Batcher(Generic[Item, Result]):
             if len(self._running) >= self._places(priority):
                 return
             self._query_run = self._query_run + 1 if priority is Priority.QUERY else 0
-            batch = self._cut(priority)
-            task = asyncio.create_task(self._run_batch([request.items[index] for request, index in batch]))
-            self._running.add(task)
-            task.add_done_callback(functools.partial(self._finish, batch, priority))
+            batch, began = self._cut(priority), self._clock()
+            results = asyncio.ensure_future(self._run([request.items[index] for request, index in batch]))
+            self._running.add(results)
+            results.add_done_callback(functools.partial(self._finish, batch, priority, began))
 
     def _places(self, priority: Priority) -> int:
         """How many batches may run for one of this priority to begin."""
@@ -176,19 +177,21 @@ class Batcher(Generic[Item, Result]):
             return self._limits.concurrency + self._limits.extra_for_queries
         return max(1, self._limits.concurrency - self._stands_aside())
 
-    async def _run_batch(self, items: Sequence[Item]) -> Sequence[Result]:
-        began = self._clock()
-        results = await self._run(items)
-        self._pace.observe(sum(self._cost(item) for item in items), self._clock() - began)
-        if len(results) != len(items):
-            raise RuntimeError(f"{len(results)} results for {len(items)} items")
-        return results
-
-    def _finish(self, batch: _Batch[Item, Result], priority: Priority, task: asyncio.Task[Sequence[Result]]) -> None:
+    def _finish(
+        self,
+        batch: _Batch[Item, Result],
+        priority: Priority,
+        began: float,
+        results: asyncio.Future[Sequence[Result]],
+    ) -> None:
         """Hand out a batch's results, or its error, and begin the next."""
-        self._running.discard(task)
-        error = _closed() if task.cancelled() else task.exception()
-        for (request, index), result in zip(batch, () if error else task.result(), strict=error is None):
+        self._running.discard(results)
+        error = _closed() if results.cancelled() else results.exception()
+        if error is None:
+            self._pace.observe(sum(self._cost(request.items[index]) for request, index in batch), self._clock() - began)
+            if len(results.result()) != len(batch):
+                error = RuntimeError(f"{len(results.result())} results for {len(batch)} items")
+        for (request, index), result in zip(batch, () if error else results.result(), strict=error is None):
             request.results[index] = result
             if len(request.results) == len(request.items) and not request.done.done():
                 request.done.set_result([request.results[position] for position in range(len(request.items))])

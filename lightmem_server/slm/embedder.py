@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tokenizers import Encoding
 from lightmem_server.errors import ModelError
 from lightmem_server.slm.batcher import Batcher, BatcherLimits, Priority
 from lightmem_server.slm.convert import TOKENIZER_FILE
-from lightmem_server.slm.encoder import Encoder, available_threads, load_encoder
+from lightmem_server.slm.encoder import Encoder, EncoderOutput, available_threads, load_encoder
 from lightmem_server.slm.manifest import ModelRole, Pooling
 from lightmem_server.slm.models import InstalledModel, read_installed
 from lightmem_server.slm.protocols import TokenCounter
@@ -102,11 +103,13 @@ class BertEmbedder:
         vectors[order] = await self._batcher.submit([encodings[index] for index in order], priority)
         return vectors
 
-    async def _run(self, batch: Sequence[Encoding]) -> list[NDArray[np.float32]]:
-        output = await self._encoder.forward(batch)
+    def _run(self, batch: Sequence[Encoding]) -> asyncio.Future[list[NDArray[np.float32]]]:
+        lengths = np.array([len(encoding) for encoding in batch])
+        return self._encoder.compute(batch, lambda output: self._pool(output, lengths))
+
+    def _pool(self, output: EncoderOutput, lengths: NDArray[np.int64]) -> list[NDArray[np.float32]]:
         if output.hidden is None:
             raise ModelError(f"{self.name} is no embedder: it has a pooler")
-        lengths = np.array([len(encoding) for encoding in batch])
         return list(pool(output.hidden, lengths, self._installed.spec.pooling or Pooling.CLS))
 
 

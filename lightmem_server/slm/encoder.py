@@ -12,10 +12,11 @@ import functools
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import ctranslate2
 import numpy as np
@@ -24,6 +25,8 @@ from tokenizers import Encoding
 
 from lightmem_server.core import cpu_features
 from lightmem_server.errors import ModelError, UnavailableError
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class EncoderOutput:
 
 
 class Encoder:
-    """A loaded model. forward() may be called concurrently; as many calls compute at once as there are replicas."""
+    """A loaded model. compute() may be called concurrently; as many calls compute at once as there are replicas."""
 
     def __init__(self, model: ctranslate2.Encoder, executor: ThreadPoolExecutor) -> None:
         """Use load_encoder."""
@@ -50,19 +53,23 @@ class Encoder:
         """How many calls compute at once."""
         return int(self._model.num_encoders)
 
-    async def forward(self, batch: Sequence[Encoding]) -> EncoderOutput:
-        """Run the model on sequences, none of them padded.
+    def compute(self, batch: Sequence[Encoding], finish: Callable[[EncoderOutput], R]) -> asyncio.Future[R]:
+        """Run the model on sequences, none of them padded, and `finish` what it gives in the same thread. Begins at once,
+        not when a coroutine gets its turn.
 
-        Raises:
+        Returns a future that raises:
             ModelError: The model could not compute it.
             UnavailableError: Closed.
         """
+        loop = asyncio.get_running_loop()
         if self._is_closed:
-            raise UnavailableError("the model is being unloaded", reason="DRAINING")
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self.forward_blocking, batch)
+            refused: asyncio.Future[R] = loop.create_future()
+            refused.set_exception(UnavailableError("the model is being unloaded", reason="DRAINING"))
+            return refused
+        return loop.run_in_executor(self._executor, lambda: finish(self.forward_blocking(batch)))
 
     def forward_blocking(self, batch: Sequence[Encoding]) -> EncoderOutput:
-        """As forward, in the calling thread."""
+        """What the model makes of sequences, in the calling thread. Raises ModelError."""
         try:
             output = self._model.forward_batch(
                 [encoding.ids for encoding in batch], token_type_ids=[encoding.type_ids for encoding in batch]

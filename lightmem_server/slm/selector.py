@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Sequence
@@ -104,9 +105,8 @@ class CrossEncoderSelector:
         await self._tokenizer.close()
         await self._encoder.close()
 
-    async def _run(self, batch: Sequence[Encoding]) -> list[float]:
-        output = await self._encoder.forward(batch)
-        return compute_logits(output.pooled, self._head)
+    def _run(self, batch: Sequence[Encoding]) -> asyncio.Future[list[float]]:
+        return self._encoder.compute(batch, lambda output: compute_logits(output.pooled, self._head))
 
 
 def _least_tokens(query: str, passage: str) -> int:

@@ -22,7 +22,7 @@ import apsw
 
 from lightmem_server.errors import PreconditionError, StoreError
 from lightmem_server.store.backup_protocol import BackupProgress, BackupStage
-from lightmem_server.store.connection import open_connection, store_errors
+from lightmem_server.store.connection import open_connection, open_read_only, store_errors
 from lightmem_server.store.schema import APPLICATION_ID, check_version, read_migrations
 
 BACKUPS_NAME = "backups"
@@ -87,11 +87,10 @@ class Copying:
     @contextmanager
     def _open_source(self) -> Iterator[apsw.Connection]:
         with store_errors(str(self._source)):
-            source = apsw.Connection(os.fspath(self._source), flags=apsw.SQLITE_OPEN_READONLY)
+            source = open_read_only(self._source)
         with closing(source):
             with store_errors(str(self._source)):
                 source.pragma("cache_size", -(CACHE_BYTES // 1024))
-                source.pragma("trusted_schema", False)
                 source.execute("BEGIN")  # from the first read on it sees one moment, until it is closed
                 check_version(source, len(read_migrations()))
                 if source.pragma("application_id") != APPLICATION_ID:
@@ -163,6 +162,7 @@ class Backups:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lightmem-store-backup")
         self._copying: Copying | None = None
         self._is_closed = False
+        self._ended_by = ""
         for left in folder.glob(f".*{PARTIAL}"):  # of a process that was killed
             remove_partial(left)
 
@@ -188,18 +188,23 @@ class Backups:
                     yield copying.progress
             last = await ended
             if last is None:
-                raise StoreError("the store is closed")
+                raise StoreError(self._ended_by)
             yield last
         finally:
             copying.cancel()
             await asyncio.wait({ended})  # then nothing of an unfinished one is left
             self._copying = None
 
+    def end(self, why: str) -> None:
+        """Let the backup at work, if there is one, fail soon."""
+        if self._copying is not None:
+            self._ended_by = why
+            self._copying.cancel()
+
     def close(self) -> None:
         """End the backup at work; blocks until it has. Refuse further ones."""
         self._is_closed = True
-        if self._copying is not None:
-            self._copying.cancel()
+        self.end("the store is closed")
         self._thread.shutdown()
 
     def _run(self, copying: Copying, report: Callable[[], None]) -> BackupProgress | None:

@@ -10,10 +10,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import apsw
 
-from lightmem_server.errors import StoreError, StoreVersionError
+from lightmem_server.errors import DamagedError, DiskError, StoreError, StoreVersionError
 
 OLDEST_SQLITE = (3, 51, 3)
 """The first release without the WAL-reset bug."""
@@ -21,19 +22,20 @@ OLDEST_SQLITE = (3, 51, 3)
 BUSY_TIMEOUT_MS = 5000
 """How long to wait for a lock that another program (a backup, the sqlite3 shell) holds."""
 
-SENTENCES: tuple[tuple[type[apsw.Error], str], ...] = (
-    (apsw.FullError, "the disk is full; nothing was stored, free some space and try again"),
-    (apsw.IOError, "the disk could not be read or written"),
-    (apsw.ReadOnlyError, "the database is read-only for this process"),
-    (apsw.CorruptError, "the database is damaged; restore it from a backup"),
-    (apsw.NotADBError, "the file is not a SQLite database, or its beginning is damaged"),
-    (apsw.CantOpenError, "the database cannot be opened; check the folder and its permissions"),
-    (apsw.PermissionsError, "the database may not be accessed by this process"),
-    (apsw.BusyError, "another program holds a lock on the database"),
-    (apsw.LockedError, "another program holds a lock on the database"),
-    (apsw.NoMemError, "not enough memory for the database"),
-    (apsw.TooBigError, "a value is larger than the database can hold"),
+SENTENCES: tuple[tuple[type[apsw.Error], type[StoreError], str], ...] = (
+    (apsw.FullError, DiskError, "the disk is full; nothing was stored, free some space and try again"),
+    (apsw.IOError, DiskError, "the disk could not be read or written"),
+    (apsw.ReadOnlyError, DiskError, "the database is read-only for this process"),
+    (apsw.CorruptError, DamagedError, "the database is damaged; restore it from a backup"),
+    (apsw.NotADBError, DamagedError, "the file is not a SQLite database, or its beginning is damaged"),
+    (apsw.CantOpenError, DiskError, "the database cannot be opened; check the folder and its permissions"),
+    (apsw.PermissionsError, DiskError, "the database may not be accessed by this process"),
+    (apsw.BusyError, DiskError, "another program holds a lock on the database"),
+    (apsw.LockedError, DiskError, "another program holds a lock on the database"),
+    (apsw.NoMemError, StoreError, "not enough memory for the database"),
+    (apsw.TooBigError, StoreError, "a value is larger than the database can hold"),
 )
+"""What SQLite reports, whose fault that is, and what it means."""
 
 
 def check_library(version: str) -> None:
@@ -60,10 +62,29 @@ def open_connection(path: Path, *, cache_bytes: int) -> apsw.Connection:
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     connection = apsw.Connection(os.fspath(path))
+    if connection.readonly("main"):
+        # SQLite has fallen back. Going on would leave a log beside it that nobody could write to later either.
+        connection.close()
+        raise apsw.ReadOnlyError("no right to write to it")
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)
     connection.pragma("cache_size", -max(1, cache_bytes // 1024))
     connection.pragma("cell_size_check", True)
     connection.pragma("trusted_schema", False)
+    return connection
+
+
+def open_read_only(path: Path) -> apsw.Connection:
+    """A connection that changes nothing and leaves nothing beside the file, whatever mode its writer left it in.
+
+    Raises:
+        apsw.Error: As SQLite reports it.
+    """
+    # Without a log nobody has it open: SQLite need not make the two files that readers and a writer share.
+    is_at_rest = not path.with_name(f"{path.name}-wal").exists()
+    uri = f"file:{quote(os.fspath(path.absolute()))}?mode=ro" + ("&immutable=1" if is_at_rest else "")
+    connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+    connection.pragma("trusted_schema", False)
+    connection.pragma("cell_size_check", True)
     return connection
 
 
@@ -88,10 +109,12 @@ def to_writer(connection: apsw.Connection) -> None:
     connection.pragma("foreign_keys", True)
 
 
-def to_store_error(error: apsw.Error) -> StoreError:
-    """What a failure of SQLite means, in a sentence; SQLite's own words follow."""
-    sentence = next((text for kind, text in SENTENCES if isinstance(error, kind)), "the database refused")
-    return StoreError(f"{sentence} ({error})")
+def to_store_error(error: apsw.Error, where: str = "") -> StoreError:
+    """What a failure of SQLite means, in a sentence behind `where`; SQLite's own words follow."""
+    for kind, class_, sentence in SENTENCES:
+        if isinstance(error, kind):
+            return class_(f"{where}{sentence} ({error})")
+    return StoreError(f"{where}the database refused ({error})")
 
 
 @contextmanager
@@ -101,6 +124,6 @@ def store_errors(where: str = "") -> Iterator[None]:
     try:
         yield
     except apsw.Error as error:
-        raise StoreError(prefix + to_store_error(error).message) from error
+        raise to_store_error(error, prefix) from error
     except OSError as error:
-        raise StoreError(f"{prefix}{error.strerror or error}") from error
+        raise DiskError(f"{prefix}{error.strerror or error}") from error

@@ -10,9 +10,9 @@ from typing import Any
 
 import apsw
 
-from lightmem_server.store.rows import MEMORY_SELECT, to_memory
+from lightmem_server.store.rows import MEMORY_SELECT, memory_columns, to_memory
 from lightmem_server.store.run_protocol import HistoryEntry
-from lightmem_server.types import Partition
+from lightmem_server.types import Memory, Partition
 
 COLUMNS = (
     """record_version, tier, kind, state, session_id, agent_id, occurred_at, valid_from, valid_to, previous_id, body"""
@@ -28,6 +28,29 @@ def keep(
         SELECT partition_id, id, ?, ?, ?, record_version, tier, kind, state, session_id, agent_id, occurred_at, valid_from,
             valid_to, previous_id, iif(body = ?, NULL, body) FROM memory WHERE memory_no = ?""",  # noqa: S608
         (changed_at, reason, run_no, body_after, memory_no),
+    )
+
+
+def put(
+    connection: apsw.Connection,
+    partition_id: int,
+    memory: Memory,
+    *,
+    body_after: str,
+    changed_at: int,
+    reason: str,
+    run_no: int | None,
+) -> None:
+    """Store an earlier version of a record as `keep` would have left it."""
+    *columns, body = memory_columns(memory)
+    connection.execute(
+        f"""INSERT INTO history (partition_id, id, changed_at, reason, run_no, {COLUMNS})
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",  # noqa: S608
+        (
+            *(partition_id, memory.id.bytes, changed_at, reason, run_no),
+            *columns,
+            None if body == body_after else body,
+        ),
     )
 
 
@@ -68,16 +91,17 @@ def read(connection: apsw.Connection, partition: Partition, memory_id: uuid.UUID
     for changed_at, reason, run_id, version, *state, earlier_body in rows:
         if version != memory.version - 1:
             break  # what is further back is forgotten
-        entries.append(HistoryEntry(memory, changed_at, reason, _to_id(run_id)))
+        entries.append(HistoryEntry(memory, changed_at, reason, to_id(run_id)))
         body = body if earlier_body is None else earlier_body
         memory = to_memory((memory_id.bytes, version, *state, body, 0, None))
     if memory.version == 1:
         reason, run_id = ("write", None) if made is None else made
-        entries.append(HistoryEntry(memory, memory.created_at, reason, _to_id(run_id)))
+        entries.append(HistoryEntry(memory, memory.created_at, reason, to_id(run_id)))
     elif not entries:
         entries.append(HistoryEntry(memory, memory.created_at, "", None))
     return entries[::-1]
 
 
-def _to_id(data: bytes | None) -> uuid.UUID | None:
+def to_id(data: bytes | None) -> uuid.UUID | None:
+    """An id of a column that may have none."""
     return None if data is None else uuid.UUID(bytes=data)

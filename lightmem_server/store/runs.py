@@ -236,7 +236,7 @@ def cancel(connection: apsw.Connection, partition: Partition, kind: str, *, now:
 def find(connection: apsw.Connection, run_id: uuid.UUID) -> RunRecord | None:
     """See `RunStore.find_run`."""
     row = connection.execute(f"SELECT {RUN_SELECT} WHERE r.run_id = ?", (run_id.bytes,)).fetchone()
-    return None if row is None else _to_run(row)
+    return None if row is None else to_run(row)
 
 
 def list_of(connection: apsw.Connection, partition: Partition, limit: int) -> list[RunRecord]:
@@ -245,7 +245,7 @@ def list_of(connection: apsw.Connection, partition: Partition, limit: int) -> li
         f"SELECT {RUN_SELECT} WHERE p.namespace = ? AND p.user_id = ? ORDER BY r.run_no DESC LIMIT ?",
         (partition.namespace, partition.user_id, limit),
     ).fetchall()
-    return [_to_run(row) for row in rows]
+    return [to_run(row) for row in rows]
 
 
 def changes_of(connection: apsw.Connection, run_id: uuid.UUID) -> list[RunChange]:
@@ -321,7 +321,8 @@ def _are_there(connection: apsw.Connection, partition_id: int, ids: Iterable[uui
     return bool(found == len(wanted))
 
 
-def _to_run(row: tuple[Any, ...]) -> RunRecord:
+def to_run(row: tuple[Any, ...]) -> RunRecord:
+    """A run from the columns of RUN_SELECT."""
     run_id, namespace, user_id, cause, state, *times, model, prompt = row[:9]
     started_at, finished_at = times
     from_version, to_version, kept, rejected, error, *counts = row[9:]

@@ -15,7 +15,7 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -28,8 +28,19 @@ import structlog
 import uuid_utils.compat
 from filelock import FileLock, Timeout
 
-from lightmem_server.errors import OverloadedError, StoreError
-from lightmem_server.store import erasure, history, jobs, runs, snapshots, sqlite_read, sqlite_write, wipe
+from lightmem_server.errors import DamagedError, DiskError, OverloadedError, StoreError
+from lightmem_server.store import (
+    erasure,
+    history,
+    jobs,
+    runs,
+    sharing,
+    snapshots,
+    sqlite_read,
+    sqlite_write,
+    transfer,
+    wipe,
+)
 from lightmem_server.store.backup import BACKUPS_NAME, Backups
 from lightmem_server.store.backup_protocol import BackupProgress
 from lightmem_server.store.connection import check_library, open_connection, store_errors, to_reader, to_writer
@@ -48,8 +59,11 @@ from lightmem_server.store.protocol import (
 )
 from lightmem_server.store.run_protocol import Cancelled, HistoryEntry, RunChange, RunRecord, RunState, RunTag
 from lightmem_server.store.schema import check_version, migrate, read_migrations
+from lightmem_server.store.sharing_protocol import Names, Offer, SharedFact
+from lightmem_server.store.transfer_protocol import Carried, ImportBatch
+from lightmem_server.store.trouble import Trouble, try_room
 from lightmem_server.store.writer import GroupWriter
-from lightmem_server.types import Memory, MemoryFilter, Partition
+from lightmem_server.types import Kind, Memory, MemoryFilter, Partition
 
 R = TypeVar("R")
 
@@ -72,6 +86,8 @@ PRUNE_INTERVAL_MICROS = 600 * 1_000_000
 WIPE_ATTEMPTS = 100
 WIPE_REST_SECONDS = 0.1
 """How often, and how long after the last time, it is tried to empty the log when readers are in the way: for some 20 s."""
+
+ERASED_MEANWHILE = "a user was erased while the backup was made, and it may hold their words: make another"
 
 log = structlog.get_logger()
 
@@ -104,8 +120,10 @@ class SqliteStore:
         self._reads_waiting = 0
         self._writer: GroupWriter | None = None
         self._backups: Backups | None = None
+        self._trouble = Trouble()
         self._prune_at = 0
         self._opening = asyncio.Lock()
+        self._exporting = asyncio.Lock()
         self._file: int | None = None
 
     async def open(self) -> None:
@@ -116,7 +134,7 @@ class SqliteStore:
 
     async def close(self) -> None:
         """See `Store.close`."""
-        async with self._opening:
+        async with self._opening, self._exporting:
             self._key_reader = None  # here, where none of its reads can be under way
             await asyncio.to_thread(self._close)
 
@@ -130,7 +148,9 @@ class SqliteStore:
                 self._prune_at = now + PRUNE_INTERVAL_MICROS
             return result
 
-        return await self._write(work, deletes=bool(change.deletes))
+        # A fact that is changed may take a shared fact along.
+        may_delete = bool(change.deletes) or any(put.kind is Kind.FACT and put.version > 1 for put in change.puts)
+        return await self._write(work, deletes=may_delete)
 
     async def find_request(self, partition: Partition, request_id: str, request_digest: bytes) -> CommitResult | None:
         """See `Store.find_request`."""
@@ -321,6 +341,28 @@ class SqliteStore:
         """See `RunStore.history`."""
         return await self._read(partial(history.read, partition=partition, memory_id=memory_id))
 
+    async def offer(self, partition: Partition, offers: Sequence[Offer], *, min_users: int) -> list[bytes]:
+        """See `SharingStore.offer`."""
+        work = partial(sharing.offer, partition=partition, offers=offers, min_users=min_users)
+        return await self._write(work, deletes=True)
+
+    async def share(self, namespace: str, facts: Sequence[SharedFact], *, min_users: int) -> int:
+        """See `SharingStore.share`."""
+        work = partial(sharing.share, namespace=namespace, facts=facts, min_users=min_users, now=self._now())
+        return await self._write(work)
+
+    async def retract(self, namespace: str, memory_ids: Sequence[uuid.UUID]) -> int:
+        """See `SharingStore.retract`."""
+        return await self._write(partial(sharing.retract, namespace=namespace, memory_ids=memory_ids), deletes=True)
+
+    async def require_support(self, min_users: int) -> int:
+        """See `SharingStore.require_support`."""
+        return await self._write(partial(sharing.require_support, min_users=min_users), deletes=True)
+
+    async def names(self, namespace: str, *, relations: Collection[str]) -> Names:
+        """See `SharingStore.names`."""
+        return await self._read(partial(sharing.names, namespace=namespace, relations=relations))
+
     async def generation(self, partition: Partition) -> int:
         """See `ErasureStore.generation`."""
         query = partial(erasure.generation, partition=partition)
@@ -338,13 +380,31 @@ class SqliteStore:
         for attempt in range(WIPE_ATTEMPTS):
             if attempt:
                 await asyncio.sleep(WIPE_REST_SECONDS)
-            if self._writer is None or self._file is None:
+            if self._writer is None or self._file is None or self._backups is None:
                 raise StoreError("the store is not open")
+            self._backups.end(ERASED_MEANWHILE)  # it may hold what was erased, and keeps the log from being emptied
             work = partial(wipe.wipe, file=self._file, now=self._now())
             if await asyncio.wrap_future(self._writer.submit_alone(work)):
                 return
         raise StoreError(
             "the records are removed, but readers keep their bytes in the log: try again", reason="ERASURE_INCOMPLETE"
+        )
+
+    async def export(self, partition: Partition, visit: Callable[[Carried], None], *, watermark: str) -> None:
+        """See `TransferStore.export`. One at a time, beside the reading threads, which it would hold up."""
+        async with self._exporting:
+            if self._writer is None:
+                raise StoreError("the store is not open")
+            await asyncio.to_thread(self._export, partition, visit, watermark)
+
+    async def import_batch(self, batch: ImportBatch) -> int:
+        """See `TransferStore.import_batch`."""
+        return await self._write(partial(transfer.import_batch, batch=batch))
+
+    async def finish_import(self, partition: Partition, *, watermark: str, generation: int) -> bool:
+        """See `TransferStore.finish_import`."""
+        return await self._write(
+            partial(transfer.finish_import, partition=partition, watermark=watermark, generation=generation)
         )
 
     async def stats(self, namespace: str, user_id: str | None = None) -> Stats:
@@ -372,6 +432,20 @@ class SqliteStore:
         """See `Store.check`."""
         return await self._read(sqlite_read.check)
 
+    async def wait_trouble(self) -> DiskError:
+        """See `TroubledStore.wait_trouble`."""
+        return await self._trouble.wait()
+
+    async def probe(self) -> None:
+        """See `TroubledStore.probe`."""
+        if isinstance(self._trouble.error, DamagedError):
+            findings = await self.check()
+            if findings:
+                raise DamagedError(findings[0])
+            self._trouble.end()
+        await asyncio.to_thread(try_room, self._data_dir)
+        await self._write(sqlite_write.touch)
+
     def backup(self, name: str) -> AsyncGenerator[BackupProgress, None]:
         """See `BackupStore.backup`."""
         if self._backups is None:
@@ -381,7 +455,13 @@ class SqliteStore:
     async def _write(self, work: Callable[[apsw.Connection], R], *, deletes: bool = False) -> R:
         if self._writer is None:
             raise StoreError("the store is not open")
-        return await asyncio.wrap_future(self._writer.submit(work, deletes=deletes))
+        try:
+            result = await asyncio.wrap_future(self._writer.submit(work, deletes=deletes))
+        except DiskError as error:
+            self._trouble.meet(error)
+            raise
+        self._trouble.commit_succeeded()
+        return result
 
     async def _read(self, query: Callable[[apsw.Connection], R]) -> R:
         if self._read_threads is None:
@@ -391,6 +471,9 @@ class SqliteStore:
         self._reads_waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._read_threads, self._run_query, query)
+        except DiskError as error:
+            self._trouble.meet(error)
+            raise
         finally:
             self._reads_waiting -= 1
 
@@ -443,6 +526,15 @@ class SqliteStore:
         finally:
             if not is_open:
                 self._close()
+
+    def _export(self, partition: Partition, visit: Callable[[Carried], None], watermark: str) -> None:
+        with store_errors():
+            connection = open_connection(self._path, cache_bytes=READER_CACHE_BYTES)
+            try:
+                to_reader(connection)
+                transfer.export(connection, partition, visit, watermark=watermark)
+            finally:
+                connection.close()
 
     def _finish_wiping(self, connection: apsw.Connection, file: int) -> None:
         """Where the last server ended in the middle of an erasure. A disk that refuses it now may still be read."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import apsw
 
@@ -15,10 +16,10 @@ from lightmem_server.errors import (
     UserErasedError,
     VersionMismatchError,
 )
-from lightmem_server.store import erasure, history, jobs, runs, snapshots
+from lightmem_server.store import erasure, history, jobs, runs, snapshots, support
 from lightmem_server.store.protocol import Change, CommitResult, KeyRecord, VectorRecord
-from lightmem_server.store.rows import ORDER_FACTOR, key_columns, memory_columns, vector_columns
-from lightmem_server.types import Memory, Partition
+from lightmem_server.store.rows import ORDER_FACTOR, key_columns, memory_columns, read_statement, vector_columns
+from lightmem_server.types import Kind, Memory, Partition
 
 TABLES_WITH_WORDS = (
     "memory",
@@ -29,9 +30,10 @@ TABLES_WITH_WORDS = (
     "run",
     "job",
     "request",
+    "support",
 )
 """Where words of a user are, or what can be made into some: all that erasing a user has to empty, and deleting a memory to look
-at. `run` and `job` have them in their errors and payloads at most, `request` in the ids that clients make."""
+at. `run` and `job` have them in their errors and payloads at most, `request` in clients' ids, `support` as hashes."""
 
 PRUNE_ROWS = 500
 """Requests forgotten in one commit: bounds what pruning adds to it."""
@@ -86,7 +88,7 @@ def apply_change(connection: apsw.Connection, change: Change, *, now: int) -> Co
         if is_done:
             return CommitResult(version, is_replay=True, request_result=b"")
     if found is None:
-        partition_id = _make_partition(connection, change.partition, floor, generation)
+        partition_id = make_partition(connection, change.partition, floor, generation)
     target = _begin(connection, change, (partition_id, version), now=now, run_no=run_no)
     _check_versions(connection, target)
     for place, memory in enumerate(change.puts):
@@ -149,6 +151,11 @@ def put_key(connection: apsw.Connection, key: KeyRecord) -> None:
     )
 
 
+def touch(connection: apsw.Connection) -> None:
+    """Write what is there already: durable, as any commit, and no change."""
+    connection.pragma("user_version", connection.pragma("user_version"))
+
+
 def purge_tombstones(connection: apsw.Connection, partition: Partition, up_to_version: int) -> int:
     """Forget deletions up to a version; returns how many."""
     row = connection.execute(
@@ -176,7 +183,7 @@ def prune_requests(connection: apsw.Connection, created_before: int) -> bool:
     return is_full or bool(connection.changes() == PRUNE_ROWS)
 
 
-def _make_partition(connection: apsw.Connection, partition: Partition, floor: int, generation: int) -> int:
+def make_partition(connection: apsw.Connection, partition: Partition, floor: int, generation: int) -> int:
     """A partition that goes on where its tombstone stands, as (0, 0) when it has none; what is older must be loaded whole."""
     connection.execute(
         """INSERT INTO partition (namespace, user_id, version, purge_floor, snapshot_floor, generation)
@@ -209,21 +216,32 @@ def _put(connection: apsw.Connection, target: _Target, memory: Memory, order_no:
     if memory.version > 1:
         _change(connection, target, memory)
         return
-    if _is_tombstone(connection, target.partition_id, memory.id):
+    if is_tombstone(connection, target.partition_id, memory.id):
         raise NotFoundError(f"memory {memory.id} was deleted and its id does not come back")
+    insert(connection, target.partition_id, target.version, memory, order_no)
+
+
+def insert(connection: apsw.Connection, partition_id: int, version: int, memory: Memory, order_no: int) -> int:
+    """A record that was not there, whatever its version, at a version of the partition; its number.
+
+    Raises:
+        VersionMismatchError: It is there.
+    """
     connection.execute(
         """INSERT INTO memory (partition_id, id, order_no, changed_version, record_version, tier, kind, state,
             session_id, agent_id, occurred_at, valid_from, valid_to, previous_id, body)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (partition_id, id) DO NOTHING""",
-        (target.partition_id, memory.id.bytes, order_no, target.version, *memory_columns(memory)),
+        (partition_id, memory.id.bytes, order_no, version, *memory_columns(memory)),
     )
     if connection.changes() == 0:
         raise VersionMismatchError(f"memory {memory.id} exists already")
+    memory_no = connection.last_insert_rowid()
     if memory.access_count:
         connection.execute(
             "INSERT INTO access (memory_no, access_count, last_accessed_at) VALUES (?, ?, ?)",
-            (connection.last_insert_rowid(), memory.access_count, memory.last_accessed_at),
+            (memory_no, memory.access_count, memory.last_accessed_at),
         )
+    return int(memory_no)
 
 
 def _change(connection: apsw.Connection, target: _Target, memory: Memory) -> None:
@@ -239,6 +257,8 @@ def _change(connection: apsw.Connection, target: _Target, memory: Memory) -> Non
     *_, session_id, agent_id, _, _, _, _, body = columns = memory_columns(memory)
     if said != [session_id, agent_id, body]:
         snapshots.forget(connection, target.partition_id, target.version)
+    if memory.kind is Kind.FACT:
+        support.review(connection, target.partition_id, memory, read_statement(said[2]))
     history.keep(
         connection,
         memory_no,
@@ -256,17 +276,22 @@ def _change(connection: apsw.Connection, target: _Target, memory: Memory) -> Non
 
 
 def _put_vector(connection: apsw.Connection, target: _Target, vector: VectorRecord) -> None:
-    row = connection.execute(
+    row: Any = connection.execute(
         "UPDATE memory SET changed_version = ? WHERE partition_id = ? AND id = ? RETURNING memory_no",
         (target.version, target.partition_id, vector.memory_id.bytes),
     ).fetchall()
     if not row:
         raise NotFoundError(f"no memory {vector.memory_id} for this vector")
+    put_vector(connection, int(row[0][0]), vector)
+
+
+def put_vector(connection: apsw.Connection, memory_no: int, vector: VectorRecord) -> None:
+    """The vectors of a record, instead of those that it has."""
     connection.execute(
         """INSERT INTO vector (memory_no, model_no, views, dim, data) VALUES (?, ?, ?, ?, ?)
         ON CONFLICT (memory_no) DO UPDATE SET (model_no, views, dim, data) =
         (excluded.model_no, excluded.views, excluded.dim, excluded.data)""",
-        (row[0][0], _model_no(connection, vector.model), *vector_columns(vector)),
+        (memory_no, _model_no(connection, vector.model), *vector_columns(vector)),
     )
 
 
@@ -284,11 +309,13 @@ def _delete(connection: apsw.Connection, target: _Target, id_: uuid.UUID) -> Non
     if connection.changes() == 0:
         raise NotFoundError(f"no memory {id_}")
     history.forget(connection, target.partition_id, id_)
+    support.withdraw(connection, target.partition_id, id_)
     runs.forget_record(connection, target.partition_id, id_)
     connection.execute("INSERT INTO tombstone VALUES (?, ?, ?)", (*key, target.version))
 
 
-def _is_tombstone(connection: apsw.Connection, partition_id: int, id_: uuid.UUID) -> bool:
+def is_tombstone(connection: apsw.Connection, partition_id: int, id_: uuid.UUID) -> bool:
+    """Whether the id is of a record that was deleted."""
     row = connection.execute(
         "SELECT 1 FROM tombstone WHERE partition_id = ? AND id = ?", (partition_id, id_.bytes)
     ).fetchone()

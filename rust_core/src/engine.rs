@@ -1,6 +1,7 @@
 //! The resident partitions of a process: what they are asked and told, by their names. How they are held and evicted stands
 //! in `residents.rs`.
 
+use std::sync::TryLockError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::ann::build::{Limits, step};
@@ -123,6 +124,20 @@ impl Engine {
     /// [`CoreError::LockPoisoned`].
     pub fn version(&self, key: &str) -> Result<Option<u64>, CoreError> {
         self.read(key, |partition| Ok(partition.version()))
+    }
+
+    /// Whether a read of a partition would begin at once and touch at most `most_rows` rows: it is resident, no one changes it
+    /// now, and it is no larger. A change that begins in between keeps the read waiting.
+    ///
+    /// # Errors
+    /// [`CoreError::LockPoisoned`].
+    pub fn is_quick(&self, key: &str, most_rows: usize) -> Result<bool, CoreError> {
+        let Some(resident) = self.residents.peek(key)? else { return Ok(false) };
+        match resident.partition.try_read() {
+            Ok(partition) => Ok(partition.len() <= most_rows),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Poisoned(_)) => Err(CoreError::LockPoisoned),
+        }
     }
 
     /// Make a partition resident with these rows, replacing what was there, then evict others if over budget.
@@ -324,5 +339,23 @@ impl Engine {
         let Some(resident) = self.residents.find(key)? else { return Ok(None) };
         let partition = resident.partition.read().map_err(|_| CoreError::LockPoisoned)?;
         work(&partition).map(Some)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_is_not_quick_while_the_partition_is_changed() {
+        let engine = Engine::new(&EngineOptions::default()).unwrap();
+        engine.load("p", 1, &Rows::default()).unwrap();
+        assert!(engine.is_quick("p", 0).unwrap());
+        let resident = engine.residents.peek("p").unwrap().unwrap();
+        let changing = resident.partition.write().unwrap();
+        assert!(!engine.is_quick("p", 0).unwrap());
+        drop(changing);
+        assert!(engine.is_quick("p", 0).unwrap());
     }
 }

@@ -48,6 +48,16 @@ def read_version(data_dir: Path, user_id: str) -> int:
         return int(row[0]) if row else 0
 
 
+def find_text(data_dir: Path, texts: Iterable[str]) -> list[str]:
+    """Files of the folder that hold one of these texts, which were erased."""
+    wanted = [text.split()[0].encode() for text in texts]
+    return [
+        f"{path.name} holds words of an erased user"
+        for path in data_dir.iterdir()
+        if path.is_file() and any(word in path.read_bytes() for word in wanted)
+    ]
+
+
 def check_backup(path: Path, ids: Iterable[str]) -> list[str]:
     """Whether a backup is whole and holds these memories, or remembers their deletion."""
     if not path.is_file():

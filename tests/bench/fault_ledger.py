@@ -48,7 +48,12 @@ class Delete:
     memory_id: str
 
 
-Operation = Write | Update | Delete
+@dataclass(frozen=True, slots=True)
+class Erase:
+    """The erasure of everything of the user."""
+
+
+Operation = Write | Update | Delete | Erase
 
 
 @dataclass(slots=True)
@@ -73,6 +78,8 @@ class Ledger:
         """Ids that must not be there."""
         self.writes: list[Write] = []
         """Whose requests were acknowledged, or found whole."""
+        self.erased_texts: list[str] = []
+        """Of the erasures that are known to have been made; in no file any more."""
         self.doubtful: list[Operation] = []
         self.acknowledged = 0
         self.commits = 0
@@ -138,6 +145,9 @@ class Ledger:
             case Delete():
                 if operation.memory_id not in stored:
                     self._apply(operation, ())
+            case Erase():
+                if not stored:
+                    self._apply(operation, ())
 
     def _apply(self, operation: Operation, ids: Sequence[str]) -> None:
         self.commits += 1
@@ -153,3 +163,9 @@ class Ledger:
             case Delete(memory_id):
                 del self.turns[memory_id]
                 self.gone.add(memory_id)
+            case Erase():
+                self.erased_texts = [turn.text for turn in self.turns.values()]
+                self.gone |= self.turns.keys()
+                self.turns.clear()
+                self.writes.clear()
+                self.commits = 0  # who comes back is new

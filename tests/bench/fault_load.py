@@ -1,4 +1,5 @@
-"""The mixed load of the crash harness: streams, single writes, updates, deletions, retrievals, consolidation, backups.
+"""The mixed load of the crash harness: streams, single writes, updates, deletions, erasures, retrievals,
+consolidation, backups.
 
 It speaks plain gRPC without retries: what was acknowledged, and what was under way when the server died, must be known
 exactly.
@@ -20,7 +21,7 @@ from lightmem_client.pb import admin_service_pb2 as admin_pb
 from lightmem_client.pb import admin_service_pb2_grpc, memory_pb2, memory_service_pb2_grpc
 from lightmem_client.pb import memory_service_pb2 as pb
 
-from tests.bench.fault_ledger import Delete, Ledger, Stored, Update, Write
+from tests.bench.fault_ledger import Delete, Erase, Ledger, Stored, Update, Write
 
 IN_FLIGHT = 16
 """Requests of one stream that wait for their acknowledgement."""
@@ -147,6 +148,20 @@ class Caller:
                 await self.consolidate(ledger.user_id)
                 self.at_work["consolidation"] -= 1
 
+    async def erase(self, ledger: Ledger) -> None:
+        """A user who comes, says a little, and is erased, again and again."""
+        with self.until_it_dies("erase"):
+            while True:
+                for _ in range(self.rng.randint(1, 5)):
+                    write = self._new_write(ledger, turns=2, session_id="s")
+                    ledger.acknowledge(write, await self.write(ledger.user_id, write))
+                erase = Erase()
+                ledger.begin(erase)
+                self.at_work["erasure"] += 1
+                await self.admin.EraseUser(admin_pb.EraseUserRequest(user_id=ledger.user_id), **self.options)
+                self.at_work["erasure"] -= 1
+                ledger.acknowledge(erase)
+
     async def back_up(self, ledgers: Sequence[Ledger], backups: dict[str, set[str]]) -> None:
         """Backups, one after the other; those that were acknowledged, with the ids that they must hold."""
         with self.until_it_dies("backups"):
@@ -154,9 +169,13 @@ class Caller:
                 name = f"b{self.rng.getrandbits(60)}"
                 before = {memory_id for ledger in ledgers for memory_id in ledger.turns}
                 self.at_work["backup"] += 1
-                async for response in self.admin.Backup(admin_pb.BackupRequest(name=name), **self.options):
-                    if response.stage == "done":
-                        backups[name] = before
+                try:
+                    async for response in self.admin.Backup(admin_pb.BackupRequest(name=name), **self.options):
+                        if response.stage == "done":
+                            backups[name] = before
+                except grpc.aio.AioRpcError as error:
+                    if "erased" not in (error.details() or ""):  # an erasure ends the backup at work
+                        raise
                 self.at_work["backup"] -= 1
 
     # Calls

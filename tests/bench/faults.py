@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench import report
-from tests.bench.fault_check import check_backup, check_database, find_partials, read_version
+from tests.bench.fault_check import check_backup, check_database, find_partials, find_text, read_version
 from tests.bench.fault_ledger import Findings, Ledger, Write
 from tests.bench.fault_load import Caller, to_stored
 from tests.bench.options import ROOT, open_bars
@@ -107,6 +107,7 @@ class Harness:
             *(Ledger(f"stream-{number}-{i}") for i in range(2)),
             *(Ledger(f"edit-{number}-{i}") for i in range(3)),
             Ledger(f"talk-{number}", is_alone=False),
+            Ledger(f"gone-{number}", is_alone=False),
         ]
 
     def _draw(self, number: int) -> tuple[str, str]:
@@ -140,11 +141,12 @@ class Harness:
         totals.lost += caller.missed
 
     async def _load(self, server: ServerProcess, caller: Caller, *, is_trapped: bool) -> None:
-        streams, edits, talk = self._epoch[:2], self._epoch[2:5], self._epoch[5]
+        streams, edits, (talk, gone) = self._epoch[:2], self._epoch[2:5], self._epoch[5:]
         tasks = [
             *(asyncio.create_task(caller.stream(ledger)) for ledger in streams),
             *(asyncio.create_task(caller.edit(ledger)) for ledger in edits),
             asyncio.create_task(caller.talk(talk)),
+            asyncio.create_task(caller.erase(gone)),
             asyncio.create_task(caller.back_up(streams, self._backups)),
         ]
         if is_trapped:
@@ -167,6 +169,8 @@ class Harness:
         for path in sorted(folder.glob("b*")):
             totals.corrupted += check_backup(path, self._backups.pop(path.name, ()))
             path.unlink()
+        texts = [text for ledger in ledgers for text in ledger.erased_texts]
+        totals.lost += await asyncio.to_thread(find_text, self._data_dir, texts)
         totals.lost += [f"the backup {name} was acknowledged and is not there" for name in self._backups]
         self._backups.clear()
         for ledger in ledgers:

@@ -107,6 +107,13 @@ def test_a_partition_is_not_resident_until_loaded(engine: Engine) -> None:
     assert engine.version("p") is None
 
 
+def test_a_read_is_quick_where_the_partition_is_resident_and_small(engine: Engine) -> None:
+    assert not engine.is_quick("p", 100)
+    engine.load("p", 1, make_rows(4))
+    assert engine.is_quick("p", 4)
+    assert not engine.is_quick("p", 3)
+
+
 def test_hybrid_search_reports_ranks_per_source(engine: Engine) -> None:
     engine.load("p", 1, make_rows(4))
     result = engine.search("p", make_plan(vectors=unit(0, 1)[None], texts=["before2"]))

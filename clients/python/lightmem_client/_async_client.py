@@ -21,6 +21,9 @@ from lightmem_client._async_writer import AsyncWriter
 from lightmem_client._codec_calls import (
     fold,
     to_backup_progress,
+    to_export_part,
+    to_import_requests,
+    to_import_result,
     to_part,
     to_progress,
     to_retrieve_request,
@@ -358,6 +361,54 @@ class AsyncClient:
                     call.cancel()
 
         return moments()
+
+    def export_user(self, user_id: str, *, timeout_seconds: float | None = None) -> AsyncIterator[results.ExportPart]:
+        """Everything of a user, as of one moment, part by part as it is read: lines of JSON that make a file. Needs an admin
+        key.
+
+        Args:
+            timeout_seconds: Of the whole export. None: none.
+
+        Raises:
+            AbortedError: The user was erased meanwhile.
+        """
+        request = admin_pb.ExportUserRequest(user_id=user_id)
+
+        async def parts() -> AsyncIterator[results.ExportPart]:
+            with typed_errors():
+                stub: admin_service_pb2_grpc.AdminServiceAsyncStub = admin_service_pb2_grpc.AdminServiceStub(
+                    self._open()
+                )
+                call = stub.ExportUser(request, timeout=timeout_seconds, metadata=self._connection.metadata())
+                try:
+                    async for response in call:
+                        yield to_export_part(response)
+                finally:
+                    call.cancel()
+
+        return parts()
+
+    async def import_user(
+        self, user_id: str, lines: Iterable[str], *, timeout_seconds: float | None = None
+    ) -> results.ImportResult:
+        """Take in what `export_user` gave, ids kept. What is there already stays; so when it fails, send everything again.
+        Needs an admin key.
+
+        Args:
+            lines: Of the export, in order, with or without line feeds; read as they are sent.
+            timeout_seconds: Of the whole import. None: none.
+
+        Raises:
+            InvalidArgumentError: A line is refused; the message has its number. Those before it may be stored.
+            AlreadyExistsError: A memory is there with other content.
+            FailedPreconditionError: A memory was deleted there, or a consolidation is at work.
+        """
+        with typed_errors():
+            stub: admin_service_pb2_grpc.AdminServiceAsyncStub = admin_service_pb2_grpc.AdminServiceStub(self._open())
+            response = await stub.ImportUser(
+                to_import_requests(user_id, lines), timeout=timeout_seconds, metadata=self._connection.metadata()
+            )
+        return to_import_result(response)
 
     async def create_key(
         self,

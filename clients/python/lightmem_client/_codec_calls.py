@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from lightmem_client import _results as results
@@ -18,11 +18,16 @@ from lightmem_client._codec import (
     to_timestamp,
     to_turns,
 )
+from lightmem_client._lazy import LazySequence
 from lightmem_client._types import Kind, Memory, Tier, Turn
 from lightmem_client.errors import InternalError, InvalidArgumentError
 from lightmem_client.pb import admin_service_pb2 as admin_pb
 from lightmem_client.pb import memory_pb2
 from lightmem_client.pb import memory_service_pb2 as pb
+
+IMPORT_BYTES = 256 << 10
+IMPORT_LINES = 1000
+"""Of one message of an import, about: few messages, and none that is near the server's limit."""
 
 BUDGET_COUNTS = ("max_memories", "max_candidates", "max_tokens")
 
@@ -53,6 +58,7 @@ def to_retrieve_request(scope: memory_pb2.Scope, query: str, options: results.Re
         min_relevance=options.get("min_relevance"),
         include_coarse=options.get("include_coarse", False),
         exclude_context=options.get("exclude_context", False),
+        exclude_shared=options.get("exclude_shared", False),
         hypothetical_queries=options.get("hypothetical_queries", 0),
         tokenizer=options.get("tokenizer", ""),
     )
@@ -88,6 +94,7 @@ def to_part(response: pb.RetrieveResponse) -> results.RetrievePart | None:
                 tuple(_to_retrieved(memory) for memory in selected.memories),
                 selected.packed_context,
                 selected.token_count,
+                tuple(_to_retrieved(memory) for memory in selected.shared_memories),
             )
         case "trace":
             return _to_trace(response.trace)
@@ -118,13 +125,21 @@ def fold(parts: Iterable[results.RetrievePart]) -> results.RetrieveResult:
     if selected is None or trace is None:
         raise InternalError("the answer ended without its memories and its trace", reason="INCOMPLETE_ANSWER")
     return results.RetrieveResult(
-        context, coarse, selected.memories, selected.packed_context, selected.token_count, trace
+        context,
+        coarse,
+        selected.memories,
+        selected.packed_context,
+        selected.token_count,
+        trace,
+        selected.shared_memories,
     )
 
 
 def _to_retrieved(value: pb.RetrievedMemory) -> results.RetrievedMemory:
     relevance = value.relevance if value.HasField("relevance") else None
-    return results.RetrievedMemory(to_memory(value.memory), value.score, relevance, value.token_count)
+    return results.RetrievedMemory(
+        to_memory(value.memory), value.score, relevance, value.token_count, value.shared_by_at_least
+    )
 
 
 def _to_trace(value: pb.RetrievalTrace) -> results.RetrievalTrace:
@@ -155,7 +170,8 @@ def _to_trace(value: pb.RetrievalTrace) -> results.RetrievalTrace:
         stages=tuple(
             results.TraceStage(stage.name, from_duration(stage.elapsed), stage.item_count) for stage in value.stages
         ),
-        candidates=tuple(_to_candidate(candidate) for candidate in value.candidates),
+        candidates=LazySequence(value.candidates, _to_candidate),
+        shared_candidates=LazySequence(value.shared_candidates, _to_candidate),
         elapsed_seconds=from_duration(value.elapsed),
         is_cut_by_deadline=value.is_cut_by_deadline,
         matched_count=value.matched_count,
@@ -233,6 +249,7 @@ def to_stats(value: admin_pb.GetStatsResponse) -> results.Stats:
             results.DeadJob(job.user_id, job.kind, job.attempt_count, job.error, from_timestamp(job.set_aside_at))
             for job in value.dead_jobs
         ),
+        shared_fact_count=value.shared_fact_count,
     )
 
 
@@ -264,6 +281,19 @@ def to_erasure(value: admin_pb.EraseUserResponse) -> results.Erasure:
 def to_export_part(value: admin_pb.ExportUserResponse) -> results.ExportPart:
     """Some lines."""
     return results.ExportPart(tuple(value.json_lines), value.done_count, value.total_count)
+
+
+def to_import_requests(user_id: str, lines: Iterable[str]) -> Iterator[admin_pb.ImportUserRequest]:
+    """The messages of an import: as many lines in each as come to some size; at least one message."""
+    request, size, is_first = admin_pb.ImportUserRequest(user_id=user_id), 0, True
+    for line in lines:
+        request.json_lines.append(line.removesuffix("\n"))
+        size += len(line)
+        if size >= IMPORT_BYTES or len(request.json_lines) >= IMPORT_LINES:
+            yield request
+            request, size, is_first = admin_pb.ImportUserRequest(user_id=user_id), 0, False
+    if request.json_lines or is_first:
+        yield request
 
 
 def to_import_result(value: admin_pb.ImportUserResponse) -> results.ImportResult:

@@ -53,6 +53,8 @@ class Peer(memory_service_pb2_grpc.MemoryServiceServicer, admin_service_pb2_grpc
     requests: dict[str, Any] = field(default_factory=dict)
     dead_jobs: dict[str, str] = field(default_factory=dict)
     backups: list[str] = field(default_factory=list)
+
+    exports: dict[str, list[str]] = field(default_factory=dict)
     holds_writes: threading.Event | None = None
     port: int = 0
     credentials: grpc.ServerCredentials | None = None
@@ -318,6 +320,31 @@ class Peer(memory_service_pb2_grpc.MemoryServiceServicer, admin_service_pb2_grpc
         self.backups.append(request.name)
         path = f"/data/backups/{request.name or 'now'}"
         yield admin_pb.BackupResponse(stage="done", done_pages=2, total_pages=2, path=path, size_bytes=8192)
+
+    def ExportUser(self, request: admin_pb.ExportUserRequest, context: Any) -> Iterator[admin_pb.ExportUserResponse]:
+        failure = self._begin("ExportUser", context, request)
+        lines = self.exports.get(request.user_id, ['{"type":"header"}'])
+        for number, line in enumerate(lines, start=1):
+            yield admin_pb.ExportUserResponse(json_lines=[line], done_count=number, total_count=len(lines))
+            if failure is not None:
+                abort(context, failure)
+
+    def ImportUser(
+        self, request_iterator: Iterator[admin_pb.ImportUserRequest], context: Any
+    ) -> admin_pb.ImportUserResponse:
+        failure = self._begin("ImportUser", context)
+        user_id, lines = "", []
+        for request in request_iterator:
+            user_id = user_id or request.user_id
+            lines += request.json_lines
+            if failure is not None:
+                abort(context, failure)
+        known = self.exports.setdefault(user_id, [])
+        new = [line for line in lines if line not in known]
+        known += new
+        return admin_pb.ImportUserResponse(
+            imported_count=len(new), skipped_count=len(lines) - len(new), reembedded_count=len(new) // 2
+        )
 
     def GetStats(self, request: admin_pb.GetStatsRequest, context: Any) -> admin_pb.GetStatsResponse:
         self._begin("GetStats", context, request)

@@ -426,3 +426,46 @@ def test_backup_is_told_moment_by_moment(any_client: Any, peer: Peer) -> None:
     assert peer.calls["Backup"] == 2, "never repeated: each call makes a file"
     with pytest.raises(FailedPreconditionError):
         list(any_client.backup("monday.db"))
+
+
+# A user's rights
+
+
+def test_erase_user_gives_the_receipt_and_is_never_repeated(client: Client, peer: Peer) -> None:
+    client.write(["I moved to Porto.", "It rains."])
+    erased = client.erase_user("ann")
+    assert (erased.memory_count, erased.vector_count, erased.job_count) == (2, 2, 1)
+    assert erased.receipt_id
+    assert erased.erased_at is not None
+    assert client.erase_user("ann").memory_count == 0
+    peer.fail("EraseUser", Failure(grpc.StatusCode.UNAVAILABLE, "ERASURE_INCOMPLETE"))
+    with pytest.raises(UnavailableError) as caught:
+        client.erase_user("ann")
+    assert caught.value.reason == "ERASURE_INCOMPLETE"
+    assert peer.calls["EraseUser"] == 3
+
+
+def test_export_and_import_stream_lines(client: Client, peer: Peer) -> None:
+    lines = [f'{{"n":{number},"x":"{"y" * 1000}"}}' for number in range(2500)]
+    peer.exports["ann"] = lines
+    parts = list(client.export_user("ann"))
+    assert [line for part in parts for line in part.lines] == lines
+    assert (parts[-1].done_count, parts[-1].total_count) == (2500, 2500)
+    done = client.import_user("bob", (f"{line}\n" for line in lines))
+    assert (done.imported_count, done.skipped_count, done.reembedded_count) == (2500, 0, 1250)
+    assert peer.exports["bob"] == lines
+    assert client.import_user("eve", []).imported_count == 0
+    assert peer.exports["eve"] == []
+    peer.fail("ImportUser", Failure(grpc.StatusCode.UNAVAILABLE, "DRAINING", is_late=True))
+    with pytest.raises(UnavailableError):
+        client.import_user("bob", lines)
+    assert peer.calls["ImportUser"] == 3
+
+
+async def test_the_same_asynchronously(peer: Peer) -> None:
+    lines = [f'{{"n":{number}}}' for number in range(2500)]
+    peer.exports["ann"] = lines
+    async with AsyncClient(peer.target, api_key=KEY) as client:
+        assert [line async for part in client.export_user("ann") for line in part.lines] == lines
+        assert (await client.import_user("bob", lines)).imported_count == 2500
+        assert (await client.erase_user("ann")).memory_count == 0

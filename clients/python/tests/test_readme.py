@@ -11,7 +11,8 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.fixture
-def _local_server(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+def _local_server(peer: Peer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LIGHTMEM_TARGET", peer.target)
     monkeypatch.setenv("LIGHTMEM_API_KEY", KEY)
 

@@ -63,6 +63,10 @@ impl PyEngine {
         py.detach(|| self.engine.version(partition)).map_err(to_python)
     }
 
+    fn is_quick(&self, partition: &str, most_rows: usize) -> PyResult<bool> {
+        self.engine.is_quick(partition, most_rows).map_err(to_python) // waits for nothing: the GIL is kept
+    }
+
     #[pyo3(signature = (partition, version, rows, language=None))]
     fn load(
         &self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bench.fault_ledger import Delete, Findings, Ledger, Stored, Update, Write
+from tests.bench.fault_ledger import Delete, Erase, Findings, Ledger, Stored, Update, Write
 
 
 @pytest.fixture
@@ -81,6 +81,19 @@ def test_updates_and_deletions_under_way_are_decided(ledger: Ledger, is_there: b
     assert counts(ledger.settle(now, 3 + is_there)) == (0, 0)
     ledger.begin(Delete("a"))
     assert counts(ledger.settle({} if is_there else WHOLE, 3 + 2 * is_there)) == (0, 0)
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["made", "not made"])
+def test_an_erasure_under_way_takes_all_or_nothing(ledger: Ledger, is_there: bool) -> None:
+    ledger.begin(Erase())
+    assert counts(ledger.settle({} if is_there else WHOLE, 0 if is_there else 3)) == (0, 0)
+    assert ledger.erased_texts == (["one"] if is_there else [])
+
+
+def test_what_was_erased_must_be_absent(ledger: Ledger) -> None:
+    ledger.begin(Erase())
+    ledger.acknowledge(Erase())
+    assert counts(ledger.settle(WHOLE, 0)) == (1, 0)
 
 
 def test_what_was_refused_must_be_absent(ledger: Ledger) -> None:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
+import apsw
 import pytest
 from click.testing import Result
 from lightmem_client import Client
@@ -14,6 +16,8 @@ from lightmem_server.cli import doctor
 from lightmem_server.cli.doctor import Level
 from lightmem_server.cli.options import ExitCode
 from lightmem_server.config import Settings
+from lightmem_server.store.sqlite import DATABASE_NAME
+from tests.unit.store.test_databases import FIXTURES, make_database
 
 Run = Callable[..., Result]
 
@@ -59,6 +63,21 @@ def test_key_that_others_can_read_fails(settings: Settings) -> None:
     levels = {finding.check: finding for finding in doctor.check_data_dir(settings)}
     assert levels["permissions"].level is Level.FAIL
     assert levels["permissions"].advice == f"run `chmod 600 {settings.admin_key_file}`"
+
+
+def test_no_database_yet_is_no_finding(settings: Settings) -> None:
+    assert list(doctor.check_database(settings)) == []
+
+
+def test_newer_database_fails(settings: Settings) -> None:
+    settings.data_dir.mkdir()
+    make_database(FIXTURES[-1], settings.data_dir / DATABASE_NAME)
+    assert [finding.level for finding in doctor.check_database(settings)] == [Level.OK]
+    with closing(apsw.Connection(str(settings.data_dir / DATABASE_NAME))) as connection:
+        connection.pragma("user_version", 1000)
+    (finding,) = doctor.check_database(settings)
+    assert (finding.level, finding.advice) == (Level.FAIL, "install the newer LightMem that wrote it")
+    assert [file.name for file in settings.data_dir.iterdir()] == [DATABASE_NAME], "it changes nothing"
 
 
 def test_free_port_is_fine(settings: Settings) -> None:

@@ -41,6 +41,7 @@ def test_json_is_the_whole_answer(run: Run) -> None:
     assert answer["memories"][0]["memory"]["tier"] == "MTM"
     assert answer["memories"][0]["memory"]["occurred_at"] == "2024-05-08T13:56:00+00:00"
     assert answer["trace"]["stages"][0]["name"] == "embed"
+    assert answer["trace"]["candidates"][0]["source_ranks"] == {"lexical_turn": 1}
 
 
 def test_context_is_ready_for_a_prompt(run: Run) -> None:

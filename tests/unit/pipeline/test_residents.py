@@ -1,6 +1,7 @@
 import asyncio
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +33,24 @@ async def test_an_evicted_partition_is_loaded_again(pipeline: Pipeline) -> None:
     await pipeline.write(Turn("one"), Turn("two"))
     assert pipeline.engine.evict(ANA.key)
     assert set(await pipeline.texts("one two")) == {"one", "two"}
+
+
+async def test_a_small_partition_is_read_without_a_thread(pipeline: Pipeline) -> None:
+    class Counting(ThreadPoolExecutor):
+        count = 0
+
+        def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+            self.count += 1
+            return super().submit(*args, **kwargs)
+
+    await pipeline.write(Turn("one"))
+    with Counting(1) as threads:
+        residents = Residents(pipeline.store, pipeline.engine, threads, embedding="hash")
+        assert (await residents.search(ANA, word_plan("one"))).matched_count == 1
+        assert threads.count == 0
+        assert pipeline.engine.evict(ANA.key)
+        assert len(await residents.session_ring(ANA, "s")) == 1
+        assert threads.count > 0, "loading is work for a thread"
 
 
 async def test_a_commit_by_another_process_is_seen(pipeline: Pipeline) -> None:

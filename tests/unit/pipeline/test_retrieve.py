@@ -99,6 +99,45 @@ async def test_without_the_selector_a_memory_that_is_gone_makes_room(pipeline: P
     assert [c.memory is None for c in candidates] == [True, False, False, True]
 
 
+async def test_without_a_session_there_is_no_context(pipeline: Pipeline) -> None:
+    await pipeline.write(Turn("one"))
+    assert [type(part) for part in await pipeline.retrieve("one")] == [Selected, Trace]
+
+
+async def test_the_query_is_embedded_while_the_partition_is_refreshed(pipeline: Pipeline) -> None:
+    embedded = asyncio.Event()
+
+    class Telling(HashEmbedder):
+        async def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            embedded.set()
+            return await super().embed_queries(texts)
+
+    await pipeline.write(Turn("one"))
+    pipeline.retrieving._embedder = Telling(DIM)
+    async with pipeline.residents._locks.setdefault(ANA, asyncio.Lock()):  # what a refresh waits for
+        trace = asyncio.create_task(pipeline.trace("one"))
+        await embedded.wait()
+        assert not trace.done()
+    assert [stage.name for stage in (await trace).stages] == STAGES
+
+
+async def test_each_wording_has_its_own_vector(pipeline: Pipeline) -> None:
+    asked: list[str] = []
+
+    class Noting(HashEmbedder):
+        async def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            asked.extend(texts)
+            return await super().embed_queries(texts)
+
+    await pipeline.write(Turn("my sister lives in Ghent"))
+    pipeline.retrieving._embedder = Noting(DIM)
+    trace = await pipeline.trace("and her job?", session_id="s")
+    assert asked == [view.text for view in trace.plan.views]
+    assert len(asked) == 2
+    (embedding,) = [stage for stage in trace.stages if stage.name == "embed"]
+    assert embedding.item_count == 2
+
+
 async def test_leaving_after_the_context_ends_the_embedding(pipeline: Pipeline) -> None:
     began, ended = asyncio.Event(), asyncio.Event()
 
@@ -111,7 +150,7 @@ async def test_leaving_after_the_context_ends_the_embedding(pipeline: Pipeline) 
                 ended.set()
 
     pipeline.retrieving._embedder = Endless(64)
-    parts = pipeline.retrieving.retrieve(RetrieveQuery(ANA, "tea", pipeline.budget, 0, 0.0))
+    parts = pipeline.retrieving.retrieve(RetrieveQuery(ANA, "tea", pipeline.budget, 0, 0.0, session_id="s"))
     assert isinstance(await anext(parts), Context)
     await began.wait()
     await parts.aclose()

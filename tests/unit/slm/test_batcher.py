@@ -84,6 +84,22 @@ async def test_results_come_in_the_order_of_the_items() -> None:
     assert await task == ["B", "A", "C"]
 
 
+async def test_a_run_that_gives_a_future_is_begun_at_once() -> None:
+    begun: list[Sequence[str]] = []
+
+    def run(items: Sequence[str]) -> asyncio.Future[list[str]]:
+        begun.append(items)
+        future: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        future.set_result([item.upper() for item in items])
+        return future
+
+    batcher: Batcher[str, str] = Batcher(run, cost=len, limits=BatcherLimits(max_batch_cost=9, max_queued_items=9))
+    task = submit(batcher, "a", "b")
+    await asyncio.sleep(0)  # the caller's own first step, and none of another task's
+    assert begun == [["a", "b"]]
+    assert await task == ["A", "B"]
+
+
 async def test_nothing_to_do_needs_no_model() -> None:
     model = Model()
     assert await make(model).submit([], Priority.PASSAGE) == []

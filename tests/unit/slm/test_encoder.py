@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lightmem_server.errors import UnavailableError
 from lightmem_server.slm.encoder import load_encoder
 from lightmem_server.slm.manifest import ModelRole
 from tests.unit.slm import tiny_bert
@@ -24,6 +25,15 @@ async def test_the_threads_of_the_model_stand_aside_and_no_others(tmp_path: Path
     assert set(niceness) == {own + 3}
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
     await encoder.close()
+
+
+async def test_a_closed_encoder_refuses_through_its_future(tmp_path: Path) -> None:
+    tiny_bert.install(tmp_path, "tiny", ModelRole.EMBEDDER)
+    encoder = load_encoder(tmp_path / "tiny", replicas=1)
+    await encoder.close()
+    refused = encoder.compute([], lambda output: output)
+    with pytest.raises(UnavailableError):
+        await refused
 
 
 def _threads() -> set[int]:

@@ -163,6 +163,22 @@ async def test_deleted_bytes_leave_the_log_after_the_backup(data_dir: Path) -> N
     assert [file.name for file in files(data_dir) if file.is_file() and secret.encode() in file.read_bytes()] == []
 
 
+async def test_an_erasure_ends_a_backup_that_could_hold_the_users_words(data_dir: Path) -> None:
+    store = await open_store(data_dir)
+    await fill(store)
+    moments = store.backup("a.db")
+    await anext(moments)
+    await store.erase(USER, now=1)
+    await store.wipe()
+    with pytest.raises(StoreError, match="erased"):
+        async for _ in moments:
+            pass
+    assert files(data_dir / BACKUPS_NAME) == []
+    await back_up(store)
+    assert b"x" * 100 not in (data_dir / BACKUPS_NAME / "a.db").read_bytes()
+    await store.close()
+
+
 # Restore
 
 

@@ -214,7 +214,8 @@ class AdminServiceServicer:
         streams progress. It shows one moment after the call, and is complete, verified and on disk when the last message comes.
         Cancelling the call, or a failure, leaves no file. Needs an admin key of the namespace `default`. Not idempotent: each call
         makes a file. Statuses: FAILED_PRECONDITION (reason BACKUP_EXISTS: a file of this name is there; BACKUP_AT_WORK: one is
-        being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, or the disk refused).
+        being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, the disk refused, or a user was erased
+        meanwhile).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -107,7 +107,8 @@ class AdminServiceStub:
     streams progress. It shows one moment after the call, and is complete, verified and on disk when the last message comes.
     Cancelling the call, or a failure, leaves no file. Needs an admin key of the namespace `default`. Not idempotent: each call
     makes a file. Statuses: FAILED_PRECONDITION (reason BACKUP_EXISTS: a file of this name is there; BACKUP_AT_WORK: one is
-    being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, or the disk refused).
+    being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, the disk refused, or a user was erased
+    meanwhile).
     """
 
 @_typing.type_check_only
@@ -183,7 +184,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     streams progress. It shows one moment after the call, and is complete, verified and on disk when the last message comes.
     Cancelling the call, or a failure, leaves no file. Needs an admin key of the namespace `default`. Not idempotent: each call
     makes a file. Statuses: FAILED_PRECONDITION (reason BACKUP_EXISTS: a file of this name is there; BACKUP_AT_WORK: one is
-    being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, or the disk refused).
+    being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, the disk refused, or a user was erased
+    meanwhile).
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -328,7 +330,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         streams progress. It shows one moment after the call, and is complete, verified and on disk when the last message comes.
         Cancelling the call, or a failure, leaves no file. Needs an admin key of the namespace `default`. Not idempotent: each call
         makes a file. Statuses: FAILED_PRECONDITION (reason BACKUP_EXISTS: a file of this name is there; BACKUP_AT_WORK: one is
-        being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, or the disk refused).
+        being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, the disk refused, or a user was erased
+        meanwhile).
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
