@@ -35,6 +35,9 @@ READ_AHEAD_REQUESTS = 32
 """Requests of one Write stream that are read before the first is stored: they share embedding batches. What is beyond
 waits in the client, by gRPC's flow control."""
 
+SHORT_WRITE_TURNS = 2
+"""An agent waits for the ack of so few turns, as for an answer; more are written in bulk."""
+
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 MAX_REQUEST_ID_BYTES = 128
@@ -77,7 +80,8 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
         async with contextlib.aclosing(self._group(request_iterator)) as groups:
             async for group in groups:
                 foreground, writing = self._backend().foreground, self._backend().writing
-                with foreground.busy():
+                is_short = sum(len(batch.turns) for batch in group) <= SHORT_WRITE_TURNS
+                with foreground.reading() if is_short else foreground.busy():
                     turn = self._admission.writes.turn(group[0].partition)
                     async with turn, contextlib.aclosing(writing.write(group)) as acks:
                         async for ack in acks:
