@@ -18,6 +18,7 @@ HASH_BYTES = 16
 
 TABLES = (
     # What refers to others first; run_step and its sources go with their run, vector and access with their memory.
+    "support",
     "run_change",
     "history",
     "run",

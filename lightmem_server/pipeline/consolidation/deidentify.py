@@ -99,6 +99,7 @@ class Claim:
         user: The user's own name in their conversations; "": it isn't known.
         names: Words of all names that are known, in lower case.
         tokens: Where its words stand in the turns that it rests on: what was cut off from them may say what they are.
+        is_found: All of its words stand there.
     """
 
     said: str
@@ -106,6 +107,7 @@ class Claim:
     user: str
     names: Collection[str]
     tokens: tuple[Token, ...] = ()
+    is_found: bool = True
 
     @property
     def words(self) -> tuple[Word, ...]:
@@ -155,9 +157,11 @@ def has_number(claim: Claim) -> bool:
 
 
 def has_odd_character(claim: Claim) -> bool:
-    """It has something else than letters, blanks, hyphens and apostrophes, or a letter that only looks like another."""
+    """It has something else than Latin letters, blanks, hyphens and apostrophes, or a letter that only looks like another."""
     plain = unicodedata.normalize("NFKC", claim.said) == claim.said
-    return not plain or not all(each.isalpha() or each in " -'\u2019" for each in claim.said)
+    return not plain or not all(
+        each in " -'\u2019" or (each.isalpha() and "LATIN" in unicodedata.name(each, "")) for each in claim.said
+    )
 
 
 def has_name(claim: Claim) -> bool:
@@ -171,7 +175,9 @@ def has_capital(claim: Claim) -> bool:
 
 
 def is_fragment(claim: Claim) -> bool:
-    """A word of it is a piece of something else in its turn: of an address, a handle, a name."""
+    """A word of it is a piece of something else in its turn, of an address, a handle, a name, or is not in it."""
+    if not claim.is_found:
+        return True
     for token in claim.tokens:
         whole = token.text.strip(_AROUND)
         if not all(each.isalpha() or each in "-'\u2019" for each in whole):
@@ -256,7 +262,8 @@ def make_claim(fact: Memory, turns: Iterable[Memory], user: str, names: Collecti
     said = " ".join(fact.statement.object.split())
     keys = content_keys(said)
     tokens = tuple(token for turn in turns for token in _split_tokens(turn.text) if content_keys(token.text) & keys)
-    return Claim(said, fact.statement.subject, user, names, tokens)
+    is_found = keys <= {key for token in tokens for key in content_keys(token.text)}
+    return Claim(said, fact.statement.subject, user, names, tokens, is_found)
 
 
 def key_of(relation: Relation, claim: Claim) -> bytes:

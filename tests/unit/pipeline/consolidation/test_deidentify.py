@@ -52,7 +52,7 @@ REFUSED: dict[str, list[str]] = {
     "link": ["https://example.com", "www example", "bit.ly/3xYz", "example dot com", "localhost:/x"],
     "handle": ["following @zed", "#zedfans", "zed_official", "r /zed"],
     "number": ["7 dwarfs", "two cats", "apartment 4b", "chapter ⅷ"],
-    "character": ["swimming, running", "tea; coffee", "t\u200bea", "\uff54ea", "<tea>"],
+    "character": ["swimming, running", "tea; coffee", "t\u200bea", "\uff54ea", "t\u0435a", "<tea>"],
     "name": ["walks with ana", "ruiz cakes", "chats with support", "zoe"],
     "capital": ["Lisbon", "trips to Rome", "iPhones", "BBQ"],
     "person": [
@@ -111,6 +111,12 @@ def test_a_piece_of_something_else_is_refused(turn: str) -> None:
 def test_a_whole_word_is_not(turn: str) -> None:
     fact = make_memory(statement=Statement("Ana", "likes", "hiking"))
     assert find_refusal(make_claim(fact, [make_memory(turn)], "Ana", NAMES)) is None
+
+
+def test_what_is_not_in_its_turn_is_refused() -> None:
+    fact = make_memory(statement=Statement("Ana", "likes", "long hikes"))
+    assert find_refusal(make_claim(fact, [make_memory("I love hikes.")], "Ana", NAMES)) is Refusal.FRAGMENT
+    assert find_refusal(make_claim(fact, [], "Ana", NAMES)) is Refusal.FRAGMENT
 
 
 def test_every_rule_is_tried() -> None:
