@@ -80,7 +80,12 @@ def is_dangling(grounds: Grounds) -> bool:
         return True
     if grounds.relation is None or not grounds.relation.is_general:
         return False
-    if said[0].base in _POINTING or any(word.base in _THIRD_PERSONS for word in said):
+    points = [
+        word
+        for before, word in zip((None, *said), said, strict=False)
+        if word.base in _THIRD_PERSONS and not (word.base == "that" and before and before.lower.endswith("s"))
+    ]  # "stories that matter" tells which, "going to that place" doesn't
+    if said[0].base in _POINTING or points:
         return True
     named = said[1:] if said[0].base == "all" else said
     is_definite = bool(named) and named[0].base == "the" and not (len(named) > 1 and named[1].is_capitalised)
