@@ -51,17 +51,28 @@ quickstart: models ## From a fresh clone to remembered conversations
 .PHONY: format
 format: build ## Format all code
 	cargo fmt --all
+	cargo fmt --manifest-path clients/rust/Cargo.toml
+	@if command -v gofmt > /dev/null; then gofmt -w clients/go; fi
 	$(BIN)/ruff check --fix-only --quiet $(PYTHON_SOURCES)
 	$(BIN)/ruff format $(PYTHON_SOURCES)
 	$(BIN)/buf format -w proto
 
 .PHONY: proto
-proto: build ## Generate the code of proto/
-	$(BIN)/python proto/generate.py
+proto: build ## Generate the code of proto/, for every language whose tools are installed
+	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python proto/generate.py
+
+.PHONY: proto-baseline
+proto-baseline: build ## Keep the API of now as what later changes may not break
+	$(BIN)/python proto/baseline.py
+
+.PHONY: vectors
+vectors: models ## Record the contract vectors anew: what the server answers to every client
+	$(BIN)/python -m tests.contract.vector_record
 
 .PHONY: lint
 lint: build ## Everything that can be checked without running it
 	cargo fmt --all --check
+	cargo fmt --manifest-path clients/rust/Cargo.toml --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	$(BIN)/ruff check $(PYTHON_SOURCES)
 	$(BIN)/ruff format --check $(PYTHON_SOURCES)
@@ -70,7 +81,13 @@ lint: build ## Everything that can be checked without running it
 	$(BIN)/python -m mypy.stubtest lightmem_server._core
 	$(BIN)/buf lint proto
 	$(BIN)/buf format --diff --exit-code proto
+	$(BIN)/buf breaking proto --against proto/baseline.binpb
 	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python proto/generate.py --check
+	@if command -v go > /dev/null; then \
+	  echo "gofmt, go vet: clients/go"; cd clients/go && test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./...; \
+	  else echo "skipped: clients/go, since go is not installed"; fi
+	@if command -v npm > /dev/null; then echo "tsc: clients/typescript"; cd clients/typescript && npm run --silent check; \
+	  else echo "skipped: clients/typescript, since npm is not installed"; fi
 
 .PHONY: lint-rivals
 lint-rivals: ## The bench beside other crates, whose C code takes minutes to build once
@@ -80,6 +97,10 @@ lint-rivals: ## The bench beside other crates, whose C code takes minutes to bui
 test: test-models ## All tests: Rust, Python, end to end with the real models
 	cargo test --workspace --quiet
 	$(BIN)/pytest
+
+.PHONY: test-clients
+test-clients: models ## The clients of all languages against a real server; without its tools one is skipped by name
+	$(BIN)/pytest tests/contract/test_vectors.py tests/contract/test_skew.py tests/contract/test_clients.py clients/python/tests
 
 FUZZ_SECONDS ?= 600
 .PHONY: fuzz

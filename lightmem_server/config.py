@@ -123,6 +123,17 @@ class Settings(BaseModel):
     consolidation_max_attempts: int = Field(
         8, ge=1, le=1000, description="After so many failures a user's consolidation waits until somebody asks for it."
     )
+    shared_memory: Literal["off", "on"] = Field(
+        "off",
+        description="Whether tastes that enough users of a namespace tell of are kept for all of its users, without who has "
+        "them: a shared LTM.",
+    )
+    shared_min_users: int = Field(
+        5,
+        ge=2,
+        le=1_000_000,
+        description="How many users have to say the same before it is shared; with fewer left it is deleted again.",
+    )
     resident_bytes: int = Field(
         1 << 30, ge=1 << 20, description="Memory for users' partitions; beyond it the least recently used leave."
     )
@@ -251,6 +262,11 @@ class Settings(BaseModel):
             return ipaddress.ip_address(host).is_loopback
         except ValueError:
             return False
+
+    @property
+    def min_shared_users(self) -> int | None:
+        """How many users have to say the same for it to be shared; None: nothing is."""
+        return self.shared_min_users if self.shared_memory == "on" else None
 
     @property
     def admin_key_file(self) -> Path:

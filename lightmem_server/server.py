@@ -23,7 +23,6 @@ import grpc
 import grpc.aio
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from lightmem_server.config import Settings
 from lightmem_server.core import HEAT_HALF_LIFE, UNBOUNDED, Engine, TierPolicy
@@ -57,6 +56,7 @@ from lightmem_server.pipeline.snapshots import Snapshots
 from lightmem_server.pipeline.transfer import Exporting, Importing
 from lightmem_server.pipeline.upkeep import Upkeep
 from lightmem_server.pipeline.write import Writing
+from lightmem_server.service import reflection
 from lightmem_server.service.admin import AdminServicer
 from lightmem_server.service.admission import Admission
 from lightmem_server.service.auth import Authenticator, ensure_admin_key
@@ -170,7 +170,7 @@ class LightMemServer:
             MemoryServicer(settings, self._ready, self.admission), server
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(self._ready), server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        reflection.enable((*SERVICES, health.SERVICE_NAME), server)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self.address = self._bind(server)
         await server.start()
@@ -211,6 +211,8 @@ class LightMemServer:
         embedding = _embedding_of(embedder)
         await _check_embedding(store, embedding)
         await ensure_admin_key(store, settings.admin_key_file, clock.now)
+        if settings.min_shared_users is not None:
+            await store.require_support(settings.min_shared_users)
 
         engine = Engine(
             dim=embedder.dim,
@@ -259,6 +261,7 @@ class LightMemServer:
                 hypothetical=None if writer is None else HypotheticalQueries(writer),
                 tokenizers=tokenizers,
                 clock=clock,
+                has_shared=settings.min_shared_users is not None,
             ),
             editing=Editing(store, residents, embedder, embedding=embedding),
             consolidating=consolidating,
@@ -308,6 +311,7 @@ class LightMemServer:
             facts_prompt=FactsPrompt.load(FACTS_PROMPT),
             summary_prompt=load_prompt(SUMMARY_PROMPT),
             zone=ZoneInfo(self._settings.time_zone),
+            min_shared_users=self._settings.min_shared_users,
         )
 
     def _bind(self, server: grpc.aio.Server) -> str:

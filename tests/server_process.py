@@ -12,10 +12,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
+
+from lightmem_server.config import load
+from lightmem_server.slm.models import ModelState, list_models
+
 ROOT = Path(__file__).parents[1]
 
 ENDED_SECONDS = 60
 """How long a server may take to load its models, or to drain; a guard against hanging, not a measurement."""
+
+
+def require_models() -> None:
+    """Skips, saying why, where the models of the default settings have not been pulled."""
+    settings = load()
+    missing = [
+        state.name
+        for state in list_models(settings.models_dir)
+        if state.name in (settings.embedder, settings.selector) and state.state is ModelState.MISSING
+    ]
+    if missing:
+        pytest.skip(f"models {', '.join(missing)} are not in {settings.models_dir}; run `make models`")
 
 
 class ServerProcess:

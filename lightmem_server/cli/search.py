@@ -133,6 +133,8 @@ def _print_memories(console: Console, answer: RetrieveResult, elapsed_seconds: f
         console.print(table)
     else:
         console.print("nothing found")
+    for hit in answer.shared_memories:
+        console.print(output.plain(f"{hit.memory.text} (at least {hit.shared_by_at_least})"), soft_wrap=True)
     trace = answer.trace
     notes = "; cut by the deadline" * trace.is_cut_by_deadline + "; approximate" * trace.is_approximate
     console.print(

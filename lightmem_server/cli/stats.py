@@ -29,6 +29,8 @@ def stats(user_id: str | None, server: ServerOptions, as_json: bool) -> None:
     facts = output.table("", "")
     facts.show_header = False
     facts.add_row("users", f"{figures.user_count:,}")
+    if figures.shared_fact_count:
+        facts.add_row("shared facts", f"{figures.shared_fact_count:,}")
     facts.add_row("database", output.size(figures.store_size_bytes))
     facts.add_row(
         "in memory",

@@ -165,6 +165,7 @@ class GetStatsResponse(_message.Message):
     PENDING_JOB_COUNT_FIELD_NUMBER: _builtins.int
     DEAD_JOB_COUNT_FIELD_NUMBER: _builtins.int
     DEAD_JOBS_FIELD_NUMBER: _builtins.int
+    SHARED_FACT_COUNT_FIELD_NUMBER: _builtins.int
     user_count: _builtins.int
     """Users with at least one record."""
     store_size_bytes: _builtins.int
@@ -181,6 +182,8 @@ class GetStatsResponse(_message.Message):
     """Jobs that wait or are at work."""
     dead_job_count: _builtins.int
     """Jobs that failed too often and wait until somebody asks for them: Consolidate tries a user's again."""
+    shared_fact_count: _builtins.int
+    """Facts of the namespace's shared LTM; 0 where one user's figures are asked for. They are in none of `counts`."""
     @_builtins.property
     def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetStatsResponse.Count]:
         """Records by tier and kind."""
@@ -212,10 +215,11 @@ class GetStatsResponse(_message.Message):
         pending_job_count: _builtins.int | None = ...,
         dead_job_count: _builtins.int | None = ...,
         dead_jobs: _abc.Iterable[Global___GetStatsResponse.DeadJob] | None = ...,
+        shared_fact_count: _builtins.int | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "dead_job_count", b"dead_job_count", "dead_jobs", b"dead_jobs", "models", b"models", "pending_job_count", b"pending_job_count", "resident_limit_bytes", b"resident_limit_bytes", "resident_partition_count", b"resident_partition_count", "resident_size_bytes", b"resident_size_bytes", "server_version", b"server_version", "store_size_bytes", b"store_size_bytes", "uptime", b"uptime", "user_count", b"user_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "dead_job_count", b"dead_job_count", "dead_jobs", b"dead_jobs", "models", b"models", "pending_job_count", b"pending_job_count", "resident_limit_bytes", b"resident_limit_bytes", "resident_partition_count", b"resident_partition_count", "resident_size_bytes", b"resident_size_bytes", "server_version", b"server_version", "shared_fact_count", b"shared_fact_count", "store_size_bytes", b"store_size_bytes", "uptime", b"uptime", "user_count", b"user_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -458,7 +462,7 @@ class EraseUserResponse(_message.Message):
     job_count: _builtins.int
     """Jobs removed."""
     withdrawn_support_count: _builtins.int
-    """Shared facts that lost this user's support. 0 while there is no shared memory."""
+    """Things that lost this user's support for being shared, whether enough users said them or not. 0 while nothing is shared."""
     @_builtins.property
     def erased_at(self) -> _timestamp_pb2.Timestamp:
         """When."""

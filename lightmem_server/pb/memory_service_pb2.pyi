@@ -83,6 +83,8 @@ class _DropReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DropReason
     """A fact whose turn is returned, or a turn whose fact is: they say the same."""
     DROP_REASON_SUPERSEDED: _DropReason.ValueType  # 8
     """It tells what a returned fact has replaced."""
+    DROP_REASON_SHARED_UNSURE: _DropReason.ValueType  # 9
+    """A shared fact that the Selector did not find to answer, or had no time to read."""
 
 class DropReason(_DropReason, metaclass=_DropReasonEnumTypeWrapper):
     """Why a candidate was not returned."""
@@ -105,6 +107,8 @@ DROP_REASON_COVERED: DropReason.ValueType  # 7
 """A fact whose turn is returned, or a turn whose fact is: they say the same."""
 DROP_REASON_SUPERSEDED: DropReason.ValueType  # 8
 """It tells what a returned fact has replaced."""
+DROP_REASON_SHARED_UNSURE: DropReason.ValueType  # 9
+"""A shared fact that the Selector did not find to answer, or had no time to read."""
 Global___DropReason: _TypeAlias = DropReason  # noqa: Y015
 
 class _QueryNeed:
@@ -285,6 +289,7 @@ class RetrieveRequest(_message.Message):
     EXCLUDE_CONTEXT_FIELD_NUMBER: _builtins.int
     TOKENIZER_FIELD_NUMBER: _builtins.int
     HYPOTHETICAL_QUERIES_FIELD_NUMBER: _builtins.int
+    EXCLUDE_SHARED_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """Required. What the agent needs to know, in words: 1 to 8,192 bytes, not only white space."""
     time_zone: _builtins.str
@@ -309,6 +314,8 @@ class RetrieveRequest(_message.Message):
     give it some; as many as were complete by then are used. Unset: 0. Above 0 on a server without a Writer is refused
     with FAILED_PRECONDITION (NO_WRITER).
     """
+    exclude_shared: _builtins.bool
+    """Leave facts of the shared LTM out of the answer. They are in it only on a server with the setting `shared_memory`."""
     @_builtins.property
     def scope(self) -> _memory_pb2.Scope:
         """Required. Whose memory. `session_id` names the running conversation: its last turns are the context, and complete a
@@ -342,10 +349,11 @@ class RetrieveRequest(_message.Message):
         exclude_context: _builtins.bool | None = ...,
         tokenizer: _builtins.str | None = ...,
         hypothetical_queries: _builtins.int | None = ...,
+        exclude_shared: _builtins.bool | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_min_relevance", b"_min_relevance", "asked_at", b"asked_at", "budget", b"budget", "filter", b"filter", "min_relevance", b"min_relevance", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_relevance", b"_min_relevance", "asked_at", b"asked_at", "budget", b"budget", "exclude_context", b"exclude_context", "filter", b"filter", "hypothetical_queries", b"hypothetical_queries", "include_coarse", b"include_coarse", "min_relevance", b"min_relevance", "query", b"query", "scope", b"scope", "selector_mode", b"selector_mode", "time_zone", b"time_zone", "tokenizer", b"tokenizer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_relevance", b"_min_relevance", "asked_at", b"asked_at", "budget", b"budget", "exclude_context", b"exclude_context", "exclude_shared", b"exclude_shared", "filter", b"filter", "hypothetical_queries", b"hypothetical_queries", "include_coarse", b"include_coarse", "min_relevance", b"min_relevance", "query", b"query", "scope", b"scope", "selector_mode", b"selector_mode", "time_zone", b"time_zone", "tokenizer", b"tokenizer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__min_relevance: _TypeAlias = _typing.Literal["min_relevance"]  # noqa: Y015
     _WhichOneofArgType__min_relevance: _TypeAlias = _typing.Literal["_min_relevance", b"_min_relevance"]  # noqa: Y015
@@ -455,6 +463,7 @@ class RetrievedMemory(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     RELEVANCE_FIELD_NUMBER: _builtins.int
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    SHARED_BY_AT_LEAST_FIELD_NUMBER: _builtins.int
     score: _builtins.float
     """Higher is better; orders the results of this call alone."""
     relevance: _builtins.float
@@ -463,6 +472,10 @@ class RetrievedMemory(_message.Message):
     """
     token_count: _builtins.int
     """Tokens that its line takes in the packed context."""
+    shared_by_at_least: _builtins.int
+    """Of a fact of the shared LTM: so many users of the namespace say so, at least. How many it are, and who, is not told.
+    0: a memory of the user's own.
+    """
     @_builtins.property
     def memory(self) -> _memory_pb2.Memory:
         """The record."""
@@ -474,10 +487,11 @@ class RetrievedMemory(_message.Message):
         score: _builtins.float | None = ...,
         relevance: _builtins.float | None = ...,
         token_count: _builtins.int | None = ...,
+        shared_by_at_least: _builtins.int | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_relevance", b"_relevance", "memory", b"memory", "relevance", b"relevance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_relevance", b"_relevance", "memory", b"memory", "relevance", b"relevance", "score", b"score", "token_count", b"token_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_relevance", b"_relevance", "memory", b"memory", "relevance", b"relevance", "score", b"score", "shared_by_at_least", b"shared_by_at_least", "token_count", b"token_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__relevance: _TypeAlias = _typing.Literal["relevance"]  # noqa: Y015
     _WhichOneofArgType__relevance: _TypeAlias = _typing.Literal["_relevance", b"_relevance"]  # noqa: Y015
@@ -494,9 +508,11 @@ class RetrievedMemories(_message.Message):
     MEMORIES_FIELD_NUMBER: _builtins.int
     PACKED_CONTEXT_FIELD_NUMBER: _builtins.int
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    SHARED_MEMORIES_FIELD_NUMBER: _builtins.int
     packed_context: _builtins.str
     """Ready for a prompt, with dates and speakers, never over `max_tokens`: the newest turns of the running conversation,
-    in at most half of the tokens and unless `exclude_context`, then the memories by session and in order of time.
+    in at most half of the tokens and unless `exclude_context`, then the memories by session and in order of time, then, under
+    a heading of their own, `shared_memories`, in what tokens are left.
     """
     token_count: _builtins.int
     """Tokens of `packed_context`."""
@@ -504,16 +520,25 @@ class RetrievedMemories(_message.Message):
     def memories(self) -> _containers.RepeatedCompositeFieldContainer[Global___RetrievedMemory]:
         """Best first, at most `max_memories`."""
 
+    @_builtins.property
+    def shared_memories(self) -> _containers.RepeatedCompositeFieldContainer[Global___RetrievedMemory]:
+        """Facts of the namespace's shared LTM that the Selector found to answer, best first, at most 3, beside `memories` and never in their
+        place: what several users say alike, such as "Several users like hiking". They are nobody's: `scope` is empty, they rest on no
+        evidence that could be read, and for calls with their ids they do not exist. Empty unless the setting `shared_memory` is on; also
+        when the request filters by anything but tier or kind, asks for a time, or has the Selector off.
+        """
+
     def __init__(
         self,
         *,
         memories: _abc.Iterable[Global___RetrievedMemory] | None = ...,
         packed_context: _builtins.str | None = ...,
         token_count: _builtins.int | None = ...,
+        shared_memories: _abc.Iterable[Global___RetrievedMemory] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["memories", b"memories", "packed_context", b"packed_context", "token_count", b"token_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memories", b"memories", "packed_context", b"packed_context", "shared_memories", b"shared_memories", "token_count", b"token_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -615,7 +640,7 @@ class RetrievalTrace(_message.Message):
         ELAPSED_FIELD_NUMBER: _builtins.int
         ITEM_COUNT_FIELD_NUMBER: _builtins.int
         name: _builtins.str
-        """Stable name: "refresh", "context", "plan", "embed", "coarse", "fetch", "select", "pack"; others may be added."""
+        """Stable name: "refresh", "context", "plan", "embed", "coarse", "fetch", "select", "shared", "pack"; others may be added."""
         item_count: _builtins.int
         """What it worked on: query views, rows, candidates or memories."""
         @_builtins.property
@@ -765,6 +790,7 @@ class RetrievalTrace(_message.Message):
     IS_APPROXIMATE_FIELD_NUMBER: _builtins.int
     SELECTOR_STOP_FIELD_NUMBER: _builtins.int
     FOLLOWED_MEMORY_IDS_FIELD_NUMBER: _builtins.int
+    SHARED_CANDIDATES_FIELD_NUMBER: _builtins.int
     is_cut_by_deadline: _builtins.bool
     """Whether the deadline cut anything: some candidates were not judged, or rows not scanned."""
     matched_count: _builtins.int
@@ -795,6 +821,10 @@ class RetrievalTrace(_message.Message):
     def followed_memory_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The first hits whose words were searched for in a second pass; empty without one."""
 
+    @_builtins.property
+    def shared_candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___RetrievalTrace.Candidate]:
+        """The candidates of the shared LTM in final order. They are in no count."""
+
     def __init__(
         self,
         *,
@@ -807,10 +837,11 @@ class RetrievalTrace(_message.Message):
         is_approximate: _builtins.bool | None = ...,
         selector_stop: Global___SelectorStop.ValueType | None = ...,
         followed_memory_ids: _abc.Iterable[_builtins.str] | None = ...,
+        shared_candidates: _abc.Iterable[Global___RetrievalTrace.Candidate] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "plan", b"plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "elapsed", b"elapsed", "followed_memory_ids", b"followed_memory_ids", "is_approximate", b"is_approximate", "is_cut_by_deadline", b"is_cut_by_deadline", "matched_count", b"matched_count", "plan", b"plan", "selector_stop", b"selector_stop", "stages", b"stages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "elapsed", b"elapsed", "followed_memory_ids", b"followed_memory_ids", "is_approximate", b"is_approximate", "is_cut_by_deadline", b"is_cut_by_deadline", "matched_count", b"matched_count", "plan", b"plan", "selector_stop", b"selector_stop", "shared_candidates", b"shared_candidates", "stages", b"stages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

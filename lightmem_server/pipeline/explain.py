@@ -78,6 +78,8 @@ def _of_candidate(candidate: Candidate, rank: int, query: RetrieveQuery, trace: 
             )
         case DropReason.SUPERSEDED:
             return "select", f"It tells what {candidate.duplicate_of} has replaced.", 0.0
+        case DropReason.SHARED_UNSURE:
+            return "shared", "The Selector did not find that it answers, or had no time to read it.", 0.0
         case DropReason.MIN_RELEVANCE:
             relevance = candidate.relevance or 0.0
             text = f"Its relevance of {relevance:.3f} is under min_relevance {query.min_relevance:.3f}."

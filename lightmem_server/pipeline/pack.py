@@ -7,6 +7,9 @@ Conversation:                       only when the running conversation is part o
 Memories:
 [2023-05-08 Monday]                 one heading a session and day, in order of time; the lines of one day share it
 13:56 Ana: I moved to Lisbon.
+
+Of users in general:                only with facts of the shared LTM, in what tokens are left
+Several users like hiking
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ CONVERSATION_SHARE = 0.5
 
 CONVERSATION_TITLE = "Conversation:"
 MEMORIES_TITLE = "Memories:"
+SHARED_TITLE = "Of users in general:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,26 @@ def pack(
         taken.pop().drop_reason = DropReason.MAX_TOKENS
         lines.pop()
     return Packed(taken, text, token_count if text else 0)
+
+
+def pack_shared(packed: Packed, shared: Sequence[Candidate], counter: TokenCounter, *, max_tokens: int) -> Packed:
+    """Put facts of the shared LTM behind what is packed, best first, while they fit; those that don't are marked MAX_TOKENS. Of
+    what was packed before nothing leaves."""
+    text, token_count = packed.text, packed.token_count
+    taken: list[str] = []
+    for candidate in shared:
+        assert candidate.memory is not None, "those that are gone were left out"
+        told = " ".join(candidate.memory.text.split())
+        candidate.token_count = counter.count(told + "\n")
+        section = "\n".join([SHARED_TITLE, *taken, told])
+        longer = f"{packed.text}\n\n{section}" if packed.text else section
+        count = counter.count(longer)
+        if count > max_tokens:
+            candidate.drop_reason = DropReason.MAX_TOKENS
+            continue
+        text, token_count = longer, count
+        taken.append(told)
+    return Packed(packed.candidates, text, token_count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ class DropReason(IntEnum):
     GONE = 6
     COVERED = 7
     SUPERSEDED = 8
+    SHARED_UNSURE = 9
 
 
 class SelectorStop(IntEnum):
@@ -71,6 +72,7 @@ class RetrieveQuery:
     min_relevance: float = 0.0
     include_coarse: bool = False
     exclude_context: bool = False
+    exclude_shared: bool = False
     tokenizer: str = ""
     hypothetical_queries: int = 0
 
@@ -126,11 +128,12 @@ class Coarse:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """The answer: candidates that were kept, best first, and their text for a prompt."""
+    """The answer: candidates that were kept, best first, and their text for a prompt. `shared` are facts of the shared LTM."""
 
     candidates: Sequence[Candidate]
     packed_context: str
     token_count: int
+    shared: Sequence[Candidate] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +145,7 @@ class Trace:
         search: What the core was asked last.
         followed: The first hits whose words were searched for too.
         is_window_filter: Whether only the plan's time window was searched.
+        shared: Facts of the shared LTM, as `candidates`.
     """
 
     plan: Plan
@@ -156,6 +160,7 @@ class Trace:
     followed: Sequence[uuid.UUID]
     is_window_filter: bool
     selector_stop: SelectorStop
+    shared: Sequence[Candidate] = ()
 
 
 Part: TypeAlias = Context | Coarse | Selected | Trace

@@ -1,10 +1,10 @@
 """The read path, a list of stages under one budget:
 
-    refresh ─▶ context (STM) ─▶ plan ─▶ embed ─▶ coarse (Rust) ─▶ fetch ─▶ select (cross-encoder) ─▶ pack ─▶ trace
+    refresh ─▶ context (STM) ─▶ plan ─▶ embed ─▶ coarse (Rust) ─▶ fetch ─▶ select (cross-encoder) ─▶ (shared) ─▶ pack ─▶ trace
     └───── beside them: embed the query as it was asked ───────┘
 
-Each stage's own file: slm/controller.py, coarse.py, repetition.py, select.py, rank.py, diversity.py, pack.py; their constants
-are in tuning.py.
+Each stage's own file: slm/controller.py, coarse.py, repetition.py, select.py, rank.py, diversity.py, shared_facts.py, pack.py;
+their constants are in tuning.py.
 
 The parts of the answer are yielded as soon as they are known. The deadline shortens the Selector's work; it never fails
 the call. Cancelling the caller ends the work at the next stage.
@@ -26,7 +26,7 @@ from lightmem_server.pipeline.clock import Clock
 from lightmem_server.pipeline.coarse import search_coarse
 from lightmem_server.pipeline.diversity import diversify
 from lightmem_server.pipeline.explain import Explanation, explain
-from lightmem_server.pipeline.pack import pack
+from lightmem_server.pipeline.pack import pack, pack_shared
 from lightmem_server.pipeline.passages import JUDGED_PRECEDING_TURNS
 from lightmem_server.pipeline.rank import drop_duplicates, drop_irrelevant, prefer_times, rank
 from lightmem_server.pipeline.repetition import drop_nominated, settle
@@ -45,9 +45,10 @@ from lightmem_server.pipeline.retrieval import (
     Trace,
 )
 from lightmem_server.pipeline.select import limits_of, select
+from lightmem_server.pipeline.shared_facts import find_shared, is_wanted
 from lightmem_server.pipeline.support import drop_covered, drop_superseded
 from lightmem_server.pipeline.tuning import Tuning
-from lightmem_server.slm.controller import Need, make_plan
+from lightmem_server.slm.controller import Need, Plan, make_plan
 from lightmem_server.slm.hypothetical import HypotheticalQueries, with_guesses
 from lightmem_server.slm.pace import Pace
 from lightmem_server.slm.protocols import Embedder, Selector, TokenCounter
@@ -74,9 +75,10 @@ class Retrieving:
         clock: Clock,
         hypothetical: HypotheticalQueries | None = None,
         tuning: Tuning | None = None,
+        has_shared: bool = False,
     ) -> None:
         """`tokenizers` maps the names that a request may give to what counts its tokens; "" is the default. Without
-        `hypothetical`, queries that ask for hypothetical ones are refused."""
+        `hypothetical`, queries that ask for hypothetical ones are refused. `has_shared`: the shared LTM is searched, too."""
         self._store = store
         self._residents = residents
         self._embedder = embedder
@@ -85,6 +87,7 @@ class Retrieving:
         self._clock = clock
         self._hypothetical = hypothetical
         self._tuning = tuning or Tuning()
+        self._has_shared = has_shared
         self._answering = Pace(self._tuning.answer_reserve_seconds)
 
     async def retrieve(self, query: RetrieveQuery) -> AsyncGenerator[Part, None]:
@@ -170,6 +173,11 @@ class Retrieving:
             else:
                 stop = SelectorStop.DEADLINE
             stage.item_count = sum(candidate.logit is not None for candidate in candidates)
+        shared: list[Candidate] = []
+        if self._has_shared and is_wanted(query, plan) and self._has_time(query, reserve_seconds):
+            with times.stage("shared") as stage:
+                shared = await self._find_shared(query, plan, vectors, reserve_seconds)
+                stage.item_count = len(shared)
         selected_at = self._clock.monotonic()
         with times.stage("pack") as stage:
             ranked = rank(candidates, self._tuning)
@@ -180,7 +188,7 @@ class Retrieving:
             drop_covered(ranked, plan.need)
             if plan.need is Need.KNOWLEDGE:
                 await drop_superseded(self._store, query.partition, ranked)
-            selected = _choose(query, ranked, counter, [] if query.exclude_context else conversation)
+            selected = _choose(query, ranked, counter, [] if query.exclude_context else conversation, shared)
             stage.item_count = len(selected.candidates)
         yield selected
         yield Trace(
@@ -195,6 +203,7 @@ class Retrieving:
             followed=hits.followed,
             is_window_filter=hits.is_window_filter,
             selector_stop=stop,
+            shared=shared,
             is_approximate=not hits.result.is_exact,
         )
         answered_in = self._clock.monotonic() - selected_at
@@ -204,6 +213,23 @@ class Retrieving:
         """Whether the Selector could read anything; else what it would read isn't fetched either."""
         left_seconds = query.arrived_at + query.budget.deadline_seconds - self._clock.monotonic()
         return left_seconds - reserve_seconds >= self._tuning.least_judgement_seconds
+
+    async def _find_shared(
+        self, query: RetrieveQuery, plan: Plan, vectors: NDArray[np.float32], reserve_seconds: float
+    ) -> list[Candidate]:
+        deadline = query.arrived_at + query.budget.deadline_seconds - reserve_seconds
+        return await find_shared(
+            query,
+            plan,
+            vectors,
+            residents=self._residents,
+            store=self._store,
+            selector=self._selector,
+            tuning=self._tuning,
+            now=self._clock.now(),
+            left_seconds=deadline - self._clock.monotonic(),
+            deadline=deadline,
+        )
 
     async def explain(self, query: RetrieveQuery, memory_id: uuid.UUID) -> Explanation:
         """Retrieve, and say why one memory was, or was not, among the results.
@@ -273,9 +299,14 @@ class Retrieving:
 
 
 def _choose(
-    query: RetrieveQuery, ranked: Sequence[Candidate], counter: TokenCounter, conversation: Sequence[Memory]
+    query: RetrieveQuery,
+    ranked: Sequence[Candidate],
+    counter: TokenCounter,
+    conversation: Sequence[Memory],
+    shared: Sequence[Candidate],
 ) -> Selected:
-    """From the final order: drop duplicates, the irrelevant and what is over the budget; pack the rest."""
+    """From the final order: drop duplicates, the irrelevant and what is over the budget; pack the rest, and what is shared
+    behind it."""
     drop_duplicates(ranked)
     drop_irrelevant(ranked, query.min_relevance)
     alive = _alive(ranked)
@@ -288,7 +319,9 @@ def _choose(
         zone=query.zone,
         conversation=conversation,
     )
-    return Selected(packed.candidates, packed.text, packed.token_count)
+    if shared:
+        packed = pack_shared(packed, _alive(shared), counter, max_tokens=query.budget.max_tokens)
+    return Selected(packed.candidates, packed.text, packed.token_count, _alive(shared))
 
 
 def _alive(candidates: Sequence[Candidate]) -> list[Candidate]:

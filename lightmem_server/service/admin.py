@@ -66,6 +66,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             uptime=convert.from_seconds(time.monotonic() - self._started),
             pending_job_count=stats.pending_job_count,
             dead_job_count=stats.dead_job_count,
+            shared_fact_count=stats.shared_fact_count,
             dead_jobs=[_from_dead_job(job) for job in dead_jobs if user_id in ("", job.partition.user_id)],
         )
         if caller.get().is_operator:  # to others they would tell of namespaces that aren't theirs

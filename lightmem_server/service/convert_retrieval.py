@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, TypeAlias
 
 from lightmem_server.config import Settings
 from lightmem_server.errors import InvalidInputError
@@ -11,6 +12,11 @@ from lightmem_server.pipeline.explain import Explanation
 from lightmem_server.pipeline.retrieval import Budget, Candidate, RetrieveQuery, SelectorMode, Trace
 from lightmem_server.service import convert
 from lightmem_server.types import Partition
+
+if TYPE_CHECKING:
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+
+TracedCandidates: TypeAlias = "RepeatedCompositeFieldContainer[pb.RetrievalTrace.Candidate]"
 
 MAX_QUERY_BYTES = 8192
 DEFAULT_SELECTOR_MODE = SelectorMode.FAST
@@ -58,6 +64,7 @@ def to_query(
         min_relevance=request.min_relevance,
         include_coarse=request.include_coarse,
         exclude_context=request.exclude_context,
+        exclude_shared=request.exclude_shared,
         tokenizer=convert.to_name(request.tokenizer, "tokenizer"),
         hypothetical_queries=request.hypothetical_queries,
     )
@@ -83,14 +90,17 @@ def _to_budget(budget: pb.RetrievalBudget, settings: Settings) -> Budget:
     )
 
 
-def from_candidate(candidate: Candidate, user_id: str, *, is_coarse: bool = False) -> pb.RetrievedMemory:
-    """The proto of a candidate that is returned."""
+def from_candidate(
+    candidate: Candidate, user_id: str, *, is_coarse: bool = False, min_users: int = 0
+) -> pb.RetrievedMemory:
+    """The proto of a candidate that is returned; `min_users`: how many users at least say what is shared."""
     assert candidate.memory is not None, "dropped candidates are not returned"
     return pb.RetrievedMemory(
         memory=convert.from_memory(candidate.memory, user_id),
         score=candidate.coarse_score if is_coarse else candidate.score,
         relevance=None if is_coarse else candidate.relevance,
         token_count=candidate.token_count,
+        shared_by_at_least=min_users,
     )
 
 
@@ -135,7 +145,9 @@ def from_trace(trace: Trace) -> pb.RetrievalTrace:
         followed_memory_ids=[str(id_) for id_ in trace.followed],
     )
     for final_rank, candidate in enumerate(trace.candidates, start=1):
-        _add_traced(message, candidate, final_rank)
+        _add_traced(message.candidates, candidate, final_rank)
+    for final_rank, candidate in enumerate(trace.shared, start=1):
+        _add_traced(message.shared_candidates, candidate, final_rank)
     return message
 
 
@@ -149,10 +161,10 @@ def from_explanation(explanation: Explanation) -> pb.ExplainResponse:
     )
 
 
-def _add_traced(trace: pb.RetrievalTrace, candidate: Candidate, final_rank: int) -> None:
+def _add_traced(candidates: TracedCandidates, candidate: Candidate, final_rank: int) -> None:
     """Add a candidate to a trace: in place, field by field, which takes a third of the time of messages that are made and then
     copied. An answer has hundreds of these."""
-    message = trace.candidates.add(
+    message = candidates.add(
         memory_id=str(candidate.memory_id),
         coarse_rank=candidate.coarse_rank,
         coarse_score=candidate.coarse_score,

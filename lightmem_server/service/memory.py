@@ -156,7 +156,8 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
         with foreground.reading():
             turn = self._admission.reads.turn(query.partition)
             parts = retrieving.retrieve(query)
-            ahead = work_ahead(parts, lambda part: (part, _to_response(part, user_id)))
+            least = self._settings.shared_min_users
+            ahead = work_ahead(parts, lambda part: (part, _to_response(part, user_id, least)))
             async with turn, contextlib.aclosing(ahead) as made:
                 async for part, response in made:
                     _check_deadline(context)
@@ -296,7 +297,7 @@ async def work_ahead(parts: AsyncGenerator[T, None], make: Callable[[T], R]) -> 
         await parts.aclose()
 
 
-def _to_response(part: Part, user_id: str) -> pb.RetrieveResponse:
+def _to_response(part: Part, user_id: str, min_shared_users: int) -> pb.RetrieveResponse:
     match part:
         case Context(turns):
             messages = [convert.from_memory(turn, user_id, tier=Tier.STM) for turn in turns]
@@ -304,10 +305,17 @@ def _to_response(part: Part, user_id: str) -> pb.RetrieveResponse:
         case Coarse(candidates):
             hits = [convert_retrieval.from_candidate(candidate, user_id, is_coarse=True) for candidate in candidates]
             return pb.RetrieveResponse(coarse=pb.CoarseHits(hits=hits))
-        case Selected(candidates, packed_context, token_count):
-            memories = [convert_retrieval.from_candidate(candidate, user_id) for candidate in candidates]
+        case Selected(candidates, packed_context, token_count, shared):
             return pb.RetrieveResponse(
-                memories=pb.RetrievedMemories(memories=memories, packed_context=packed_context, token_count=token_count)
+                memories=pb.RetrievedMemories(
+                    memories=[convert_retrieval.from_candidate(candidate, user_id) for candidate in candidates],
+                    packed_context=packed_context,
+                    token_count=token_count,
+                    shared_memories=[
+                        convert_retrieval.from_candidate(candidate, "", min_users=min_shared_users)
+                        for candidate in shared
+                    ],
+                )
             )
         case Trace():
             return pb.RetrieveResponse(trace=convert_retrieval.from_trace(part))

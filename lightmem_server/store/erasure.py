@@ -10,6 +10,7 @@ from typing import Any
 import apsw
 
 from lightmem_server.errors import UserErasedError
+from lightmem_server.store import support
 from lightmem_server.store.erasure_protocol import Erased
 from lightmem_server.types import Partition
 
@@ -17,6 +18,7 @@ HASH_BYTES = 16
 
 TABLES = (
     # What refers to others first; run_step and its sources go with their run, vector and access with their memory.
+    "support",
     "run_change",
     "history",
     "run",
@@ -40,11 +42,12 @@ def erase(connection: apsw.Connection, partition: Partition, *, receipt_id: uuid
         "SELECT partition_id, version FROM partition WHERE namespace = ? AND user_id = ?",
         (partition.namespace, partition.user_id),
     ).fetchone()
-    version, counts = 0, (0, 0, 0)
+    version, counts, withdrawn = 0, (0, 0, 0), 0
     if row is not None:
         partition_id, version = row
         counts = _count(connection, partition_id)
         _keep_requests(connection, partition_id, user_hash)
+        withdrawn = support.withdraw_all(connection, partition_id)
         for table in TABLES:
             connection.execute(f"DELETE FROM {table} WHERE partition_id = ?", (partition_id,))  # noqa: S608
     connection.execute(
@@ -52,7 +55,7 @@ def erase(connection: apsw.Connection, partition: Partition, *, receipt_id: uuid
         SET version = max(version, excluded.version), generation = generation + 1""",
         (user_hash, version + 1),  # the erasure is a change: a replica that knows the one before is behind
     )
-    erased = Erased(receipt_id, now, *counts, withdrawn_support_count=_withdraw_support())
+    erased = Erased(receipt_id, now, *counts, withdrawn_support_count=withdrawn)
     connection.execute(
         """INSERT INTO erasure (receipt_id, namespace, user_hash, erased_at, memory_count, vector_count, job_count,
             withdrawn_support_count) VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
@@ -109,11 +112,6 @@ def _keep_requests(connection: apsw.Connection, partition_id: int, user_hash: by
         "INSERT INTO erased_request VALUES (?, ?) ON CONFLICT DO NOTHING",
         [(_hash_request(user_hash, request_id), created_at) for request_id, created_at in rows],
     )
-
-
-def _withdraw_support() -> int:
-    """Take the user's support from shared facts; returns from how many. There are no shared facts yet."""
-    return 0
 
 
 def _hash(connection: apsw.Connection, partition: Partition) -> bytes:

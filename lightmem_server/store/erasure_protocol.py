@@ -22,7 +22,7 @@ class Erased:
         receipt_id: Names the erasure.
         erased_at: When, in microseconds.
         memory_count, vector_count, job_count: What was removed; all 0 where there was nothing.
-        withdrawn_support_count: Shared facts that lost the user's support.
+        withdrawn_support_count: Things that users say alike, shared or not, that lost the user's support.
     """
 
     receipt_id: uuid.UUID

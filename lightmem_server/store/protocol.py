@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from lightmem_server.store.backup_protocol import BackupStore
 from lightmem_server.store.erasure_protocol import ErasureStore
 from lightmem_server.store.run_protocol import RunStore, RunTag
+from lightmem_server.store.sharing_protocol import SharingStore
 from lightmem_server.store.transfer_protocol import TransferStore
 from lightmem_server.store.trouble import TroubledStore
 from lightmem_server.types import Kind, Memory, MemoryFilter, Partition, Tier
@@ -195,13 +196,14 @@ class KeyRecord:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Counts of a namespace or of one user. `counts` maps (tier, kind) to (active, archived)."""
+    """Counts of a namespace or of one user. `counts` maps (tier, kind) to (active, archived), without what users share."""
 
     user_count: int
     counts: dict[tuple[Tier, Kind], tuple[int, int]] = field(default_factory=dict)
     pending_job_count: int = 0
     dead_job_count: int = 0
     size_bytes: int = 0
+    shared_fact_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +270,7 @@ class JobQueue(Protocol):
         """Jobs that were set aside, the newest first."""
 
 
-class Store(RunStore, ErasureStore, TransferStore, BackupStore, TroubledStore, Protocol):
+class Store(RunStore, SharingStore, ErasureStore, TransferStore, BackupStore, TroubledStore, Protocol):
     """The system of record."""
 
     async def open(self) -> None:

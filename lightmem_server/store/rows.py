@@ -103,6 +103,12 @@ def to_memory(row: tuple[Any, ...]) -> Memory:
     )
 
 
+def read_statement(body: str) -> Statement | None:
+    """The statement in the body of a stored record."""
+    parts = json.loads(body).get("statement")
+    return None if parts is None else Statement(*parts)
+
+
 def to_stored_row(row: tuple[Any, ...]) -> StoredRow:
     """A replica's row from order_no, the columns of MEMORY_SELECT and those of VECTOR_SELECT."""
     memory = to_memory(row[1 : 1 + MEMORY_SELECT_WIDTH])

@@ -15,7 +15,7 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -29,7 +29,18 @@ import uuid_utils.compat
 from filelock import FileLock, Timeout
 
 from lightmem_server.errors import DamagedError, DiskError, OverloadedError, StoreError
-from lightmem_server.store import erasure, history, jobs, runs, snapshots, sqlite_read, sqlite_write, transfer, wipe
+from lightmem_server.store import (
+    erasure,
+    history,
+    jobs,
+    runs,
+    sharing,
+    snapshots,
+    sqlite_read,
+    sqlite_write,
+    transfer,
+    wipe,
+)
 from lightmem_server.store.backup import BACKUPS_NAME, Backups
 from lightmem_server.store.backup_protocol import BackupProgress
 from lightmem_server.store.connection import check_library, open_connection, store_errors, to_reader, to_writer
@@ -48,10 +59,11 @@ from lightmem_server.store.protocol import (
 )
 from lightmem_server.store.run_protocol import Cancelled, HistoryEntry, RunChange, RunRecord, RunState, RunTag
 from lightmem_server.store.schema import check_version, migrate, read_migrations
+from lightmem_server.store.sharing_protocol import Names, Offer, SharedFact
 from lightmem_server.store.transfer_protocol import Carried, ImportBatch
 from lightmem_server.store.trouble import Trouble, try_room
 from lightmem_server.store.writer import GroupWriter
-from lightmem_server.types import Memory, MemoryFilter, Partition
+from lightmem_server.types import Kind, Memory, MemoryFilter, Partition
 
 R = TypeVar("R")
 
@@ -136,7 +148,9 @@ class SqliteStore:
                 self._prune_at = now + PRUNE_INTERVAL_MICROS
             return result
 
-        return await self._write(work, deletes=bool(change.deletes))
+        # A fact that is changed may take a shared fact along.
+        may_delete = bool(change.deletes) or any(put.kind is Kind.FACT and put.version > 1 for put in change.puts)
+        return await self._write(work, deletes=may_delete)
 
     async def find_request(self, partition: Partition, request_id: str, request_digest: bytes) -> CommitResult | None:
         """See `Store.find_request`."""
@@ -326,6 +340,28 @@ class SqliteStore:
     async def history(self, partition: Partition, memory_id: uuid.UUID) -> list[HistoryEntry]:
         """See `RunStore.history`."""
         return await self._read(partial(history.read, partition=partition, memory_id=memory_id))
+
+    async def offer(self, partition: Partition, offers: Sequence[Offer], *, min_users: int) -> list[bytes]:
+        """See `SharingStore.offer`."""
+        work = partial(sharing.offer, partition=partition, offers=offers, min_users=min_users)
+        return await self._write(work, deletes=True)
+
+    async def share(self, namespace: str, facts: Sequence[SharedFact], *, min_users: int) -> int:
+        """See `SharingStore.share`."""
+        work = partial(sharing.share, namespace=namespace, facts=facts, min_users=min_users, now=self._now())
+        return await self._write(work)
+
+    async def retract(self, namespace: str, memory_ids: Sequence[uuid.UUID]) -> int:
+        """See `SharingStore.retract`."""
+        return await self._write(partial(sharing.retract, namespace=namespace, memory_ids=memory_ids), deletes=True)
+
+    async def require_support(self, min_users: int) -> int:
+        """See `SharingStore.require_support`."""
+        return await self._write(partial(sharing.require_support, min_users=min_users), deletes=True)
+
+    async def names(self, namespace: str, *, relations: Collection[str]) -> Names:
+        """See `SharingStore.names`."""
+        return await self._read(partial(sharing.names, namespace=namespace, relations=relations))
 
     async def generation(self, partition: Partition) -> int:
         """See `ErasureStore.generation`."""

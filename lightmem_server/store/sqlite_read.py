@@ -166,9 +166,13 @@ def stats(connection: apsw.Connection, namespace: str, user_id: str | None) -> S
         ).get
         groups: list[Any] = connection.execute(
             f"""SELECT m.tier, m.kind, m.state, count(*) FROM partition p JOIN memory m USING (partition_id)
-            WHERE {scope} GROUP BY m.tier, m.kind, m.state""",  # noqa: S608
+            WHERE {scope} AND p.user_id <> '{SHARED_USER}' GROUP BY m.tier, m.kind, m.state""",  # noqa: S608
             names,
         ).fetchall()
+        shared_count: Any = connection.execute(
+            f"SELECT count(*) FROM partition p JOIN shared_fact ON shared_id = partition_id WHERE {scope}",  # noqa: S608
+            names,
+        ).get
         jobs: list[Any] = connection.execute(
             f"SELECT count(*), count(dead_at) FROM partition p JOIN job USING (partition_id) WHERE {scope}",  # noqa: S608
             names,
@@ -185,6 +189,7 @@ def stats(connection: apsw.Connection, namespace: str, user_id: str | None) -> S
         pending_job_count=jobs[0][0] - jobs[0][1],
         dead_job_count=jobs[0][1],
         size_bytes=size_bytes,
+        shared_fact_count=shared_count,
     )
 
 

@@ -16,10 +16,10 @@ from lightmem_server.errors import (
     UserErasedError,
     VersionMismatchError,
 )
-from lightmem_server.store import erasure, history, jobs, runs, snapshots
+from lightmem_server.store import erasure, history, jobs, runs, snapshots, support
 from lightmem_server.store.protocol import Change, CommitResult, KeyRecord, VectorRecord
-from lightmem_server.store.rows import ORDER_FACTOR, key_columns, memory_columns, vector_columns
-from lightmem_server.types import Memory, Partition
+from lightmem_server.store.rows import ORDER_FACTOR, key_columns, memory_columns, read_statement, vector_columns
+from lightmem_server.types import Kind, Memory, Partition
 
 TABLES_WITH_WORDS = (
     "memory",
@@ -30,9 +30,10 @@ TABLES_WITH_WORDS = (
     "run",
     "job",
     "request",
+    "support",
 )
 """Where words of a user are, or what can be made into some: all that erasing a user has to empty, and deleting a memory to look
-at. `run` and `job` have them in their errors and payloads at most, `request` in the ids that clients make."""
+at. `run` and `job` have them in their errors and payloads at most, `request` in clients' ids, `support` as hashes."""
 
 PRUNE_ROWS = 500
 """Requests forgotten in one commit: bounds what pruning adds to it."""
@@ -256,6 +257,8 @@ def _change(connection: apsw.Connection, target: _Target, memory: Memory) -> Non
     *_, session_id, agent_id, _, _, _, _, body = columns = memory_columns(memory)
     if said != [session_id, agent_id, body]:
         snapshots.forget(connection, target.partition_id, target.version)
+    if memory.kind is Kind.FACT:
+        support.review(connection, target.partition_id, memory, read_statement(said[2]))
     history.keep(
         connection,
         memory_no,
@@ -306,6 +309,7 @@ def _delete(connection: apsw.Connection, target: _Target, id_: uuid.UUID) -> Non
     if connection.changes() == 0:
         raise NotFoundError(f"no memory {id_}")
     history.forget(connection, target.partition_id, id_)
+    support.withdraw(connection, target.partition_id, id_)
     runs.forget_record(connection, target.partition_id, id_)
     connection.execute("INSERT INTO tombstone VALUES (?, ?, ?)", (*key, target.version))
 

@@ -9,12 +9,13 @@ given a version behind it.
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import apsw
 
-from lightmem_server.errors import MemoryDiffersError, PreconditionError, UserErasedError
+from lightmem_server.errors import InvalidInputError, MemoryDiffersError, PreconditionError, UserErasedError
 from lightmem_server.store import erasure, history, runs, sqlite_write
 from lightmem_server.store.rows import (
     MEMORY_SELECT,
@@ -210,14 +211,14 @@ def _put_run(connection: apsw.Connection, partition_id: int, run: RunRecord) -> 
 
 
 def _find_run(connection: apsw.Connection, partition_id: int, run_id: bytes) -> int:
-    found: Any = connection.execute(
-        "SELECT run_no FROM run WHERE run_id = ? AND partition_id = ?", (run_id, partition_id)
-    ).get
-    if found is None:
+    row: Any = connection.execute("SELECT run_no, partition_id FROM run WHERE run_id = ?", (run_id,)).fetchone()
+    if row is None:
+        raise InvalidInputError("runs", f"run {uuid.UUID(bytes=run_id)} is named and not there", reason="BAD_LINE")
+    if row[1] != partition_id:
         raise PreconditionError(
             "a run of this import is another user's here; erase that one first", reason="RUN_ELSEWHERE"
         )
-    return int(found)
+    return int(row[0])
 
 
 def _is_there(connection: apsw.Connection, partition: Partition, partition_id: int, imported: ImportedMemory) -> bool:

@@ -97,6 +97,7 @@ class TransferStore(Protocol):
         Raises:
             UserErasedError: The partition was erased after the batch's generation.
             MemoryDiffersError: A record with this id says something else, or is there in an earlier version.
+            InvalidInputError: A run is named that is neither in the batch nor in the partition.
             PreconditionError: MEMORY_DELETED, RUN_AT_WORK in this partition, RUN_ELSEWHERE: a run with this id is another's.
         """
 

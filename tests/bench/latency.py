@@ -11,6 +11,7 @@
     scale      1k, 10k, 100k memories of one user, warm, in turns                       p50 at 100k <= 1.3x that at 1k
     cold       the first Retrieve of such users after a start of the server             none
     off        selector=OFF through gRPC beside tests/bench/plain_line.py, in turns     p50 no slower
+               (and what neither can do without: the embedding alone, an empty call)
     beside     one client while another user is consolidated, and alone, in turns       p95 <= 1.5x that alone
 
 Latency is the client's, from the moment a call was to be sent to its whole answer parsed (load.py says why); the generator

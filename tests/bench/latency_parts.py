@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import statistics
 import time
@@ -260,6 +261,8 @@ def _off(bench: Bench, client: Client, line: PlainLine, one: Told) -> dict[str, 
     sizes, recorder = bench.sizes, Recorder()
     ours: list[list[float]] = []
     theirs: list[list[float]] = []
+    embedding: list[float] = []
+    empty: list[float] = []
     questions = itertools.cycle(one.conversation.questions)
     task = bench.progress.add_task("off beside the plain line", total=sizes.off_rounds * sizes.off_calls)
 
@@ -276,10 +279,13 @@ def _off(bench: Bench, client: Client, line: PlainLine, one: Told) -> dict[str, 
         recorder.elapsed_seconds += elapsed
         return elapsed
 
-    def search(question: Question) -> float:
+    def timed(work: Callable[[], object]) -> float:
         began = time.perf_counter()
-        line.search(question.text)
+        work()
         return time.perf_counter() - began
+
+    def search(question: Question) -> float:
+        return timed(lambda: line.search(question.text))
 
     for question in itertools.islice(questions, 10):
         ask(question)
@@ -290,6 +296,8 @@ def _off(bench: Bench, client: Client, line: PlainLine, one: Told) -> dict[str, 
         for question in itertools.islice(questions, sizes.off_calls):
             mine.append(ask(question))
             other.append(search(question))
+            embedding.append(timed(functools.partial(line.embed, question.text)))
+            empty.append(timed(client.is_healthy))
             bench.progress.advance(task)
         ours.append(mine)
         theirs.append(other)
@@ -298,6 +306,8 @@ def _off(bench: Bench, client: Client, line: PlainLine, one: Told) -> dict[str, 
         "steps": {"selector=OFF through gRPC": recorder.figures()},
         "plain_line_p50_ms": round(report.percentile(plain, 0.5) * 1e3, 3),
         "plain_line_p95_ms": round(report.percentile(plain, 0.95) * 1e3, 3),
+        "plain_line_embedding_p50_ms": round(report.percentile(embedding, 0.5) * 1e3, 3),
+        "empty_call_p50_ms": round(report.percentile(empty, 0.5) * 1e3, 3),
         **latency_report.paired_ratio(ours, theirs),
     }
 

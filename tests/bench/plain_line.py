@@ -84,7 +84,7 @@ class PlainLine:
 
     def search(self, query: str, count: int = 10) -> list[str]:
         """The best texts, best first."""
-        vector = self._embed(self._prefixes[0] + query).tobytes()
+        vector = self.embed(query).tobytes()
         dense = [
             row
             for (row,) in self._connection.execute(
@@ -101,6 +101,10 @@ class PlainLine:
         marks = ", ".join("?" * len(best))
         found = dict(self._connection.execute(f"SELECT rowid, text FROM words WHERE rowid IN ({marks})", best))
         return [found[row] for row in best]
+
+    def embed(self, query: str) -> NDArray[np.float32]:
+        """What a search begins with: the query's vector."""
+        return self._embed(self._prefixes[0] + query)
 
     def _embed(self, text: str) -> NDArray[np.float32]:
         encodings = self._tokenizer.encode_blocking([text])

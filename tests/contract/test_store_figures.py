@@ -38,7 +38,7 @@ async def test_stats_count_by_tier_kind_and_state(store: Store) -> None:
     await store.commit(make_change([make_memory()], partition=Partition("other", "ada"), jobs=[JobRecord("k")]))
     everyone = await store.stats("default")
     assert everyone.user_count == 2
-    assert everyone.counts == {(Tier.MTM, Kind.TURN): (4, 0), (Tier.LTM, Kind.FACT): (1, 1)}
+    assert everyone.counts == {(Tier.MTM, Kind.TURN): (3, 0), (Tier.LTM, Kind.FACT): (1, 1)}
     assert everyone.pending_job_count == 2
     assert everyone.size_bytes > 0
     one = await store.stats("default", "ada")

@@ -7,22 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from lightmem_server.config import load
-from lightmem_server.slm.models import ModelState, list_models
-from tests.server_process import ServerProcess
+from tests.server_process import ServerProcess, require_models
 
 
 @pytest.fixture(scope="session", autouse=True)
 def models() -> None:
     """Skips, saying why, where the models have not been pulled."""
-    settings = load()
-    missing = [
-        state.name
-        for state in list_models(settings.models_dir)
-        if state.name in (settings.embedder, settings.selector) and state.state is ModelState.MISSING
-    ]
-    if missing:
-        pytest.skip(f"models {', '.join(missing)} are not in {settings.models_dir}; run `make models`")
+    require_models()
 
 
 @pytest.fixture(scope="session")

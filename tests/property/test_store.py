@@ -1,4 +1,4 @@
-"""The store against a dictionary, under every order of commits, replays, changes, deletions and reopenings."""
+"""The store against a dictionary, under every order of commits, replays, changes, deletions, erasures and reopenings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from lightmem_server.errors import LightMemError, NotFoundError, RequestReusedError, VersionMismatchError
+from lightmem_server.errors import (
+    LightMemError,
+    NotFoundError,
+    RequestReusedError,
+    UserErasedError,
+    VersionMismatchError,
+)
 from lightmem_server.store.protocol import Change, Changes, CommitResult
 from lightmem_server.store.sqlite import SqliteStore
 from lightmem_server.types import Kind, Memory, MemoryFilter, Partition, Scalar, State, Statement, Tier
@@ -64,9 +70,25 @@ class Model:
     deleted: dict[uuid.UUID, int] = field(default_factory=dict)
     requests: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
     floor: int = 0
+    erased: int = 0
+    """The version at which a partition that was erased goes on."""
+    refused: set[str] = field(default_factory=set)
+    """Requests that were stored before an erasure."""
+
+    def erase(self) -> int:
+        """Forget everything; how many records there were."""
+        self.erased = max(self.erased, self.version + 1)
+        self.refused |= set(self.requests)
+        count = len(self.records)
+        self.version = self.floor = 0
+        self.records, self.deleted, self.requests = {}, {}, {}
+        return count
 
     def apply(self, change: Change) -> CommitResult | type[LightMemError]:
         """Do what the contract says of `commit`, the slow and plain way."""
+        if change.request_id in self.refused:
+            return UserErasedError
+        version = (self.version or self.erased) + 1
         if change.request_id in self.requests:
             digest, result = self.requests[change.request_id]
             if digest != change.request_digest:
@@ -84,9 +106,10 @@ class Model:
             if id_ not in records:
                 return NotFoundError
             del records[id_]
-            deleted[id_] = self.version + 1
+            deleted[id_] = version
         self.records, self.deleted = records, deleted
-        self.version += 1
+        self.floor = self.floor if self.version else self.erased
+        self.version = version
         if change.request_id:
             self.requests[change.request_id] = (change.request_digest, change.request_result)
         return CommitResult(self.version, is_replay=False, request_result=change.request_result)
@@ -200,6 +223,11 @@ class StoreMachine(RuleBasedStateMachine):
         model.floor = max(model.floor, up_to)
         model.deleted = {id_: version for id_, version in model.deleted.items() if version > up_to}
 
+    @rule(partition=st.sampled_from(PARTITIONS))
+    def erase(self, partition: Partition) -> None:
+        erased = self.run(self.store.erase(partition, now=1))
+        assert erased.memory_count == self.models[partition].erase()
+
     @rule()
     def reopen(self) -> None:
         self.run(self.store.close())
@@ -210,7 +238,10 @@ class StoreMachine(RuleBasedStateMachine):
         for partition, model in self.models.items():
             replica = self.replicas[partition]
             changes = self.run(self.store.changes_since(partition, replica.version))
-            assert changes.is_full == (replica.version is None or replica.version < model.floor)
+            if model.version:
+                assert changes.is_full == (replica.version is None or replica.version < model.floor)
+            else:
+                assert changes.is_full == (replica.version != 0)
             replica.apply(changes)
             assert replica.version == model.version
             assert replica.memories() == list(model.records.values())

@@ -58,6 +58,7 @@ def to_retrieve_request(scope: memory_pb2.Scope, query: str, options: results.Re
         min_relevance=options.get("min_relevance"),
         include_coarse=options.get("include_coarse", False),
         exclude_context=options.get("exclude_context", False),
+        exclude_shared=options.get("exclude_shared", False),
         hypothetical_queries=options.get("hypothetical_queries", 0),
         tokenizer=options.get("tokenizer", ""),
     )
@@ -93,6 +94,7 @@ def to_part(response: pb.RetrieveResponse) -> results.RetrievePart | None:
                 tuple(_to_retrieved(memory) for memory in selected.memories),
                 selected.packed_context,
                 selected.token_count,
+                tuple(_to_retrieved(memory) for memory in selected.shared_memories),
             )
         case "trace":
             return _to_trace(response.trace)
@@ -123,13 +125,21 @@ def fold(parts: Iterable[results.RetrievePart]) -> results.RetrieveResult:
     if selected is None or trace is None:
         raise InternalError("the answer ended without its memories and its trace", reason="INCOMPLETE_ANSWER")
     return results.RetrieveResult(
-        context, coarse, selected.memories, selected.packed_context, selected.token_count, trace
+        context,
+        coarse,
+        selected.memories,
+        selected.packed_context,
+        selected.token_count,
+        trace,
+        selected.shared_memories,
     )
 
 
 def _to_retrieved(value: pb.RetrievedMemory) -> results.RetrievedMemory:
     relevance = value.relevance if value.HasField("relevance") else None
-    return results.RetrievedMemory(to_memory(value.memory), value.score, relevance, value.token_count)
+    return results.RetrievedMemory(
+        to_memory(value.memory), value.score, relevance, value.token_count, value.shared_by_at_least
+    )
 
 
 def _to_trace(value: pb.RetrievalTrace) -> results.RetrievalTrace:
@@ -161,6 +171,7 @@ def _to_trace(value: pb.RetrievalTrace) -> results.RetrievalTrace:
             results.TraceStage(stage.name, from_duration(stage.elapsed), stage.item_count) for stage in value.stages
         ),
         candidates=LazySequence(value.candidates, _to_candidate),
+        shared_candidates=LazySequence(value.shared_candidates, _to_candidate),
         elapsed_seconds=from_duration(value.elapsed),
         is_cut_by_deadline=value.is_cut_by_deadline,
         matched_count=value.matched_count,
@@ -238,6 +249,7 @@ def to_stats(value: admin_pb.GetStatsResponse) -> results.Stats:
             results.DeadJob(job.user_id, job.kind, job.attempt_count, job.error, from_timestamp(job.set_aside_at))
             for job in value.dead_jobs
         ),
+        shared_fact_count=value.shared_fact_count,
     )
 
 

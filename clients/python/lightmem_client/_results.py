@@ -36,6 +36,7 @@ class DropReason(IntEnum):
     GONE = 6
     COVERED = 7
     SUPERSEDED = 8
+    SHARED_UNSURE = 9
 
 
 class QueryNeed(IntEnum):
@@ -103,6 +104,8 @@ class RetrieveOptions(TypedDict, total=False):
     """Also return the coarse hits, before the Selector judged them."""
     exclude_context: bool
     """Leave the running conversation out of the answer."""
+    exclude_shared: bool
+    """Leave facts of the shared LTM out of it."""
     hypothetical_queries: int
     """How many guesses at the memory looked for the server's Writer may add, 0 to 4; give it seconds of deadline."""
     tokenizer: str
@@ -143,12 +146,14 @@ class RetrievedMemory:
         score: Higher is better; orders the results of this call alone.
         relevance: The calibrated probability that the memory answers the need, 0 to 1. None in coarse hits.
         token_count: Tokens that its line takes in the packed context.
+        shared_by_at_least: Of a fact of the shared LTM: so many users say so, at least. 0: a memory of the user's own.
     """
 
     memory: Memory
     score: float
     relevance: float | None
     token_count: int
+    shared_by_at_least: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +232,7 @@ class RetrievalTrace:
         matched_count: Active records of the user that passed the filter.
         is_approximate: The partition is so large that a graph stood in for a scan; it may miss some of the nearest.
         followed_memory_ids: The first hits whose words were searched for in a second pass.
+        shared_candidates: Those of the shared LTM; they are in no count.
     """
 
     plan: TracePlan
@@ -238,6 +244,7 @@ class RetrievalTrace:
     selector_stop: SelectorStop = SelectorStop.UNSPECIFIED
     followed_memory_ids: tuple[str, ...] = ()
     is_approximate: bool = False
+    shared_candidates: Sequence[TraceCandidate] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +284,7 @@ class MemoriesPart:
     memories: tuple[RetrievedMemory, ...]
     packed_context: str
     token_count: int
+    shared_memories: tuple[RetrievedMemory, ...] = ()
 
 
 RetrievePart: TypeAlias = ContextPart | CoarsePart | MemoriesPart | RetrievalTrace
@@ -294,6 +302,7 @@ class RetrieveResult:
         packed_context: The conversation's newest turns and the memories as text, with dates and speakers, for a prompt.
         token_count: Tokens of `packed_context`.
         trace: How it came about.
+        shared_memories: What several users of the namespace say alike, best first; nobody's. Empty unless the server shares.
     """
 
     context: tuple[Memory, ...]
@@ -302,6 +311,7 @@ class RetrieveResult:
     packed_context: str
     token_count: int
     trace: RetrievalTrace
+    shared_memories: tuple[RetrievedMemory, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +360,7 @@ class Stats:
     pending_job_count: int
     dead_job_count: int = 0
     dead_jobs: tuple[DeadJob, ...] = ()
+    shared_fact_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)

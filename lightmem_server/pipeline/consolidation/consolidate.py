@@ -1,6 +1,6 @@
 """The work of a consolidation run, a list of stages:
 
-    select ─▶ for each episode with something new: summarise ─▶ facts (Writer, gate) ─▶ integrate ─▶ profile ─▶ forget
+    select ─▶ for each episode with something new: summarise ─▶ facts (Writer, gate) ─▶ integrate ─▶ profile ─▶ forget ─▶ share
 
 What the Writer gave for a window or an episode is a step, kept until the run ends: a run that was interrupted does not ask
 again. What is made of it is committed episode by episode. Without a Writer the same stages run on rules.
@@ -9,6 +9,7 @@ again. What is made of it is committed episode by episode. Without a Writer the 
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,6 +33,7 @@ from lightmem_server.pipeline.consolidation.profile import Profile, make_profile
 from lightmem_server.pipeline.consolidation.proposals import FactsPrompt
 from lightmem_server.pipeline.consolidation.run import RunHandle
 from lightmem_server.pipeline.consolidation.selection import Selection, select
+from lightmem_server.pipeline.consolidation.sharing import Sharing, count_refusals
 from lightmem_server.pipeline.consolidation.summaries import summarise
 from lightmem_server.pipeline.consolidation.windows import cut_windows
 from lightmem_server.pipeline.passages import VIEW_NAMES
@@ -65,12 +67,14 @@ class StagedConsolidator:
         facts_prompt: FactsPrompt,
         summary_prompt: Prompt,
         zone: tzinfo = UTC,
+        min_shared_users: int | None = None,
     ) -> None:
         """
         Args:
             writer: None: profile `lite`, by rules alone.
             embedding: The identity that vectors are stored under.
             zone: Where the users' days begin.
+            min_shared_users: How many users have to say the same for it to be shared; None: nothing is.
         """
         self.store = store
         self.embedder = embedder
@@ -81,6 +85,16 @@ class StagedConsolidator:
         self.facts_prompt = facts_prompt
         self.summary_prompt = summary_prompt
         self.zone = zone
+        self.sharing = None
+        if min_shared_users is not None:
+            self.sharing = Sharing(
+                store,
+                embedder,
+                embedding=embedding,
+                clock=clock,
+                relations=facts_prompt.by_name,
+                min_users=min_shared_users,
+            )
 
     @property
     def model(self) -> str:
@@ -106,6 +120,7 @@ class _Work:
         self._relations = server.facts_prompt.by_name
         self._kept = 0
         self._rejected: Counter[str] = Counter()
+        self._told: set[uuid.UUID] = set()
 
     async def do(self) -> None:
         """All stages."""
@@ -125,6 +140,10 @@ class _Work:
         await self._tell_profiles(selection)
         await self._forget(selection)
         await self._report("forget", 1, 1)
+        if self._server.sharing is not None:
+            refused = await self._server.sharing.share(self._run.partition)
+            self._rejected += count_refusals(refused, self._told)
+            await self._report("share", 1, 1)
 
     async def _select(self) -> Selection:
         return await select(
@@ -239,6 +258,7 @@ class _Work:
                 for denial, text in find_denials([said], known, self._relations):
                     integrator.end(denial, text, (await embedder.embed_passages([text]))[0])
         puts, reasons = known.changes()
+        self._told |= {fact.id for fact in puts}
         records = [self._to_vector(fact, known.vectors[fact.id]) for fact in puts if fact.version == 1]
         told = self._to_summary(episode, summary, selection.summary_of(episode))
         if told is not None:

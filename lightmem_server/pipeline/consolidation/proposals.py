@@ -60,6 +60,7 @@ class Relation(BaseModel):
         is_stable: Goes into a person's profile.
         opposes: The relation that can't hold of the same object; "" for none.
         lasts_days: After which it no longer holds; 0: it holds until something ends it.
+        shared_as: What may be said of it to other users where enough say the same, with {object}; "": nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,6 +87,7 @@ class Relation(BaseModel):
     is_stable: bool = False
     opposes: str = ""
     lasts_days: float = 0.0
+    shared_as: str = ""
 
 
 class FactsPrompt(Prompt):

@@ -229,6 +229,14 @@ async def test_lines_out_of_place_are_refused(running: Running) -> None:
         assert caught.value.reason == reason, lines
 
 
+async def test_a_run_that_is_not_there_is_refused(running: Running) -> None:
+    (memory_id,) = (await running.client.write(["It rains."])).memory_ids
+    await running.client.update(memory_id, is_pinned=True)
+    header, version, memory = await export(running)
+    with pytest.raises(InvalidArgumentError, match="is named and not there"):
+        await running.client.import_user("bob", [header, changed(version, run=memory_id), memory])
+
+
 async def test_vectors_of_another_model_are_made_anew(running: Running, tmp_path: Path) -> None:
     await fill(running)
     lines = await export(running)

@@ -43,7 +43,7 @@ def test_our_migrations_apply_to_an_empty_database(connection: apsw.Connection) 
 def test_tables_that_may_hold_words_are_named(connection: apsw.Connection) -> None:
     """A new table is put on one list or the other by whoever adds it."""
     without = {"partition", "model", "access", "tombstone", "watermark", "run_step_source", "run_change"}
-    without |= {"erasure", "erasure_salt", "erased_partition", "erased_request", "import_read"}
+    without |= {"erasure", "erasure_salt", "erased_partition", "erased_request", "import_read", "shared_fact"}
     migrate(connection, read_migrations())
     made = {name for name in tables(connection) if not name.startswith("sqlite_") and is_table(connection, name)}
     assert made == {*TABLES_WITH_WORDS, *without, "api_key", "model_time"}

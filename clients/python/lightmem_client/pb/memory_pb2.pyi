@@ -150,8 +150,8 @@ class Scope(_message.Message):
     AGENT_ID_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """Required. The person whose memory this is: 1 to 256 bytes, no control characters. Nothing of any other
-    user is ever read or counted.
+    """Required. The person whose memory this is: 1 to 256 bytes, no control characters, not "*". Nothing that could be told
+    apart as another user's is ever read or counted; see RetrievedMemories.shared_memories. Empty in a fact of nobody.
     """
     agent_id: _builtins.str
     """The agent that wrote the record; at most 256 bytes. Unset: no particular agent."""
