@@ -77,6 +77,7 @@ class Harness:
         self._epoch: list[Ledger] = []
         self._earlier: list[Ledger] = []
         self._mode = ""
+        self.process: ServerProcess | None = None
         self._backups: dict[str, set[str]] = {}
         self.totals: dict[str, Totals] = {}
         self.starts: list[float] = []
@@ -109,6 +110,11 @@ class Harness:
             Ledger(f"talk-{number}", is_alone=False),
             Ledger(f"gone-{number}", is_alone=False),
         ]
+
+    def close(self) -> None:
+        """Leave no server behind, not even one that was being started."""
+        if self.process is not None and self.process.process.poll() is None:
+            self.process.kill()
 
     def _draw(self, number: int) -> tuple[str, str]:
         """How a life ends: its name, and the fault point. The first ones take each point in turn."""
@@ -212,6 +218,7 @@ class _Serving:
 
     async def __aenter__(self) -> tuple[ServerProcess, Caller]:
         began = time.monotonic()
+        self._harness.process = self._process
         await asyncio.to_thread(self._process.__enter__)
         self._harness.starts.append(time.monotonic() - began)
         caller = Caller(self._process.address, self._process.key, self._harness._rng)
@@ -240,6 +247,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             except KeyboardInterrupt:
                 print("interrupted: this is what there is so far", file=sys.stderr)
                 break
+            finally:
+                harness.close()
     figures = to_figures(harnesses)
     result = {
         "machine": report.machine(),
