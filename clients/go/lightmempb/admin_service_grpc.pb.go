@@ -101,10 +101,10 @@ type AdminServiceClient interface {
 	RevokeKey(ctx context.Context, in *RevokeKeyRequest, opts ...grpc.CallOption) (*RevokeKeyResponse, error)
 	// Writes a consistent copy of the whole store, all namespaces, to a file on the server's machine while the server goes on, and
 	// streams progress. It shows one moment after the call, and is complete, verified and on disk when the last message comes.
-	// Cancelling the call, or a failure, leaves no file. Needs an admin key of the namespace `default`. Not idempotent: each call
-	// makes a file. Statuses: FAILED_PRECONDITION (reason BACKUP_EXISTS: a file of this name is there; BACKUP_AT_WORK: one is
-	// being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, the disk refused, or a user was erased
-	// meanwhile).
+	// Cancelling the call, or a failure, leaves no file. Needs the key of the server's operator: of the namespace `default`, bound to
+	// no users. Not idempotent: each call makes a file. Statuses: FAILED_PRECONDITION (reason BACKUP_EXISTS: a file of this name is
+	// there; BACKUP_AT_WORK: one is being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, the disk refused, or a
+	// user was erased meanwhile).
 	Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupResponse], error)
 }
 
@@ -327,10 +327,10 @@ type AdminServiceServer interface {
 	RevokeKey(context.Context, *RevokeKeyRequest) (*RevokeKeyResponse, error)
 	// Writes a consistent copy of the whole store, all namespaces, to a file on the server's machine while the server goes on, and
 	// streams progress. It shows one moment after the call, and is complete, verified and on disk when the last message comes.
-	// Cancelling the call, or a failure, leaves no file. Needs an admin key of the namespace `default`. Not idempotent: each call
-	// makes a file. Statuses: FAILED_PRECONDITION (reason BACKUP_EXISTS: a file of this name is there; BACKUP_AT_WORK: one is
-	// being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, the disk refused, or a user was erased
-	// meanwhile).
+	// Cancelling the call, or a failure, leaves no file. Needs the key of the server's operator: of the namespace `default`, bound to
+	// no users. Not idempotent: each call makes a file. Statuses: FAILED_PRECONDITION (reason BACKUP_EXISTS: a file of this name is
+	// there; BACKUP_AT_WORK: one is being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, the disk refused, or a
+	// user was erased meanwhile).
 	Backup(*BackupRequest, grpc.ServerStreamingServer[BackupResponse]) error
 	mustEmbedUnimplementedAdminServiceServer()
 }

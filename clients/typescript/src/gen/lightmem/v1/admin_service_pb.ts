@@ -1190,10 +1190,10 @@ export const AdminService: GenService<{
   /**
    * Writes a consistent copy of the whole store, all namespaces, to a file on the server's machine while the server goes on, and
    * streams progress. It shows one moment after the call, and is complete, verified and on disk when the last message comes.
-   * Cancelling the call, or a failure, leaves no file. Needs an admin key of the namespace `default`. Not idempotent: each call
-   * makes a file. Statuses: FAILED_PRECONDITION (reason BACKUP_EXISTS: a file of this name is there; BACKUP_AT_WORK: one is
-   * being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, the disk refused, or a user was erased
-   * meanwhile).
+   * Cancelling the call, or a failure, leaves no file. Needs the key of the server's operator: of the namespace `default`, bound to
+   * no users. Not idempotent: each call makes a file. Statuses: FAILED_PRECONDITION (reason BACKUP_EXISTS: a file of this name is
+   * there; BACKUP_AT_WORK: one is being made, one at a time), UNAVAILABLE (reason STORE_FAILED: no room, the disk refused, or a
+   * user was erased meanwhile).
    *
    * @generated from rpc lightmem.v1.AdminService.Backup
    */
