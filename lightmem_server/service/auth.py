@@ -32,6 +32,9 @@ SECRET_BYTES = 32
 RECHECK_MICROS = 1_000_000
 """How long an open stream relies on what it knows of its key, where the key was not changed by this server."""
 
+MAX_KNOWN = 4096
+"""Keys in use whose records are kept that long."""
+
 log = structlog.get_logger()
 
 
@@ -124,6 +127,8 @@ class Authenticator:
         self._store = store
         self._now = now
         self._failures = failures
+        self._known: dict[bytes, tuple[KeyRecord, int, int]] = {}
+        """By the hash of the whole key: its record, when it was read, and at which change_count."""
         self.change_count = 0
         """Raised by whoever changes a stored key: open streams then look again."""
 
@@ -139,7 +144,7 @@ class Authenticator:
         digest = _hash(token)
         if self._failures is not None:
             self._failures.check(peer, digest)
-        record = await self.verify(token.strip()) if scheme.lower() == "bearer" else None
+        record = await self._look_up(token.strip(), digest) if scheme.lower() == "bearer" else None
         if record is None:
             if self._failures is not None:
                 self._failures.count(peer, digest)
@@ -149,6 +154,22 @@ class Authenticator:
         if self._failures is not None:
             self._failures.note_good(digest)
         return Caller(record.key_id, record.namespace, frozenset(record.user_ids), record.is_admin, record.expires_at)
+
+    async def _look_up(self, key: str, digest: bytes) -> KeyRecord | None:
+        """As verify, but a key in use is read from the store once in RECHECK_MICROS: under load the store's readers are busy,
+        and a call that is to be refused must not wait for them."""
+        now = self._now()
+        record, looked_at, change_count = self._known.get(digest, (None, 0, -1))
+        if record is not None and change_count == self.change_count and abs(now - looked_at) < RECHECK_MICROS:
+            return record if is_good(record, now) else None
+        change_count = self.change_count
+        record = await self.verify(key)
+        self._known.pop(digest, None)
+        if record is not None:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            self._known[digest] = (record, now, change_count)
+        return record
 
     async def verify(self, key: str) -> KeyRecord | None:
         """The record of a key that is good now."""
