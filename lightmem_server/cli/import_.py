@@ -1,10 +1,12 @@
-"""`lightmem import`: take in a file that `lightmem export` wrote."""
+"""`lightmem import`: take in a file that `lightmem export` wrote, or what other systems export."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
 import click
@@ -13,20 +15,30 @@ from rich.progress import Progress, TaskID
 
 from lightmem_server.cli import output
 from lightmem_server.cli.export import progress
+from lightmem_server.cli.foreign import READERS, ForeignError, Found, Report
 from lightmem_server.cli.options import CommandError, ExitCode, ServerOptions, json_option, server_options
 
 
 @click.command("import")
 @click.argument("user")
 @click.argument("file", type=click.File("rb"))
+@click.option("--from", "wrote", type=click.Choice(list(READERS)), help="What wrote FILE.  [default: lightmem export]")
+@click.option("--dry-run", is_flag=True, help="With --from: say what FILE holds, and store nothing.")
 @server_options
 @json_option
-def import_(user: str, file: IO[bytes], server: ServerOptions, as_json: bool) -> None:
-    """Take FILE, or standard input with -, in as memories of USER. Needs an admin key.
+def import_(user: str, file: IO[bytes], wrote: str | None, dry_run: bool, server: ServerOptions, as_json: bool) -> None:
+    """Take FILE, or standard input with -, in as memories of USER.
 
-    What is there already stays as it is: after a failure, or a Ctrl-C, call it again. A memory that is there with other content
-    ends it.
+    What `lightmem export` wrote comes back with ids, history and vectors, and needs an admin key; a memory that is there with
+    other content ends it. With --from it is what another system exported: each memory or message becomes a turn.
+
+    What is there already stays as it is: after a failure, or a Ctrl-C, call it again, with --from within a day.
     """
+    if wrote is not None:
+        _take_in(user, READERS[wrote], file, dry_run, server, as_json)
+        return
+    if dry_run:
+        raise click.UsageError("--dry-run needs --from")
     with server.connect() as client, progress("bytes") as bar:
         source = _Source(file, bar)
         try:
@@ -40,6 +52,50 @@ def import_(user: str, file: IO[bytes], server: ServerOptions, as_json: bool) ->
         return
     new = f"; {result.reembedded_count:,} got vectors of this server's embedder" if result.reembedded_count else ""
     click.echo(f"{result.imported_count:,} memories imported, {result.skipped_count:,} were there{new}")
+
+
+def _take_in(
+    user: str, read: Callable[[IO[bytes]], Report], file: IO[bytes], dry_run: bool, server: ServerOptions, as_json: bool
+) -> None:
+    try:
+        report = read(file)
+    except (ForeignError, UnicodeDecodeError) as error:
+        raise CommandError(f"{getattr(file, 'name', 'the file')}: {error}", ExitCode.USAGE) from error
+    stored = replayed = 0
+    if not dry_run:
+        with server.connect() as client, progress("turns") as bar:
+            task = bar.add_task("stored", total=len(report.found))
+            for is_replay in _write(client, user, report.found):
+                replayed += is_replay
+                stored += not is_replay
+                bar.advance(task)
+    made = {
+        "turns": len(report.found),
+        "conversations": len({found.session_id for found in report.found}),
+        "stored": stored,
+        "were_there": replayed,
+        "skipped": dict(report.skipped),
+    }
+    if as_json:
+        output.print_json(made)
+        return
+    done = "nothing stored: a dry run" if dry_run else f"{stored:,} stored, {replayed:,} were there"
+    click.echo(f"{len(report.found):,} turns in {made['conversations']:,} conversations; {done}")
+    for why, count in report.skipped.items():
+        click.echo(f"{count:,} left out: {why}")
+
+
+def _write(client: lightmem_client.Client, user: str, found: Sequence[Found]) -> Iterator[bool]:
+    """Store turns, conversation by conversation; whether each was there already."""
+    for session_id, turns in itertools.groupby(found, key=lambda one: one.session_id):
+        waiting: deque[lightmem_client.PendingWrite] = deque()
+        with client.open_writer(user_id=user, session_id=session_id) as writer:
+            for one in turns:
+                waiting.append(writer.send(one.turn, request_id=one.request_id))
+                while waiting and waiting[0].is_done:
+                    yield waiting.popleft().result().is_replay
+            while waiting:
+                yield waiting.popleft().result().is_replay
 
 
 class _Source:
