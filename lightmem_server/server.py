@@ -310,6 +310,7 @@ class LightMemServer:
             clock=self._clock,
             facts_prompt=FactsPrompt.load(FACTS_PROMPT),
             summary_prompt=load_prompt(SUMMARY_PROMPT),
+            foreground=models.foreground,
             zone=ZoneInfo(self._settings.time_zone),
             min_shared_users=self._settings.min_shared_users,
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator
 
 
 class Foreground:
-    """Counts the online requests at work. busy() is for the event loop, wait_idle() for any other thread."""
+    """Counts the online requests at work. busy() and idle() are for the event loop, wait_idle() for any other thread."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -50,3 +51,8 @@ class Foreground:
     def wait_idle(self, timeout_seconds: float) -> bool:
         """Block until no online request is at work, at most so long; whether that is so now."""
         return self._idle.wait(timeout_seconds)
+
+    async def idle(self, timeout_seconds: float) -> None:
+        """As wait_idle, for work on the event loop."""
+        if self.is_busy:
+            await asyncio.to_thread(self.wait_idle, timeout_seconds)

@@ -37,6 +37,7 @@ from lightmem_server.pipeline.consolidation.sharing import Sharing, count_refusa
 from lightmem_server.pipeline.consolidation.summaries import summarise
 from lightmem_server.pipeline.consolidation.windows import cut_windows
 from lightmem_server.pipeline.passages import VIEW_NAMES
+from lightmem_server.slm.foreground import Foreground
 from lightmem_server.slm.prompt import Prompt
 from lightmem_server.slm.protocols import Embedder, Selector, Writer
 from lightmem_server.store.protocol import Change, Store, VectorRecord
@@ -47,6 +48,9 @@ LITE = "lite"
 
 PROFILE = "profile"
 """Relation in the statement of a profile."""
+
+LONGEST_ASIDE_SECONDS = 0.5
+"""How long a step waits for online requests to end: on a server that is never idle a run still does two steps a second."""
 
 ATTEMPTS = 4
 """How often an episode is integrated anew when its records are changed meanwhile."""
@@ -67,11 +71,13 @@ class StagedConsolidator:
         facts_prompt: FactsPrompt,
         summary_prompt: Prompt,
         zone: tzinfo = UTC,
+        foreground: Foreground | None = None,
         min_shared_users: int | None = None,
     ) -> None:
         """
         Args:
             writer: None: profile `lite`, by rules alone.
+            foreground: The online requests that each step stands aside for; None: none.
             embedding: The identity that vectors are stored under.
             zone: Where the users' days begin.
             min_shared_users: How many users have to say the same for it to be shared; None: nothing is.
@@ -85,6 +91,7 @@ class StagedConsolidator:
         self.facts_prompt = facts_prompt
         self.summary_prompt = summary_prompt
         self.zone = zone
+        self._foreground = foreground
         self.sharing = None
         if min_shared_users is not None:
             self.sharing = Sharing(
@@ -105,6 +112,11 @@ class StagedConsolidator:
     def prompt(self) -> str:
         """See Consolidator."""
         return f"{self.facts_prompt.version}/{self.summary_prompt.version}"
+
+    async def stand_aside(self) -> None:
+        """Let online requests have the event loop before the next step, a few milliseconds of rules."""
+        if self._foreground is not None:
+            await self._foreground.idle(LONGEST_ASIDE_SECONDS)
 
     async def run(self, run: RunHandle) -> None:
         """See Consolidator."""
@@ -130,6 +142,7 @@ class _Work:
             await self._report("abstract", done, len(episodes))
             if await self._run.load_step("integrate", episode.identity) is not None:
                 continue
+            await self._server.stand_aside()
             utterances = normalise(episode.turns, self._server.zone)
             summary = await self._summarise(episode, selection)
             found = await self._find_facts(utterances, selection)
@@ -175,6 +188,7 @@ class _Work:
         for window in cut_windows(utterances):
             if not any(said.id in selection.new_ids for said in window.turns):
                 continue
+            await self._server.stand_aside()
             outcome = await self._ask(window, selection)
             if outcome is None:
                 return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 from lightmem_server.slm.foreground import Foreground
@@ -46,3 +47,20 @@ def test_reading_is_busy_too() -> None:
             assert (foreground.is_reading(), foreground.is_busy) == (True, True)
         assert foreground.is_busy
     assert (foreground.is_reading(), foreground.is_busy) == (False, False)
+
+
+async def test_a_coroutine_goes_on_when_it_is_idle_and_not_before() -> None:
+    foreground = Foreground()
+    await foreground.idle(60)
+    with foreground.busy():
+        waiting = asyncio.create_task(foreground.idle(60))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    await waiting
+
+
+async def test_a_coroutine_waits_at_most_so_long() -> None:
+    foreground = Foreground()
+    with foreground.busy():
+        await foreground.idle(0)
+        assert foreground.is_busy
