@@ -28,6 +28,8 @@ LONGEST_TEXT_BYTES = 32 * 1024
 TEXT_FIELDS = ("memory", "text", "content", "data")
 ROLES = {"user": Role.USER, "assistant": Role.ASSISTANT}
 NO_TEXT, TOO_LONG, OTHER_ROLE = "without text", "longer than a turn may be", "of a system or a tool"
+NOT_UNICODE = "with half a character"
+"""JSON can hold half of a surrogate pair; UTF-8 can't."""
 
 
 class ForeignError(ValueError):
@@ -45,7 +47,7 @@ class Found:
     @property
     def request_id(self) -> str:
         """What makes storing it twice harmless."""
-        return f"import-{hashlib.sha256(self.key.encode()).hexdigest()[:32]}"
+        return f"import-{hashlib.sha256(self.key.encode(errors='surrogatepass')).hexdigest()[:32]}"
 
 
 @dataclass(slots=True)
@@ -59,6 +61,8 @@ class Report:
         """Take a text as a turn, or count why not."""
         if not isinstance(text, str) or not text.strip():
             self.skipped[NO_TEXT] += 1
+        elif not _is_unicode(text):
+            self.skipped[NOT_UNICODE] += 1
         elif len(text.encode()) > LONGEST_TEXT_BYTES:
             self.skipped[TOO_LONG] += 1
         else:
@@ -153,15 +157,23 @@ READERS: Mapping[str, Callable[[IO[bytes]], Report]] = {
 }
 
 
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def _load(file: IO[bytes], *, is_lines_too: bool = False) -> Any:
     data = file.read()
     try:
         return json.loads(data)
+    except RecursionError:
+        raise ForeignError("is nested too deeply") from None
     except ValueError as error:
         if not is_lines_too:
             raise ForeignError(f"is not JSON: {error}") from error
     try:
         return [json.loads(line) for line in data.splitlines() if line.strip()]
+    except RecursionError:
+        raise ForeignError("is nested too deeply") from None
     except ValueError as error:
         raise ForeignError(f"is neither JSON nor a line of JSON each: {error}") from error
 

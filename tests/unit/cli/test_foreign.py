@@ -14,6 +14,7 @@ from lightmem_client import Role
 
 from lightmem_server.cli.foreign import (
     NO_TEXT,
+    NOT_UNICODE,
     OTHER_ROLE,
     READERS,
     TOO_LONG,
@@ -117,6 +118,12 @@ def test_what_is_longer_than_a_turn_is_counted() -> None:
     assert (len(report.found), report.skipped) == (1, {TOO_LONG: 1})
 
 
+def test_half_a_character_is_counted_and_names_still_make_requests() -> None:
+    report = read_mem0(file([{"id": "a", "memory": "half \ud83d"}, {"id": "\ud83d", "memory": "whole"}]))
+    assert report.skipped == {NOT_UNICODE: 1}
+    assert report.found[0].request_id.startswith("import-")
+
+
 def test_the_same_file_gives_the_same_requests_and_others_give_others() -> None:
     once, again = read_chatgpt(file([CONVERSATION])), read_chatgpt(file([CONVERSATION]))
     assert [one.request_id for one in once.found] == [one.request_id for one in again.found]
@@ -132,6 +139,8 @@ def test_the_same_file_gives_the_same_requests_and_others_give_others() -> None:
         ("mem0", b'[{"memory": "x", "created_at": "soon"}]', "item 0 has no time"),
         ("chatgpt", b"{}", "the file is not a list"),
         ("chatgpt", b'[{"mapping": [1]}]', "conversation 0 holds what is not an object"),
+        ("mem0", b"[" * 200_000, "is nested too deeply"),
+        ("langgraph", b"\xff\xfe\x00", "neither JSON nor"),
         ("langgraph", b"{\n{", "neither JSON nor a line of JSON each"),
     ],
 )
