@@ -31,6 +31,22 @@ OTHER_VARIABLES = frozenset({"LIGHTMEM_CONFIG", "LIGHTMEM_TARGET", "LIGHTMEM_API
 Weight = Annotated[float, Field(ge=0, le=100)]
 
 
+def split_address(listen: str) -> tuple[str, int]:
+    """Host, without brackets, and port of an address to listen on. Raises ValueError."""
+    host, separator, port = listen.rpartition(":")
+    if not separator or not host or not port.isdecimal() or int(port) > 65_535:
+        raise ValueError("must be HOST:PORT, such as 127.0.0.1:7420")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a host."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class Settings(BaseModel):
     """Every setting of the server. Field descriptions are its manual: `lightmem serve --help` prints them."""
 
@@ -235,9 +251,7 @@ class Settings(BaseModel):
     @field_validator("listen")
     @classmethod
     def _check_listen(cls, listen: str) -> str:
-        host, separator, port = listen.rpartition(":")
-        if not separator or not host or not port.isdecimal() or int(port) > 65_535:
-            raise ValueError("must be HOST:PORT, such as 127.0.0.1:7420")
+        split_address(listen)
         return listen
 
     @model_validator(mode="after")
@@ -255,13 +269,7 @@ class Settings(BaseModel):
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the server."""
-        host = self.listen.rpartition(":")[0].strip("[]")
-        if host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(split_address(self.listen)[0])
 
     @property
     def min_shared_users(self) -> int | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from importlib import metadata
 
 import click
 from lightmem_client import AsyncClient
 
 from lightmem_server.cli.options import CommandError, ExitCode, ServerOptions, server_options
+from lightmem_server.config import is_loopback, split_address
 
 MISSING = "lightmem mcp needs the official MCP SDK: pip install 'lightmem-server[mcp]'"
 
@@ -50,8 +50,11 @@ def mcp(user_id: str, session: str, transport: str, listen: str, allow_insecure:
         one = OneConnection(connect(server.key), user_id)
         asyncio.run(make_server(one, session_id=session, version=metadata.version("lightmem-server")).run_stdio_async())
         return
-    host, port = _split(listen)
-    if not _is_loopback(host) and not allow_insecure:
+    try:
+        host, port = split_address(listen)
+    except ValueError as error:
+        raise click.UsageError(f"--listen {error}") from error
+    if not is_loopback(host) and not allow_insecure:
         raise click.UsageError(
             f"--listen {listen} is beyond loopback: put a proxy with TLS in front, or say --allow-insecure"
         )
@@ -59,17 +62,3 @@ def mcp(user_id: str, session: str, transport: str, listen: str, allow_insecure:
     made = make_server(keyed, session_id=session, version=metadata.version("lightmem-server"))
     click.echo(f"MCP at http://{listen}/mcp", err=True)
     asyncio.run(made.run_streamable_http_async(host=host, port=port))
-
-
-def _split(listen: str) -> tuple[str, int]:
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65_535:
-        raise click.UsageError(f"--listen {listen} is not an address and a port, such as 127.0.0.1:7421")
-    return host.strip("[]"), int(port)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

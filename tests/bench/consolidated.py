@@ -156,16 +156,8 @@ class Consolidated:
         self.recorded = recorded
 
     async def records(self, conversation_id: str) -> list[MemoryRecord]:
-        """All memories of a conversation, archived ones included, in order."""
-        partition, found, before = partition_of(conversation_id), [], None
-        while True:
-            page = await self.store.list_page(
-                partition, MemoryFilter(include_archived=True), limit=PAGE, before_order=before, now=Clock().now()
-            )
-            found += page.memories
-            before = page.next_order
-            if before is None:
-                return found[::-1]
+        """See read_records."""
+        return await read_records(self.store, conversation_id)
 
     async def runs(self, conversation_id: str) -> list[RunRecord]:
         """The runs over a conversation, newest first."""
@@ -174,6 +166,23 @@ class Consolidated:
     async def is_done(self, conversation_id: str) -> bool:
         """Whether nothing is left to consolidate."""
         return _has_ended(await self.runs(conversation_id))
+
+
+async def read_records(store: SqliteStore, conversation_id: str) -> list[MemoryRecord]:
+    """All memories of a conversation, archived ones included, in order."""
+    found, before = list[MemoryRecord](), None
+    while True:
+        page = await store.list_page(
+            partition_of(conversation_id),
+            MemoryFilter(include_archived=True),
+            limit=PAGE,
+            before_order=before,
+            now=Clock().now(),
+        )
+        found += page.memories
+        before = page.next_order
+        if before is None:
+            return found[::-1]
 
 
 def _has_ended(runs: Sequence[RunRecord]) -> bool:

@@ -24,14 +24,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lightmem_server.pipeline.clock import Clock
 from lightmem_server.pipeline.consolidation.gate import statement
 from lightmem_server.pipeline.consolidation.model import Proposal
 from lightmem_server.pipeline.consolidation.proposals import PROMPT, FactsPrompt
 from lightmem_server.pipeline.passages import turn_passage
 from lightmem_server.store.sqlite import SqliteStore
-from lightmem_server.types import Memory, MemoryFilter
-from tests.bench.consolidated import OUTCOMES_FILE, TURN_KEY, RecordedOutcomes, partition_of
+from lightmem_server.types import Memory
+from tests.bench.consolidated import OUTCOMES_FILE, TURN_KEY, RecordedOutcomes, read_records
 
 KEPT = "kept"
 YES, NO = "yes", "no"
@@ -70,7 +69,8 @@ async def read_all(folder: Path, seed: int) -> list[Drawn]:
         turns: dict[str, dict[object, Memory]] = {}
         for one in RecordedOutcomes(folder / OUTCOMES_FILE).read():
             if one.conversation_id not in turns:
-                turns[one.conversation_id] = await _turns(store, one.conversation_id)
+                records = await read_records(store, one.conversation_id)
+                turns[one.conversation_id] = {memory.id: memory for memory in records if TURN_KEY in memory.metadata}
             said = turns[one.conversation_id]
             fates = [(proposal, KEPT) for proposal in one.outcome.kept]
             fates += [(rejection.proposal, str(rejection.reason)) for rejection in one.outcome.rejected]
@@ -82,23 +82,6 @@ async def read_all(folder: Path, seed: int) -> list[Drawn]:
     finally:
         await store.close()
     return [found[fact] for fact in sorted(found)]
-
-
-async def _turns(store: SqliteStore, conversation_id: str) -> dict[object, Memory]:
-    turns: dict[object, Memory] = {}
-    before = None
-    while True:
-        page = await store.list_page(
-            partition_of(conversation_id),
-            MemoryFilter(include_archived=True),
-            limit=500,
-            before_order=before,
-            now=Clock().now(),
-        )
-        turns |= {memory.id: memory for memory in page.memories if TURN_KEY in memory.metadata}
-        before = page.next_order
-        if before is None:
-            return turns
 
 
 def _to_row(seed: int, conversation_id: str, proposal: Proposal, cited: Sequence[Memory], fate: str) -> Row:

@@ -11,8 +11,8 @@ from lightmem_server.cli import cli
     [
         ([], "stdio needs --user"),
         (["--transport", "http", "--listen", "0.0.0.0:7421"], "beyond loopback"),
-        (["--transport", "http", "--listen", "nowhere"], "not an address and a port"),
-        (["--transport", "http", "--listen", "127.0.0.1:99999"], "not an address and a port"),
+        (["--transport", "http", "--listen", "nowhere"], "--listen must be HOST:PORT"),
+        (["--transport", "http", "--listen", "127.0.0.1:99999"], "--listen must be HOST:PORT"),
     ],
 )
 def test_wrong_use_is_refused_before_anything_starts(arguments: list[str], says: str) -> None:
