@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -139,11 +140,12 @@ def _body(draw: st.DrawFn, descriptor: Descriptor) -> bytes:
 
 
 @st.composite
-def _request(draw: st.DrawFn) -> Request:
-    name = draw(st.sampled_from(sorted(METHODS)))
+def requests_to(draw: st.DrawFn, methods: Sequence[str]) -> Request:
+    """A request to one of these methods, by any key."""
+    name = draw(st.sampled_from(methods))
     key: KeyKind = draw(st.sampled_from(["operator"] * 8 + ["agent", "agent", "bad", "none"]))
     count = draw(st.integers(0, 3)) if METHODS[name].client_streaming else 1
     return Request(name, key, [draw(_body(METHODS[name].input_type)) for _ in range(count)])
 
 
-requests = _request()
+requests = requests_to(sorted(METHODS))
