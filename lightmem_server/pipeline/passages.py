@@ -15,10 +15,10 @@ question alone doesn't. What each view is worth stands with its weight, in retri
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from lightmem_server.slm.judged_text import judged_text, last_question, said, tail
 from lightmem_server.slm.time_window import EPOCH, MICROSECOND
 from lightmem_server.types import Memory, Turn
 
@@ -33,17 +33,12 @@ PRECEDING_TURNS = 2
 JUDGED_PRECEDING_TURNS = 1
 """How many of them take part in what the Selector reads."""
 
-MAX_PRECEDING_CHARACTERS = 600
-"""How much of each of them, from its end: what is answered tends to be said last."""
-
-_SENTENCE = re.compile(r"[^.!?\n]*[.!?\n]+|[^.!?\n]+$")
-
 Said: TypeAlias = Turn | Memory
 
 
 def turn_passage(turn: Said) -> str:
     """A turn with who said it."""
-    return f"{turn.speaker}: {turn.text}" if turn.speaker else turn.text
+    return said(turn.speaker, turn.text)
 
 
 def dense_views(turn: Said, preceding: Sequence[Said]) -> tuple[str, ...]:
@@ -78,32 +73,17 @@ def informativeness(memory: Memory) -> float:
 def judged_passage(turn: Said, preceding: Sequence[Said]) -> str:
     """What the Selector reads: the turn with the question that it may answer. One such reading was worth as much as the
     turn alone and the turn in its window read apart, at half the tokens."""
-    return _join(_last_question(preceding), turn_passage(turn))
+    return judged_text(turn_passage(turn), _last_question(preceding))
 
 
 def _last_question(preceding: Sequence[Said]) -> str:
     """The last question of the turn before, with who asked; "" when it asked nothing."""
-    if not preceding:
-        return ""
-    for sentence in reversed(_SENTENCE.findall(_tail(preceding[-1].text))):
-        if sentence.rstrip().endswith("?"):
-            return _with_speaker(preceding[-1], sentence.strip())
-    return ""
+    question = last_question(preceding[-1].text) if preceding else ""
+    return said(preceding[-1].speaker, question) if question else ""
 
 
 def _end(turn: Said) -> str:
-    return _with_speaker(turn, _tail(turn.text))
-
-
-def _tail(text: str) -> str:
-    if len(text) <= MAX_PRECEDING_CHARACTERS:
-        return text
-    end = text[-MAX_PRECEDING_CHARACTERS:]
-    return end.partition(" ")[2] or end
-
-
-def _with_speaker(turn: Said, text: str) -> str:
-    return f"{turn.speaker}: {text}" if turn.speaker else text
+    return said(turn.speaker, tail(turn.text))
 
 
 def _join(*parts: str) -> str:

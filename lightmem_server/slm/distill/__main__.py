@@ -1,0 +1,229 @@
+"""The recipe, one command: lists, the teacher's judgements, training, calibration, figures, the converted model.
+
+Each step's result lies in the work folder and isn't made again, so a run that was stopped goes on: --work names a new folder
+for another seed or other data. With two cores the lists take minutes, the teacher half an hour for 10,000 of them, and the
+student as long for each epoch over these.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import functools
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from tokenizers import Encoding, Tokenizer
+
+from lightmem_server.errors import LightMemError
+from lightmem_server.slm.convert import READERS, TOKENIZER_FILE, convert_bert
+from lightmem_server.slm.distill import bert, calibration
+from lightmem_server.slm.distill.batches import encode_lists, pad
+from lightmem_server.slm.distill.evaluation import evaluate
+from lightmem_server.slm.distill.lists import ReadList, load_lists, make_lists, save_lists
+from lightmem_server.slm.distill.plot import plot_loss
+from lightmem_server.slm.distill.sets import Part
+from lightmem_server.slm.distill.student import make_student, strip_prefix
+from lightmem_server.slm.distill.teacher import score
+from lightmem_server.slm.distill.training import Schedule, train
+from lightmem_server.slm.embedder import load_embedder
+from lightmem_server.slm.manifest import load_manifest
+from lightmem_server.slm.models import default_models_dir
+from lightmem_server.slm.pull import fetch_source
+from lightmem_server.slm.selector import load_selector
+
+TEACHER = "ms-marco-MiniLM-L-12-v2"
+EMBEDDER = "bge-small-en-v1.5"
+FORMAT = "onnx"
+"""Of the teacher's weights."""
+SAMPLE_LISTS = 8
+QUEUE = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says."""
+
+    data: Path
+    work: Path
+    models: Path
+    layers: int
+    width: int
+    lists: int
+    schedule: Schedule
+    seed: int
+
+    @property
+    def folder(self) -> Path:
+        """Of this student; lists and judgements are shared by those of other sizes."""
+        return self.work / f"{self.layers}x{self.width}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the recipe. Returns the exit code."""
+    options = _parse(arguments)
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    try:
+        with bars:
+            figures = run(options, bars)
+    except LightMemError as error:
+        print(f"Error: {error.message}", file=sys.stderr)
+        return 1
+    print(json.dumps(figures, indent=2))
+    return 0
+
+
+def run(options: Options, bars: Progress) -> dict[str, Any]:
+    """All steps; the figures."""
+    (options.work / "judged").mkdir(parents=True, exist_ok=True)
+    lists = asyncio.run(_lists(options))
+    scores = asyncio.run(_scores(options, lists, bars))
+    lists = lists[: len(scores)]
+    files = options.work / "teacher"
+    fetch_source(TEACHER, files, options.models, progress=_Quiet())
+    source = load_manifest().get(TEACHER)
+    teacher = strip_prefix(READERS[FORMAT](files / "weights"))
+    encodings = encode_lists(Tokenizer.from_file(str(files / TOKENIZER_FILE)), lists)
+
+    weights_path = options.folder / "weights.npz"
+    if not weights_path.exists():
+        of = [index for index, one in enumerate(lists) if one.part is Part.TRAIN]
+        sample = pad([pair for index in of[:SAMPLE_LISTS] for pair in encodings[index]])
+        first = make_student(teacher, sample, layers=options.layers, width=options.width, heads=source.heads)
+        task = bars.add_task("training", total=None, note="")
+        trained = train(
+            first,
+            [lists[index] for index in of],
+            [encodings[index] for index in of],
+            [scores[index] for index in of],
+            options.folder,
+            heads=source.heads,
+            schedule=options.schedule,
+            seed=options.seed,
+            advance=lambda step, steps, loss: bars.update(task, completed=step, total=steps, note=f"loss {loss:.2f}"),
+        )
+        np.savez(weights_path, **trained)  # type: ignore[arg-type]
+        plot_loss(options.folder / "loss.jsonl", options.folder / "loss.svg")
+    with np.load(weights_path) as arrays:
+        weights = {name: arrays[name] for name in arrays.files}
+
+    tune = [index for index, one in enumerate(lists) if one.part is Part.TUNE]
+    tuned = _judge(weights, [encodings[index] for index in tune], source.heads, bars, "calibrating")
+    scale, bias = calibration.fit([lists[index] for index in tune], tuned)
+    weights = calibration.apply(weights, scale, bias)
+
+    test = [index for index, one in enumerate(lists) if one.part is Part.TEST]
+    tested = [lists[index] for index in test]
+    judged = _judge(weights, [encodings[index] for index in test], source.heads, bars, "testing")
+    made = options.folder / "model"
+    if not made.exists():
+        convert_bert(weights, files / TOKENIZER_FILE, made, heads=source.heads, is_cross_encoder=True)
+    figures = {
+        "settings": {
+            "layers": options.layers,
+            "width": options.width,
+            "seed": options.seed,
+            **asdict(options.schedule),
+        },
+        "lists": {part.value: sum(one.part is part for one in lists) for part in Part},
+        "calibration": {"scale": scale, "bias": bias},
+        "teacher": _shown(evaluate(tested, [scores[index] for index in test])),
+        "student": _shown(evaluate(tested, judged)),
+        "model_bytes": sum(path.stat().st_size for path in made.iterdir()),
+    }
+    (options.folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+    return figures
+
+
+async def _lists(options: Options) -> list[ReadList]:
+    path = options.work / "lists.jsonl.gz"
+    if not path.exists():
+        embedder = load_embedder(options.models, EMBEDDER, max_queued_texts=QUEUE)
+        try:
+            save_lists(await make_lists(options.data, embedder, options.seed), path)
+        finally:
+            await embedder.close()
+    return load_lists(path)[: options.lists]
+
+
+async def _scores(options: Options, lists: Sequence[ReadList], bars: Progress) -> list[NDArray[np.float32]]:
+    task = bars.add_task("the teacher's judgements", total=len(lists), note="lists")
+    teacher = load_selector(options.models, TEACHER, max_queued_passages=QUEUE)
+    try:
+        return await score(lists, teacher, options.work / "judged", advance=functools.partial(bars.advance, task))
+    finally:
+        await teacher.close()
+
+
+def _judge(
+    weights: dict[str, NDArray[np.float32]],
+    encodings: Sequence[Sequence[Encoding]],
+    heads: int,
+    bars: Progress,
+    title: str,
+) -> list[NDArray[np.float32]]:
+    computed = jax.jit(functools.partial(bert.logits, heads=heads))
+    return [
+        np.asarray(computed(weights, *pad(pairs)))
+        for pairs in bars.track(encodings, description=title, task_id=bars.add_task(title, note="lists"))
+    ]
+
+
+class _Quiet:
+    """A pull's progress that nobody hears: the download takes seconds of a run's hours."""
+
+    def say(self, message: str) -> None: ...
+
+    def advance(self, title: str, done_bytes: int, total_bytes: int) -> None: ...
+
+
+def _shown(figures: Any) -> dict[str, Any]:
+    return {name: {key: round(value, 4) for key, value in asdict(one).items()} for name, one in figures.items()}
+
+
+def _parse(arguments: Sequence[str] | None) -> Options:
+    parser = argparse.ArgumentParser(
+        prog="python -m lightmem_server.slm.distill",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of *.jsonl.gz, as sets.py describes them")
+    parser.add_argument(
+        "--work", type=Path, default=Path("target/distill"), help="results of every step (target/distill)"
+    )
+    parser.add_argument("--models-dir", type=Path, default=default_models_dir())
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--width", type=int, default=1024, help="inner neurons of a layer; the teacher has 1,536")
+    parser.add_argument("--lists", type=int, default=10_000, help="questions, drawn from all (10000)")
+    parser.add_argument("--epochs", type=float, default=2.0)
+    parser.add_argument("--rate", type=float, default=3e-4, help="highest learning rate")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(arguments)
+    return Options(
+        given.data,
+        given.work,
+        given.models_dir,
+        given.layers,
+        given.width,
+        given.lists,
+        Schedule(epochs=given.epochs, peak=given.rate),
+        given.seed,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""The lists that the student learns from: a question, passages of which some answer it, and which do."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lightmem_server.slm.distill.dialogues import write_dialogues
+from lightmem_server.slm.distill.negatives import find_hard
+from lightmem_server.slm.distill.rewriting import rewrite
+from lightmem_server.slm.distill.sets import DIALOGUES, Asked, Part, read_sets
+from lightmem_server.slm.judged_text import MARK, judged_text
+from lightmem_server.slm.protocols import Embedder
+
+PASSAGES = 12
+MOST_POSITIVES = 4
+HARD = 7
+"""Of the passages, if so many are found; the rest are neighbours of the answer, in its text."""
+
+SHARES = {"squad_dev": 0.45}
+"""Of a set's questions: most sentences of this one are long, and it is as large as all others together."""
+
+REWRITTEN = 0.25
+"""Of the questions about a speaker, asked as that one would, or as that one is asked."""
+
+CARRIED_QUESTION = 0.3
+"""Of the sentences of texts that answer something: behind another question that they answer, as turns are."""
+
+WRITTEN_DIALOGUES = 320
+
+
+@dataclass(frozen=True, slots=True)
+class ReadList:
+    """What is read for one question.
+
+    Attributes:
+        labels: 1.0 where a passage answers it, else 0.0.
+    """
+
+    set_name: str
+    part: Part
+    question: str
+    passages: tuple[str, ...]
+    labels: tuple[float, ...]
+
+
+async def make_lists(folder: Path, embedder: Embedder, seed: int) -> list[ReadList]:
+    """All lists in random order, the same for the same seed."""
+    drawn = random.Random(seed)
+    questions = [
+        asked
+        for asked in (*read_sets(folder), *write_dialogues(WRITTEN_DIALOGUES, seed))
+        if drawn.random() < SHARES.get(asked.set_name, 1.0)
+    ]
+    questions = [*_with_carried_questions(questions, drawn), *_rewritten(questions, drawn)]
+    hard = await find_hard(questions, embedder, 2 * HARD)
+    lists = [_make_list(asked, passages, drawn) for asked, passages in zip(questions, hard, strict=True)]
+    drawn.shuffle(lists)
+    return [one for one in lists if len(one.passages) > 1]
+
+
+def _with_carried_questions(questions: Sequence[Asked], drawn: random.Random) -> Iterator[Asked]:
+    """Sentences that answer two questions, behind the other one in the list of each."""
+    others: dict[str, list[str]] = {}
+    for asked in questions:
+        if asked.set_name not in DIALOGUES:
+            for position in asked.positives:
+                others.setdefault(asked.passages[position], []).append(asked.question)
+    for asked in questions:
+        passages = list(asked.passages)
+        for position, passage in enumerate(passages):
+            known = [question for question in others.get(passage, ()) if question != asked.question]
+            if asked.set_name not in DIALOGUES and known and drawn.random() < CARRIED_QUESTION:
+                passages[position] = judged_text(passage, drawn.choice(known))
+        yield _with_passages(asked, passages)
+
+
+def _with_passages(asked: Asked, passages: Sequence[str]) -> Asked:
+    return Asked(
+        asked.set_name, asked.group, asked.part, asked.question_id, asked.question, tuple(passages), asked.positives
+    )
+
+
+def _rewritten(questions: Sequence[Asked], drawn: random.Random) -> Iterator[Asked]:
+    for asked in questions:
+        if asked.set_name != "friendsqa":
+            continue
+        speakers = {bare(passage).partition(": ")[0] for passage in asked.passages}
+        names = {name for speaker in speakers if (name := speaker.partition(" ")[0]).isalpha()}
+        named = sorted(name for name in names if name in asked.question)
+        if not named or drawn.random() >= REWRITTEN * 2:
+            continue
+        text = rewrite(asked.question, drawn.choice(named), is_first_person=drawn.random() < 0.5)
+        if text is not None:
+            yield Asked(
+                asked.set_name,
+                asked.group,
+                asked.part,
+                f"{asked.question_id}/rewritten",
+                text,
+                asked.passages,
+                asked.positives,
+            )
+
+
+def _make_list(asked: Asked, hard: Sequence[str], drawn: random.Random) -> ReadList:
+    positives = [asked.passages[position] for position in sorted(asked.positives)]
+    chosen = dict.fromkeys(drawn.sample(positives, min(MOST_POSITIVES, len(positives))), 1.0)
+    seen = {bare(passage) for passage in positives}  # behind another question, or none, it answers too
+    near = drawn.sample(asked.passages, len(asked.passages))
+    for passage in (*hard[:HARD], *near, *hard[HARD:]):
+        if len(chosen) < PASSAGES and bare(passage) not in seen:
+            seen.add(bare(passage))
+            chosen[passage] = 0.0
+    return ReadList(asked.set_name, asked.part, asked.question, tuple(chosen), tuple(chosen.values()))
+
+
+def bare(passage: str) -> str:
+    """A passage without the question before it."""
+    return passage.rpartition(f" {MARK} ")[2]
+
+
+def save_lists(lists: Sequence[ReadList], path: Path) -> None:
+    """Write them, a line each."""
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps(asdict(one)) + "\n" for one in lists)
+
+
+def load_lists(path: Path) -> list[ReadList]:
+    """Read what save_lists wrote."""
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        items = [json.loads(line) for line in file]
+    return [
+        ReadList(item["set_name"], Part(item["part"]), item["question"], tuple(item["passages"]), tuple(item["labels"]))
+        for item in items
+    ]

@@ -1,0 +1,41 @@
+"""What the student is taught: the teacher's order with its distances, and what is known to answer."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+
+ABSENT = -1e9
+TEMPERATURE = 2.0
+"""Softens both sides of the listwise loss, so that the order among those that don't answer counts too."""
+
+LISTWISE, LABELLED, BINARY = 1.0, 0.5, 0.3
+"""Weights of the three losses."""
+
+
+def loss(logits: jax.Array, scores: jax.Array, labels: jax.Array, present: jax.Array) -> jax.Array:
+    """One number of a batch of lists.
+
+    - listwise: cross-entropy between the softmax of the teacher's logits and of the student's (ListNet, Cao et al. 2007, as
+      a distillation loss; Hofstaetter et al. 2020 give the margins for pairs alone);
+    - labelled: the share of the softmax that answers get, where there are any;
+    - binary: whether each answers, for logits that mean the same whatever the query.
+
+    Args:
+        logits, scores, labels, present: (lists, passages): the student's, the teacher's, 1 where it answers, 1 where there is
+            a passage.
+    """
+    taught = jax.nn.softmax(jnp.where(present > 0, scores / TEMPERATURE, ABSENT), axis=-1)
+    learnt = jax.nn.log_softmax(jnp.where(present > 0, logits / TEMPERATURE, ABSENT), axis=-1)
+    listwise = -(taught * jnp.where(present > 0, learnt, 0.0)).sum(axis=-1).mean() * TEMPERATURE**2
+
+    answerable = labels.sum(axis=-1) > 0
+    sharp = jnp.where(present > 0, logits, ABSENT)
+    of_answers = jax.nn.logsumexp(jnp.where(labels > 0, logits, ABSENT), axis=-1)
+    missed = jnp.where(answerable, jax.nn.logsumexp(sharp, axis=-1) - of_answers, 0.0)
+    labelled = missed.sum() / jnp.maximum(answerable.sum(), 1)
+
+    binary: jax.Array = (optax.sigmoid_binary_cross_entropy(logits, labels) * present).sum() / present.sum()
+    total: jax.Array = LISTWISE * listwise + LABELLED * labelled + BINARY * binary
+    return total

@@ -1,0 +1,64 @@
+"""The student before training: some of the teacher's layers, each with its most used inner neurons.
+
+Layers spread evenly, as DistilBERT (Sanh et al. 2019) and MiniLM's shallow cross-encoders begin; neurons by how strongly
+they act times how much is made of it, after Wanda (Sun et al. 2023), for whole neurons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from lightmem_server.slm.distill.batches import Pairs
+from lightmem_server.slm.distill.bert import Params, count_layers, logits
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+
+def strip_prefix(weights: Weights) -> dict[str, NDArray[np.float32]]:
+    """The weights without "bert." before their names."""
+    return {name.removeprefix("bert."): array for name, array in weights.items()}
+
+
+def chosen_layers(count: int, of: int) -> list[int]:
+    """Which of the teacher's layers a student of `count` begins with: the first, the last, and those between in even steps.
+
+    >>> chosen_layers(4, 12)
+    [0, 4, 7, 11]
+    """
+    return [round(index) for index in np.linspace(0, of - 1, count)]
+
+
+def make_student(
+    teacher: Weights, sample: Pairs, *, layers: int, width: int, heads: int
+) -> dict[str, NDArray[np.float32]]:
+    """A student's first weights.
+
+    Args:
+        teacher: Names without prefix.
+        sample: Some pairs, to see which neurons are used.
+        layers: Of the student.
+        width: Its inner neurons per layer.
+    """
+    params: Params = {name: jnp.asarray(array) for name, array in teacher.items()}
+    used: list[jax.Array] = []
+    logits(params, sample.ids, sample.types, sample.mask, heads=heads, activations=used)
+    kept = {name: array for name, array in teacher.items() if not name.startswith("encoder.layer.")}
+    for to, source in enumerate(chosen_layers(layers, count_layers(params))):
+        prefix = f"encoder.layer.{source}."
+        layer = {name.removeprefix(prefix): array for name, array in teacher.items() if name.startswith(prefix)}
+        neurons = _most_used(np.asarray(used[source]), layer["output.dense.weight"], width)
+        layer["intermediate.dense.weight"] = layer["intermediate.dense.weight"][neurons]
+        layer["intermediate.dense.bias"] = layer["intermediate.dense.bias"][neurons]
+        layer["output.dense.weight"] = layer["output.dense.weight"][:, neurons]
+        kept |= {f"encoder.layer.{to}.{name}": np.ascontiguousarray(array) for name, array in layer.items()}
+    return kept
+
+
+def _most_used(activation: NDArray[np.float32], out: NDArray[np.float32], width: int) -> Sequence[int]:
+    importance = activation * np.linalg.norm(out, axis=0)
+    return sorted(np.argsort(-importance)[:width].tolist())

@@ -1,0 +1,83 @@
+"""The lists: what is in them and what isn't."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from lightmem_server.slm.distill.lists import PASSAGES, ReadList, bare, load_lists, make_lists, save_lists
+from lightmem_server.slm.distill.sets import Part
+from lightmem_server.slm.fakes import HashEmbedder
+
+RIVERS = {
+    "Alba": "Ahr",
+    "Brenta": "Bly",
+    "Cinca": "Cho",
+    "Drava": "Dun",
+    "Enz": "Elk",
+    "Fulda": "Fen",
+    "Garonne": "Gro",
+}
+SENTENCES = [f"The river {name} rises in the hills of {hill} and is long." for name, hill in RIVERS.items()]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rivers = [
+        {
+            "question_id": f"r{n}",
+            "group": f"rivers {n % 40}",
+            "question": f"How long is the {SENTENCES[n % 7].split()[2]}?",
+            "candidates": SENTENCES,
+            "positives": [n % 7] if n % 3 else [],
+        }
+        for n in range(120)
+    ]
+    rivers.append({**rivers[1], "question_id": "again", "question": "Where does the Brenta rise?"})
+    scene = {
+        "question_id": "f",
+        "group": "s01_e01_c01",
+        "question": "What did Ana tell Ben?",
+        "candidates": ["Ben: When do you move?", "Ana: Next Friday!", "Ben: So soon."],
+        "positives": [1],
+    }
+    for name, rows in (("selqa", rivers), ("friendsqa", [scene] * 12)):
+        with gzip.open(tmp_path / f"{name}.jsonl.gz", "wt") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+    return tmp_path
+
+
+async def test_answers_are_in_and_no_answer_is_among_the_others(folder: Path) -> None:
+    lists = await make_lists(folder, HashEmbedder(64), seed=0)
+    for one in lists:
+        assert 2 <= len(one.passages) <= PASSAGES
+        assert len({bare(passage) for passage in one.passages}) == len(one.passages)
+    rivers = [one for one in lists if one.set_name == "selqa" and any(one.labels)]
+    assert rivers
+    for one in rivers:
+        name = next(name for name in RIVERS if name in one.question)
+        said = {bare(passage): label for passage, label in zip(one.passages, one.labels, strict=True)}
+        assert [label for passage, label in said.items() if name in passage] == [1.0]
+        assert sum(one.labels) == 1
+
+
+async def test_some_questions_are_rewritten(folder: Path) -> None:
+    lists = await make_lists(folder, HashEmbedder(64), seed=0)
+    asked = {one.question for one in lists if one.set_name == "friendsqa"}
+    assert asked & {"What did I tell Ben?", "What did you tell Ben?", "What did Ana tell me?", "What did Ana tell you?"}
+
+
+async def test_the_same_seed_makes_the_same_lists_and_they_are_read_back(folder: Path, tmp_path: Path) -> None:
+    lists = await make_lists(folder, HashEmbedder(64), seed=0)
+    assert lists == await make_lists(folder, HashEmbedder(64), seed=0)
+    save_lists(lists, tmp_path / "lists.jsonl.gz")
+    assert load_lists(tmp_path / "lists.jsonl.gz") == lists
+
+
+def test_bare() -> None:
+    assert bare("Ben: When? | Ana: Next Friday!") == "Ana: Next Friday!"
+    assert bare("Ana: Hi.") == "Ana: Hi."
+    assert ReadList("s", Part.TEST, "q", ("a",), (1.0,)).part is Part.TEST
