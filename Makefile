@@ -147,6 +147,16 @@ bench-consolidate: models ## LoCoMo consolidated, resumable: time, rejects, cove
 bench-ablation: models ## What each part of retrieval is worth: one part off at a time (ARGS="--data PATH", --choose)
 	$(BIN)/python -m tests.bench.ablation $(ARGS)
 
+.PHONY: bench-selector
+bench-selector: models ## Selectors beside each other on the same shortlists: quality, calibration, time (ARGS="--data PATH")
+	@$(BIN)/lightmem models pull ms-marco-MiniLM-L-12-v2 lightmem-selector-l4
+	$(BIN)/python -m tests.bench.selectors $(ARGS)
+
+.PHONY: distill
+distill: models ## Train the Selector: lists, teacher, student, figures, model; hours, resumable (ARGS="--data FOLDER")
+	@$(BIN)/lightmem models pull ms-marco-MiniLM-L-12-v2
+	$(BIN)/python -m lightmem_server.slm.distill $(ARGS)
+
 .PHONY: bench-calibration
 bench-calibration: models ## Fits relevance to FriendsQA, judged on users left out (ARGS="--data FriendsQA/dat", from github.com/emorynlp)
 	$(BIN)/python -m tests.bench.calibration $(ARGS)

@@ -38,7 +38,7 @@ def rank(candidates: Sequence[Candidate], tuning: Tuning) -> list[Candidate]:
     is_prefix = True
     for candidate in candidates:
         candidate.score = candidate.coarse_score
-        candidate.relevance = relevance(candidate)
+        candidate.relevance = relevance(candidate, tuning)
         if candidate.drop_reason is None:
             is_prefix = is_prefix and candidate.logit is not None
         if is_prefix:

@@ -11,26 +11,12 @@ for .27 in the last bin); over those that were judged alone .013 and .052, where
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from lightmem_server.pipeline.retrieval import Candidate
+from lightmem_server.pipeline.tuning import Tuning
 from lightmem_server.slm.selector import to_probability
 
 
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """Log-odds = bias + coarse * coarse score + logit * the Selector's logit."""
-
-    bias: float
-    coarse: float
-    logit: float
-
-
-JUDGED = Calibration(bias=-9.36, coarse=1.38, logit=0.137)
-NOT_JUDGED = Calibration(bias=-12.1, coarse=1.85, logit=0.0)
-
-
-def relevance(candidate: Candidate) -> float:
+def relevance(candidate: Candidate, tuning: Tuning) -> float:
     """The probability that a candidate answers the need, 0 to 1."""
-    model = NOT_JUDGED if candidate.logit is None else JUDGED
+    model = tuning.not_judged if candidate.logit is None else tuning.judged
     return to_probability(model.bias + model.coarse * candidate.coarse_score + model.logit * (candidate.logit or 0.0))

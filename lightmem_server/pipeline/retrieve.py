@@ -47,7 +47,7 @@ from lightmem_server.pipeline.retrieval import (
 from lightmem_server.pipeline.select import limits_of, select
 from lightmem_server.pipeline.shared_facts import find_shared, is_wanted
 from lightmem_server.pipeline.support import drop_covered, drop_superseded
-from lightmem_server.pipeline.tuning import Tuning
+from lightmem_server.pipeline.tuning import Tuning, tuning_for
 from lightmem_server.slm.controller import Need, Plan, make_plan
 from lightmem_server.slm.hypothetical import HypotheticalQueries, with_guesses
 from lightmem_server.slm.pace import Pace
@@ -78,7 +78,8 @@ class Retrieving:
         has_shared: bool = False,
     ) -> None:
         """`tokenizers` maps the names that a request may give to what counts its tokens; "" is the default. Without
-        `hypothetical`, queries that ask for hypothetical ones are refused. `has_shared`: the shared LTM is searched, too."""
+        `hypothetical`, queries that ask for hypothetical ones are refused. `has_shared`: the shared LTM is searched, too.
+        `tuning`: None: what belongs to the Selector."""
         self._store = store
         self._residents = residents
         self._embedder = embedder
@@ -86,7 +87,7 @@ class Retrieving:
         self._tokenizers = tokenizers
         self._clock = clock
         self._hypothetical = hypothetical
-        self._tuning = tuning or Tuning()
+        self._tuning = tuning or tuning_for(selector.name)
         self._has_shared = has_shared
         self._answering = Pace(self._tuning.answer_reserve_seconds)
 

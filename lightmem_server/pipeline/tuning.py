@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -14,6 +15,15 @@ class JudgedLimits:
     tokens: int
     candidates: int
     at_least: int
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Log-odds that a candidate answers = bias + coarse * coarse score + logit * the Selector's logit."""
+
+    bias: float
+    coarse: float
+    logit: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,7 @@ class Tuning:
         shared_candidates: Shared facts that the Selector reads, and the most that are returned, beside the user's own.
         shared_least_logit: What the Selector must give a shared fact to be returned. With the questions and facts of
             tests/e2e/test_sharing.py those that answer get -3.3 to 7.4, the others -5.0 and less.
+        judged, not_judged: How likely a candidate answers (relevance.py), with and without the Selector's logit.
         guess_reserve_seconds: Kept free before the deadline, when hypothetical queries are written, for all that follows:
             about what a retrieval without them takes.
         coarse_floor_seconds: What the coarse search gets even when the deadline has all but passed: an answer that is a
@@ -102,5 +113,19 @@ class Tuning:
     least_judgement_seconds: float = 0.006
     shared_candidates: int = 3
     shared_least_logit: float = -4.0
+    judged: Calibration = Calibration(bias=-9.36, coarse=1.38, logit=0.137)
+    not_judged: Calibration = Calibration(bias=-12.1, coarse=1.85, logit=0.0)
     guess_reserve_seconds: float = 0.1
     coarse_floor_seconds: float = 0.005
+
+
+DEFAULT_SELECTOR = "ms-marco-MiniLM-L-12-v2"
+"""Whose logits the constants of Tuning() are for."""
+
+TUNINGS: Mapping[str, Tuning] = {DEFAULT_SELECTOR: Tuning()}
+"""By the Selector's name, since each has a scale of its own."""
+
+
+def tuning_for(selector: str) -> Tuning:
+    """The constants that belong to a Selector; of one that isn't known here, those of the default."""
+    return TUNINGS.get(selector, TUNINGS[DEFAULT_SELECTOR])

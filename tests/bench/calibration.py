@@ -29,9 +29,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from lightmem_server.pipeline.relevance import JUDGED, NOT_JUDGED, Calibration
+from lightmem_server.config import load
 from lightmem_server.pipeline.retrieval import SelectorMode
-from lightmem_server.pipeline.tuning import Tuning
+from lightmem_server.pipeline.tuning import Calibration, tuning_for
+from lightmem_server.slm.distill.calibration import fit_logistic
+from lightmem_server.slm.distill.evaluation import to_probabilities
 from tests.bench import report
 from tests.bench.datasets import Conversation, digest, take_quick
 from tests.bench.in_process import MEMORY_FILE, Answer, told
@@ -42,10 +44,6 @@ RESULT_FILE = ROOT / "target" / "bench" / "calibration.json"
 QUICK_QUESTIONS = 8
 BINS = 10
 RESAMPLES = 200
-STEPS = 50
-RIDGE = 1e-6
-"""Keeps a fit on data that a line parts finite; on other data it changes no digit that is shown."""
-
 Floats = NDArray[np.float64]
 
 
@@ -96,10 +94,11 @@ class Fitted:
             + self.judged.logit * np.nan_to_num(candidates.logit),
             self.not_judged.bias + self.not_judged.coarse * candidates.coarse,
         )
-        return _logistic(log_odds)
+        return to_probabilities(log_odds)
 
 
-CURRENT = Fitted(JUDGED, NOT_JUDGED)
+TUNING = tuning_for(load().selector)
+CURRENT = Fitted(TUNING.judged, TUNING.not_judged)
 
 
 def fit(users: Sequence[Asked]) -> Fitted:
@@ -110,32 +109,6 @@ def fit(users: Sequence[Asked]) -> Fitted:
     bias, coarse, logit = fit_logistic(np.stack([judged.coarse, judged.logit], axis=1), judged.is_right)
     bias_alone, coarse_alone = fit_logistic(off.coarse[:, None], off.is_right)
     return Fitted(Calibration(bias, coarse, logit), Calibration(bias_alone, coarse_alone, 0.0))
-
-
-def fit_logistic(features: Floats, is_right: NDArray[np.bool_]) -> list[float]:
-    """The bias and weights of the likeliest logistic model, by Newton's method.
-
-    Args:
-        features: (n, k).
-        is_right: (n,).
-    """
-    inputs = np.column_stack([np.ones(len(features)), features])
-    weights = np.zeros(inputs.shape[1])
-    for _ in range(STEPS):
-        expected = _logistic(inputs @ weights)
-        gradient = inputs.T @ (is_right - expected) - RIDGE * weights
-        curvature = (inputs * (expected * (1 - expected))[:, None]).T @ inputs + RIDGE * np.eye(len(weights))
-        step = np.linalg.solve(curvature, gradient)
-        # A long step may overshoot where the curve is flat.
-        weights += step * min(1.0, 5.0 / float(np.abs(step).max() or 1.0))
-        if np.abs(step).max() < 1e-9:
-            break
-    return [float(weight) for weight in weights]
-
-
-def _logistic(log_odds: Floats) -> Floats:
-    probabilities: Floats = 1 / (1 + np.exp(-np.clip(log_odds, -500, 500)))
-    return probabilities
 
 
 def reliability(probabilities: Floats, is_right: NDArray[np.bool_]) -> list[dict[str, float]]:
@@ -170,7 +143,7 @@ async def ask(conversations: Sequence[Conversation], memory: Memory) -> dict[str
     with open_bars() as bars:
         async with told(conversations, memory, bars) as bench:
             for mode in (SelectorMode.FAST, SelectorMode.OFF):
-                async for answer in bench.ask(Tuning(), mode, bars, f"asking, {mode.name}"):
+                async for answer in bench.ask(TUNING, mode, bars, f"asking, {mode.name}"):
                     asked[answer.conversation_id][mode].append(_candidates(answer, bench.turns))
     return {
         name: Asked(Candidates.joined(made[SelectorMode.FAST]), Candidates.joined(made[SelectorMode.OFF]))
@@ -212,7 +185,7 @@ def figures(users: Mapping[str, Asked]) -> dict[str, Any]:
                 reliability(CURRENT.probabilities(everything), everything.is_right)
             ),
             "ece_logit_alone": calibration_error(
-                reliability(_logistic(everything.logit[judged]), everything.is_right[judged])
+                reliability(to_probabilities(everything.logit[judged]), everything.is_right[judged])
             )
             if (judged := ~np.isnan(everything.logit)).any()
             else None,

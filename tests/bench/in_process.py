@@ -103,12 +103,14 @@ class Bench:
 
 
 @asynccontextmanager
-async def told(conversations: Sequence[Conversation], memory: Memory, bars: Progress) -> AsyncIterator[Bench]:
-    """A bench whose pipeline has been told the conversations, one user each."""
+async def told(
+    conversations: Sequence[Conversation], memory: Memory, bars: Progress, *, selector: str | None = None
+) -> AsyncIterator[Bench]:
+    """A bench whose pipeline has been told the conversations, one user each, with a Selector by its name or the default."""
     settings, clock = load(), Clock()
     real_embedder = load_embedder(settings.models_dir, settings.embedder)
-    real_selector = load_selector(settings.models_dir, settings.selector)
-    embedder, selector = RememberingEmbedder(real_embedder, memory), RememberingSelector(real_selector, memory)
+    real_selector = load_selector(settings.models_dir, selector or settings.selector)
+    embedder, judge = RememberingEmbedder(real_embedder, memory), RememberingSelector(real_selector, memory)
     with tempfile.TemporaryDirectory(prefix="lightmem-bench-") as folder, ThreadPoolExecutor(2) as executor:
         store = SqliteStore(Path(folder))
         await store.open()
@@ -140,7 +142,7 @@ async def told(conversations: Sequence[Conversation], memory: Memory, bars: Prog
 
         def retrieving(tuning: Tuning) -> Retrieving:
             counters = {"": embedder.tokens}
-            return Retrieving(store, residents, embedder, selector, tokenizers=counters, clock=clock, tuning=tuning)
+            return Retrieving(store, residents, embedder, judge, tokenizers=counters, clock=clock, tuning=tuning)
 
         try:
             yield Bench(retrieving, residents, conversations, turns)

@@ -3,7 +3,9 @@ bias, Platt 1999). Both go into the classifier's weights, so that nothing has to
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,25 +14,44 @@ from lightmem_server.slm.distill.evaluation import to_probabilities
 from lightmem_server.slm.distill.lists import ReadList
 
 STEPS = 50
+RIDGE = 1e-6
+"""Keeps a fit on data that a line parts finite; on other data it changes no digit that is shown."""
 
 
 def fit(lists: Sequence[ReadList], logits: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
     """Scale and bias under which the logistic of the logits is likeliest, every set counted alike."""
-    sizes = {
-        name: sum(len(one.labels) for one in lists if one.set_name == name) for name in {one.set_name for one in lists}
-    }
+    names = [one.set_name for one in lists for _ in one.labels]
+    counts = Counter(names)
     x = np.concatenate(list(logits)).astype(np.float64)
     y = np.concatenate([one.labels for one in lists])
-    weights = np.concatenate([np.full(len(one.labels), 1 / sizes[one.set_name]) for one in lists])
-    features = np.stack([x, np.ones_like(x)], axis=1)
-    theta = np.zeros(2)
-    for _ in range(STEPS):  # Newton's method, from where it can't overshoot by much
-        p = to_probabilities(features @ theta)
-        gradient = features.T @ (weights * (p - y))
-        hessian = (features * (weights * p * (1 - p))[:, None]).T @ features
-        step = np.linalg.solve(hessian + 1e-9 * np.eye(2), gradient)
-        theta = theta - step / max(1.0, float(np.abs(step).max()))
-    return float(theta[0]), float(theta[1])
+    weights = np.array([len(names) / len(counts) / counts[name] for name in names])
+    bias, scale = fit_logistic(x[:, None], y, weights)
+    return scale, bias
+
+
+def fit_logistic(
+    features: NDArray[np.float64], is_right: NDArray[Any], counts: NDArray[np.float64] | None = None
+) -> list[float]:
+    """The bias and weights of the likeliest logistic model, by Newton's method.
+
+    Args:
+        features: (n, k).
+        is_right: (n,).
+        counts: (n,) how much each counts; None: alike.
+    """
+    inputs = np.column_stack([np.ones(len(features)), features])
+    counted = np.ones(len(features)) if counts is None else counts
+    weights = np.zeros(inputs.shape[1])
+    for _ in range(STEPS):
+        expected = to_probabilities(inputs @ weights)
+        gradient = inputs.T @ (counted * (is_right - expected)) - RIDGE * weights
+        curvature = (inputs * (counted * expected * (1 - expected))[:, None]).T @ inputs + RIDGE * np.eye(len(weights))
+        step = np.linalg.solve(curvature, gradient)
+        # A long step may overshoot where the curve is flat.
+        weights += step * min(1.0, 5.0 / float(np.abs(step).max() or 1.0))
+        if np.abs(step).max() < 1e-9:
+            break
+    return [float(weight) for weight in weights]
 
 
 def apply(weights: Mapping[str, NDArray[np.float32]], scale: float, bias: float) -> dict[str, NDArray[np.float32]]:

