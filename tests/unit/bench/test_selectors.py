@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tests.bench import selectors
 from tests.bench.selectors import Judged, interval
+from tests.unit.bench.test_datasets import dialogue, question, write_jsonl
 
 
 def judged(recall: list[float]) -> Judged:
@@ -47,8 +48,14 @@ def test_two_selectors_are_compared_from_the_first_line_to_the_last(
     monkeypatch.setattr(selectors, "RESULT_FILE", tmp_path / "selectors.json")
     monkeypatch.setattr(selectors, "MEMORY_FILE", tmp_path / "remembered.sqlite")
     monkeypatch.setattr(selectors, "ROUNDS", 1)
-    dialogues = Path(selectors.__file__).with_name("dialogues")
-    assert selectors.main(["--layout", "jsonl", "--data", str(dialogues), "--quick"]) == 0
+    conversation = dialogue("a", 30)
+    for turn in conversation["sessions"][0]["turns"]:
+        turn["text"] = f"I bought item number {turn['turn_id']} for the kitchen."
+    questions = [
+        {**question(f"q{i}", "a", [f"t{i}"], 1), "question": f"Who bought item number t{i}?"} for i in range(6)
+    ]
+    data = write_jsonl(tmp_path, [conversation], questions)
+    assert selectors.main(["--layout", "jsonl", "--data", str(data), "--quick"]) == 0
     figures = json.loads((tmp_path / "selectors.json").read_text())["figures"]
     for mode in ("FAST", "FULL"):
         by_name = figures["quality"][mode]
