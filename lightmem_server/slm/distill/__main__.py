@@ -27,7 +27,7 @@ from lightmem_server.errors import LightMemError
 from lightmem_server.slm.convert import READERS, TOKENIZER_FILE, convert_bert
 from lightmem_server.slm.distill import bert, calibration
 from lightmem_server.slm.distill.batches import encode_lists, pad
-from lightmem_server.slm.distill.evaluation import evaluate
+from lightmem_server.slm.distill.evaluation import abstain, choose_threshold, evaluate
 from lightmem_server.slm.distill.lists import ReadList, load_lists, make_lists, save_lists
 from lightmem_server.slm.distill.plot import plot_loss
 from lightmem_server.slm.distill.sets import Part
@@ -46,6 +46,8 @@ FORMAT = "onnx"
 """Of the teacher's weights."""
 SAMPLE_LISTS = 8
 QUEUE = 1 << 16
+MOST_LOST = 0.02
+"""Of the answers, for the sake of keeping silent where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: Options, bars: Progress) -> dict[str, Any]:
     """All steps; the figures."""
     (options.work / "judged").mkdir(parents=True, exist_ok=True)
+    # Each shape of a batch takes seconds to compile; a run that goes on, or another student of this size, doesn't wait again.
+    cache = str((options.work / "compiled").resolve())
+    jax.config.update("jax_compilation_cache_dir", cache)  # type: ignore[no-untyped-call]
     lists = asyncio.run(_lists(options))
     scores = asyncio.run(_scores(options, lists, bars))
     lists = lists[: len(scores)]
@@ -122,8 +127,10 @@ def run(options: Options, bars: Progress) -> dict[str, Any]:
         weights = {name: arrays[name] for name in arrays.files}
 
     tune = [index for index, one in enumerate(lists) if one.part is Part.TUNE]
+    tuned_lists = [lists[index] for index in tune]
     tuned = _judge(weights, [encodings[index] for index in tune], source.heads, bars, "calibrating")
-    scale, bias = calibration.fit([lists[index] for index in tune], tuned)
+    scale, bias = calibration.fit(tuned_lists, tuned)
+    tuned = [np.float32(scale) * logits + np.float32(bias) for logits in tuned]
     weights = calibration.apply(weights, scale, bias)
 
     test = [index for index, one in enumerate(lists) if one.part is Part.TEST]
@@ -143,6 +150,7 @@ def run(options: Options, bars: Progress) -> dict[str, Any]:
         "calibration": {"scale": scale, "bias": bias},
         "teacher": _shown(evaluate(tested, [scores[index] for index in test])),
         "student": _shown(evaluate(tested, judged)),
+        "abstention": asdict(abstain(tested, judged, choose_threshold(tuned_lists, tuned, MOST_LOST))),
         "model_bytes": sum(path.stat().st_size for path in made.iterdir()),
     }
     (options.folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", "utf-8")

@@ -59,6 +59,52 @@ def _figures(lists: Sequence[ReadList], logits: Sequence[NDArray[np.float32]]) -
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Abstention:
+    """What a threshold on the probability does to lists.
+
+    Attributes:
+        threshold: Passages below it are not returned.
+        kept_silent: Share of the lists without an answer of which nothing is returned.
+        answers_lost: How much of the answers in the first 10 is no longer returned, over the lists that have some.
+    """
+
+    threshold: float
+    kept_silent: float
+    answers_lost: float
+
+
+def choose_threshold(lists: Sequence[ReadList], logits: Sequence[NDArray[np.float32]], most_lost: float) -> float:
+    """The highest threshold at which no more than `most_lost` of the answers is lost."""
+    best = 0.0
+    for threshold in np.unique(np.round(to_probabilities(np.concatenate(list(logits))), 4)):
+        if abstain(lists, logits, float(threshold)).answers_lost > most_lost:
+            break
+        best = float(threshold)
+    return best
+
+
+def abstain(lists: Sequence[ReadList], logits: Sequence[NDArray[np.float32]], threshold: float) -> Abstention:
+    """What a threshold does, every set counted alike on both sides."""
+    silent: dict[str, list[float]] = defaultdict(list)
+    lost: dict[str, list[float]] = defaultdict(list)
+    for one, judged in zip(lists, logits, strict=True):
+        labels, likely = np.array(one.labels), to_probabilities(judged)
+        if labels.any():
+            first = np.argsort(-judged, kind="stable")[:10]
+            found = labels[first].sum()
+            lost[one.set_name].append(
+                float(found - (labels[first] * (likely[first] >= threshold)).sum()) / labels.sum()
+            )
+        else:
+            silent[one.set_name].append(float((likely < threshold).all()))
+    return Abstention(threshold, _mean_of_means(silent), _mean_of_means(lost))
+
+
+def _mean_of_means(by_set: Mapping[str, Sequence[float]]) -> float:
+    return float(np.mean([np.mean(values) for values in by_set.values()])) if by_set else 0.0
+
+
 def to_probabilities(log_odds: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """The logistic function."""
     probabilities: NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(log_odds.astype(np.float64), -500, 500)))

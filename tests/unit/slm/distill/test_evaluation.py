@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from lightmem_server.slm.distill import calibration
-from lightmem_server.slm.distill.evaluation import calibration_error, evaluate, to_probabilities
+from lightmem_server.slm.distill.evaluation import (
+    abstain,
+    calibration_error,
+    choose_threshold,
+    evaluate,
+    to_probabilities,
+)
 from lightmem_server.slm.distill.lists import ReadList
 from lightmem_server.slm.distill.sets import Part
 
@@ -45,3 +51,16 @@ def test_scale_and_bias_are_found_and_go_into_the_classifier() -> None:
     changed = calibration.apply(weights, 0.5, -1.0)
     assert changed["classifier.weight"].tolist() == [[0.5] * 4]
     assert changed["classifier.bias"].tolist() == [0.5]
+
+
+def test_a_threshold_is_chosen_by_what_it_loses_and_told_by_what_it_keeps_silent() -> None:
+    answered = [_list("a", (1.0, 0.0))] * 50
+    unanswered = [_list("a", (0.0, 0.0))] * 10
+    logits = [np.array([n / 10, -5], np.float32) for n in range(50)]
+    logits += [np.array([n / 5, -5], np.float32) for n in range(10)]
+    threshold = choose_threshold(answered + unanswered, logits, 0.1)
+    found = abstain(answered + unanswered, logits, threshold)
+    assert 0.08 <= found.answers_lost <= 0.1
+    assert to_probabilities(np.array([0.3, 0.6])).tolist()[0] < threshold < to_probabilities(np.array([0.6])).item()
+    assert found.kept_silent == 0.3, "those under it: 0, .2 and .4"
+    assert abstain(answered, logits[:50], 0.0).answers_lost == 0.0
