@@ -82,6 +82,7 @@ class Tally:
         self.latencies = Latencies()
         self.statuses: Counter[str] = Counter()
         self.without_retry_info = 0
+        self.unexpected: Counter[str] = Counter()
 
     async def count(self, work: Awaitable[object], intended: float) -> None:
         """Wait for a call that was to be sent at a moment."""
@@ -91,6 +92,8 @@ class Tally:
             self.statuses[error.status.name] += 1
             if error.status.name == "RESOURCE_EXHAUSTED" and error.retry_after_seconds is None:
                 self.without_retry_info += 1
+            elif error.status.name != "RESOURCE_EXHAUSTED":
+                self.unexpected[f"{error.status.name}: {error}"[:200]] += 1
         else:
             self.statuses["OK"] += 1
             self.latencies.add(time.perf_counter() - intended)
@@ -223,6 +226,7 @@ class Soak:
             "offered_per_second": round(rate, 1),
             "answered_per_second": round(tally.statuses["OK"] / seconds, 1),
             "statuses": dict(tally.statuses),
+            "unexpected": dict(tally.unexpected.most_common(10)),
             "statuses_after_at_half_capacity": dict(after.statuses),
             "refusals_without_retry_info": tally.without_retry_info,
             "latency": tally.latencies.summary(),
@@ -278,14 +282,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=10.0, help="of the soak")
     parser.add_argument("--parts", default="fair,soak", help="fair, soak or both; default: both")
+    parser.add_argument("--serve", default="", help="further flags of `lightmem serve`, such as '--threads 1'")
     parser.add_argument("--quick", action="store_true", help="seconds; judges nothing")
     options = parser.parse_args(arguments)
     sizes = QUICK if options.quick else Sizes(soak_seconds=options.minutes * 60)
-    figures = asyncio.run(_measure(sizes, options.parts.split(",")))
+    figures = asyncio.run(_measure(sizes, options.parts.split(","), options.serve.split()))
     result = {
         "machine": report.machine(),
         "commit": report.commit(ROOT),
-        "settings": {"quick": options.quick, "minutes": options.minutes, "parts": options.parts},
+        "settings": {"quick": options.quick, "minutes": options.minutes, "parts": options.parts, "serve": options.serve},
         "figures": figures,
         "targets": {} if options.quick else targets(figures),
     }
@@ -298,9 +303,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(target["ok"] for target in result["targets"].values()) else 1
 
 
-async def _measure(sizes: Sizes, parts: Sequence[str]) -> dict[str, Any]:
+async def _measure(sizes: Sizes, parts: Sequence[str], serve: Sequence[str]) -> dict[str, Any]:
     texts = [json.loads(line)["text"] for line in WORDS_FILE.read_text("utf-8").splitlines()]
-    flags = ("--models-dir", str(load().models_dir), "--resident-bytes", str(RESIDENT_MIB << 20))
+    flags = ("--models-dir", str(load().models_dir), "--resident-bytes", str(RESIDENT_MIB << 20), *serve)
     figures: dict[str, Any] = {}
     with (
         tempfile.TemporaryDirectory(prefix="lightmem-soak-") as folder,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class Overloaded:
             seen.wait(0.005)
 
 
-@contextmanager
+@contextlib.contextmanager
 def overloaded(folder: Path, **flags: object) -> Iterator[Overloaded]:
     one = Overloaded(folder, **flags)
     with one.live, grpc.insecure_channel(one.live.address) as channel:
@@ -77,6 +78,13 @@ def overloaded(folder: Path, **flags: object) -> Iterator[Overloaded]:
         yield one
         one.embedder.opened.set()
         one.callers.shutdown()
+
+
+def _status_of(one_call: Any) -> grpc.StatusCode:
+    """How a call that was begun ends."""
+    with contextlib.suppress(grpc.RpcError):
+        list(one_call)
+    return one_call.code()  # type: ignore[no-any-return]
 
 
 def test_a_flood_is_refused_with_a_time_to_retry_and_another_user_comes_in(tmp_path: Path) -> None:
@@ -94,6 +102,31 @@ def test_a_flood_is_refused_with_a_time_to_retry_and_another_user_comes_in(tmp_p
         assert other.result().status is grpc.StatusCode.OK
         statuses = sorted(answer.result().status.name for answer in held)
         assert statuses == ["OK", "OK", "OK", "RESOURCE_EXHAUSTED"]
+
+
+def test_a_burst_is_refused_before_the_work_is_done_that_others_wait_for(tmp_path: Path) -> None:
+    """What came at once is let in or refused before turns are given again: what nobody looked at would wait for nothing, out of
+    reach of every bound, until its caller's deadline."""
+    count, places = 600, 16
+    with overloaded(tmp_path, max_inflight_requests=places) as one:
+        users = [f"user-{number}" for number in range(8)]
+        for user in users:
+            turns = [memory_pb2.Turn(text=f"I said {i} and then something else, {i} times.") for i in range(60)]
+            write = pb.WriteRequest(scope=memory_pb2.Scope(user_id=user), turns=turns)
+            assert call(one.channel, "Write", write, one.live.key).status is grpc.StatusCode.OK
+            assert one.retrieve(user).status is grpc.StatusCode.OK
+        stub = memory_service_pb2_grpc.MemoryServiceStub(one.channel)
+        metadata = (("authorization", f"Bearer {one.live.key}"),)
+        requests = [
+            pb.RetrieveRequest(scope=memory_pb2.Scope(user_id=users[i % len(users)]), query="What did I say?")
+            for i in range(count)
+        ]
+        with one.live.stopped():
+            calls = [stub.Retrieve(request, metadata=metadata) for request in requests]
+        statuses = Counter(_status_of(one_call) for one_call in calls)
+        assert set(statuses) == {grpc.StatusCode.OK, EXHAUSTED}
+        assert statuses[grpc.StatusCode.OK] >= places
+        assert statuses[EXHAUSTED] > count / 2
 
 
 def test_who_waits_too_long_for_a_turn_is_refused(tmp_path: Path) -> None:
