@@ -5,8 +5,8 @@ when it last came from idleness (start-time fair queueing, Goyal, Vin and Cheng 
 an owner has at most a few turns at a time, so that who comes next finds one free. Lines are bounded: by how long one waits, and
 when there is no room, by ending the newest of the longest line.
 
-Calls come in ahead of work. gRPC looks at the next call once in some five rounds of the event loop, and a round is as long as the
-steps of all that is at work: with 16 turns at work 70 calls a second got as far as being refused, the rest lay in the
+Calls come in ahead of work. gRPC looks at the next call once in some five rounds of the event loop, and a round is as long as
+the steps of all that is at work: with 16 turns at work 70 calls a second got as far as being refused, the rest lay in the
 transport, beyond every limit, until it dropped them or their deadlines passed. So a turn that others wait for is given again
 once no call came for QUIET_ROUNDS rounds.
 """
@@ -27,7 +27,7 @@ FIRST_GUESS_SECONDS = 0.05
 """What a turn takes, until one has ended."""
 
 QUIET_ROUNDS = 16
-"""Rounds of the event loop without a new call, after which turns are given: three times what gRPC takes from one to the next."""
+"""Rounds of the event loop without a new call, after which turns are given: three times what lies between two of gRPC's."""
 
 MOST_ROUNDS = 160
 """After which they are given anyhow: those who wait go on though calls that will be refused never end."""

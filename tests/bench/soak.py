@@ -290,7 +290,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result = {
         "machine": report.machine(),
         "commit": report.commit(ROOT),
-        "settings": {"quick": options.quick, "minutes": options.minutes, "parts": options.parts, "serve": options.serve},
+        "settings": {
+            "quick": options.quick,
+            "minutes": options.minutes,
+            "parts": options.parts,
+            "serve": options.serve,
+        },
         "figures": figures,
         "targets": {} if options.quick else targets(figures),
     }
