@@ -15,7 +15,7 @@ from rich.progress import Progress, TaskID
 from lightmem_server.cli.process import clean_environment, running_server
 from lightmem_server.config import Settings
 from tests.bench.datasets import Conversation, Question
-from tests.bench.load import Answered, Call
+from tests.bench.loops import Answered, Call
 from tests.bench.quality import Told, tell
 
 NO_RETRY = RetryPolicy(max_attempts=1)
