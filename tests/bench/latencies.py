@@ -1,5 +1,5 @@
-"""Durations in HDR histograms: a thousandth exact from 1 µs to 60 s, and memory stays small whatever the rate; the tails are not
-sampled. `hdrhistogram` is the HdrHistogram project's own Python port.
+"""Durations in HDR histograms: a thousandth exact from 1 µs to 60 s. Memory stays small whatever the rate, and the tails are
+not sampled. `hdrhistogram` is the HdrHistogram project's own Python port.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ DIGITS = 3
 class Latencies:
     """A histogram of durations."""
 
-    def __init__(self) -> None:
-        self._histogram = HdrHistogram(1, LONGEST_MICROS, DIGITS)
+    def __init__(self, *, digits: int = DIGITS) -> None:
+        """`digits`: how many significant figures are exact."""
+        self._histogram = HdrHistogram(1, LONGEST_MICROS, digits)
 
     def __len__(self) -> int:
         return int(self._histogram.get_total_count())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Awaitable
+from dataclasses import dataclass
 
 from lightmem_client import LightMemError
 
@@ -15,6 +16,14 @@ NOT_SENT = "NOT_SENT"
 """The status of a call that the generator left out, being full itself. It is a miss of the measurement."""
 
 OVERLOADED = "RESOURCE_EXHAUSTED"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a call ended, and how many seconds after it was to be sent."""
+
+    status: str
+    seconds: float
 
 
 class Tally:
@@ -37,22 +46,23 @@ class Tally:
         self.reasons: Counter[str] = Counter()
         self.without_retry_info = 0
 
-    async def count(self, work: Awaitable[object], intended: float) -> float | None:
-        """Wait for a call that was to be sent at a moment of `time.perf_counter`. Returns its seconds, None when it failed."""
+    async def count(self, work: Awaitable[object], intended: float) -> Ended:
+        """Wait for a call that was to be sent at a moment of `time.perf_counter`."""
         self.late.add(time.perf_counter() - intended)
         try:
             await work
         except LightMemError as error:
-            self.failed.add(time.perf_counter() - intended)
+            seconds = time.perf_counter() - intended
+            self.failed.add(seconds)
             self.statuses[error.status.name] += 1
             self.reasons[f"{error.status.name} {error.reason}".rstrip()] += 1
             if error.status.name == OVERLOADED and error.retry_after_seconds is None:
                 self.without_retry_info += 1
-            return None
+            return Ended(error.status.name, seconds)
         seconds = time.perf_counter() - intended
         self.statuses[OK] += 1
         self.answered.add(seconds)
-        return seconds
+        return Ended(OK, seconds)
 
     def count_not_sent(self) -> None:
         """Count a call that was left out."""
