@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from lightmem_client import Turn
+from lightmem_client import Role, Turn
 
 from lightmem_server.cli.add import read_lines
 from tests.bench.fill import ask_about, make_conversation
@@ -72,7 +72,7 @@ def _read(path: Path) -> tuple[list[Turn], list[str]]:
     queries = [_query_of(line) for line in lines]
     said = ("" if query is not None else line for query, line in zip(queries, lines, strict=True))
     try:
-        turns = [line.turn for line in read_lines(said, Turn(""), "")]
+        turns = [line.turn for line in read_lines(said, Turn("", role=Role.USER), "")]
     except click.UsageError as error:
         raise ScenarioError(f"{path}: {error.message}") from error
     if not turns:
