@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"os"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -22,6 +24,9 @@ import (
 	"github.com/lightmem/lightmem/clients/go/lightmempb"
 )
 
+// idle is how long a stream says nothing, on average.
+const idle = time.Minute
+
 // TestManyStreams holds many write streams open, each of a user of its own and mostly idle, while others ask without a pause, all on one
 // connection: nothing fails but by explicit backpressure, every turn is acknowledged, and the server's memory stays within a bound.
 //
@@ -29,10 +34,10 @@ import (
 // much the server, whose process is LIGHTMEM_SERVER_PID, may grow.
 func TestManyStreams(t *testing.T) {
 	streams, retrievers, seconds, rssMiB := readLoad(t)
-	c := serverClient(t, WithRetry(RetryPolicy{MaxAttempts: 1}), WithTimeout(2*time.Minute))
+	c := serverClient(t, WithRetry(RetryPolicy{MaxAttempts: 1, Initial: 100 * time.Millisecond, Max: time.Second}), WithTimeout(2*time.Minute))
 	wire := &wireCounts{MemoryServiceClient: c.memory, counts: map[string]int{}}
 	c.memory = wire
-	before := serverMiB(t)
+	before := serverMiB(t, "VmRSS")
 	user := "many-" + newNames().run + "-"
 	talking, hush := context.WithTimeout(t.Context(), time.Duration(seconds*float64(time.Second)))
 	defer hush()
@@ -55,18 +60,18 @@ func TestManyStreams(t *testing.T) {
 	for i := range retrievers {
 		asking.Go(func() {
 			for talking.Err() == nil {
-				_, err := c.Retrieve(talking, "Where do I live?", UserID(user+strconv.Itoa(i%streams)))
+				_, err := c.Retrieve(t.Context(), "Where do I live?", UserID(user+strconv.Itoa(i%streams)))
 				if err == nil {
 					answers.Add(1)
-				} else if failure := wire.count(talking, "Retrieve", err); failure.RetryAfter != nil {
-					sleep(talking, *failure.RetryAfter)
+				} else if failure := wire.count(t.Context(), "Retrieve", err); failure.RetryAfter != nil {
+					isOverAfter(talking, *failure.RetryAfter)
 				}
 			}
 		})
 	}
 	asking.Wait()
-	most := serverMiB(t)
 	said.Wait()
+	most := serverMiB(t, "VmHWM")
 
 	if open != int64(streams) {
 		t.Errorf("%d streams were open at once, not %d", open, streams)
@@ -81,7 +86,7 @@ func TestManyStreams(t *testing.T) {
 	runtime.ReadMemStats(&memory)
 	t.Logf("%d streams open at once, %d turns acknowledged; %d retrievers, %d answers in %.0f s", open, turns.Load(), retrievers,
 		answers.Load(), seconds)
-	t.Logf("server: %.0f MiB before, %.0f MiB at the end; this process: %d MiB from the system", before, most, memory.Sys>>20)
+	t.Logf("server: %.0f MiB before, %.0f MiB at most; this process: %d MiB from the system", before, most, memory.Sys>>20)
 	for _, name := range slices.Sorted(maps.Keys(wire.counts)) {
 		t.Logf("%s: %d", name, wire.counts[name])
 	}
@@ -92,7 +97,6 @@ func talk(
 	ctx context.Context, c *Client, user string, turns *atomic.Int64, opening *sync.WaitGroup, allOpen <-chan struct{},
 	talking context.Context,
 ) error {
-	const pause = time.Minute
 	isOpen := sync.OnceFunc(opening.Done)
 	defer isOpen()
 	writer, err := c.OpenWriter(UserID(user), SessionID("s"))
@@ -114,7 +118,7 @@ func talk(
 	}
 	isOpen()
 	<-allOpen
-	for n := 0; sleep(talking, time.Duration(len(user)*7919+n*104729)%pause+pause/2); n++ {
+	for n := 0; !isOverAfter(talking, idle/2+time.Duration(rand.Int64N(int64(idle)))); n++ {
 		if err := say(fmt.Sprintf("Something else, number %d", n)); err != nil {
 			return err
 		}
@@ -123,6 +127,16 @@ func talk(
 		return err
 	}
 	return writer.Close(ctx)
+}
+
+// isOverAfter waits, but not beyond the context's end, and says whether that has come.
+func isOverAfter(ctx context.Context, wait time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return true
+	case <-time.After(wait):
+		return false
+	}
 }
 
 func readLoad(t *testing.T) (streams, retrievers int, seconds, rssMiB float64) {
@@ -139,22 +153,20 @@ func readLoad(t *testing.T) (streams, retrievers int, seconds, rssMiB float64) {
 	return int(values["streams"]), int(values["retrievers"]), values["seconds"], values["rss_mib"]
 }
 
-// serverMiB is the resident memory of the server; 0 where it is not known.
-func serverMiB(t *testing.T) float64 {
+// serverMiB is a figure of the server's process: VmRSS, its resident memory, or VmHWM, the most that this ever was. 0: not known.
+func serverMiB(t *testing.T, name string) float64 {
 	t.Helper()
-	if os.Getenv("LIGHTMEM_SERVER_PID") == "" {
-		return 0
-	}
-	content, err := os.ReadFile("/proc/" + os.Getenv("LIGHTMEM_SERVER_PID") + "/statm")
-	if err != nil {
+	content, err := os.ReadFile("/proc/" + os.Getenv("LIGHTMEM_SERVER_PID") + "/status")
+	found := regexp.MustCompile(name + `:\s+(\d+) kB`).FindSubmatch(content)
+	if err != nil || found == nil {
 		t.Logf("the server's memory is not known: %v", err)
 		return 0
 	}
-	pages, err := strconv.ParseFloat(strings.Fields(string(content))[1], 64)
+	kib, err := strconv.ParseFloat(string(found[1]), 64)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pages * float64(os.Getpagesize()) / (1 << 20)
+	return kib / 1024
 }
 
 // wireCounts counts what comes over the wire, before a writer sends anything again.

@@ -51,7 +51,7 @@ class Generator:
         async def work(number: int, intended: float) -> None:
             one = planned[number]
             measured.open_calls += 1
-            call = self._call(one)
+            call = self._call(one, measured)
             measured.add_to_course(one, await measured.tally(one).count(call, intended))
             measured.open_calls -= 1
 
@@ -66,10 +66,11 @@ class Generator:
         seconds = await at_moments(work, moments, max_open=self._scenario.max_open, not_sent=not_sent)
         measured.elapsed_seconds = max(0.0, seconds - self._scenario.warm_up_seconds)
 
-    async def _call(self, one: Planned) -> None:
+    async def _call(self, one: Planned, measured: Measured) -> None:
         user_id = self._user_id(one.user)
         if one.kind == "retrieve":
-            await self._client.retrieve(self._said.query(one.user, one.number), user_id=user_id)
+            answer = await self._client.retrieve(self._said.query(one.user, one.number), user_id=user_id)
+            measured.cut_count += answer.trace.is_cut_by_deadline and measured.is_counted(one)
         else:
             session_id, turn = self._said.turn(one.user, one.number)
             await self._client.write(turn, user_id=user_id, session_id=session_id)

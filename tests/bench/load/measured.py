@@ -58,6 +58,8 @@ class Measured:
     tallies: dict[Kind, Tally] = field(default_factory=lambda: {kind: Tally() for kind in KINDS})
     warm_up: Tally = field(default_factory=Tally)
     samples: list[Sample] = field(default_factory=list)
+    cut_count: int = 0
+    """Answers to Retrieve, among those counted, of which the deadline left a part unjudged."""
     elapsed_seconds: float = 0.0
     open_calls: int = 0
 
@@ -68,18 +70,24 @@ class Measured:
 
     def tally(self, planned: Planned) -> Tally:
         """Where a call counts: the warm-up's calls are sent, and not counted."""
-        return self.warm_up if planned.at < self.scenario.warm_up_seconds else self.tallies[planned.kind]
+        return self.tallies[planned.kind] if self.is_counted(planned) else self.warm_up
+
+    def is_counted(self, planned: Planned) -> bool:
+        """Whether a call is after the warm-up."""
+        return planned.at >= self.scenario.warm_up_seconds
 
     def add_to_course(self, planned: Planned, ended: Ended) -> None:
         """Count a call that ended in the bin of the moment at which it was to be sent."""
-        at = planned.at - self.scenario.warm_up_seconds
-        if at >= 0:
+        if self.is_counted(planned):
+            at = planned.at - self.scenario.warm_up_seconds
             self.bins[planned.kind][int(at / self.bin_seconds)].add(ended)
 
     def figures(self) -> dict[str, Any]:
         """All of it as numbers."""
+        answers = len(self.tallies["retrieve"].answered)
         return {
             "calls": {kind: _figures(tally, self.elapsed_seconds) for kind, tally in self.tallies.items()},
+            "cut_share": round(self.cut_count / answers, 4) if answers else None,
             "warm_up_statuses": dict(self.warm_up.statuses),
             "elapsed_seconds": round(self.elapsed_seconds, 2),
             "server": _server_figures(self.samples),

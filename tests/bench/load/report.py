@@ -75,6 +75,10 @@ def print_tables(console: Console, result: Mapping[str, Any]) -> None:
     console.print("from the moment at which a call was to be sent to the end of its answer", style="dim")
     late = max(figures["calls"][kind]["generator_late"]["p99_ms"] or 0 for kind in KINDS)
     console.print(f"p99 of how late the generator itself was: {late:.1f} ms, in the figures above", style="dim")
+    if figures["cut_share"] is not None:
+        console.print(
+            f"{figures['cut_share']:.1%} of the answers had a part left unjudged at their deadline", style="dim"
+        )
     console.print(statuses)
     server = {name: value for name, value in figures["server"].items() if value is not None}
     console.print(
