@@ -112,5 +112,5 @@ def test_a_server_that_stalls_is_charged_for_all_who_would_have_called_meanwhile
     write = figures["calls"]["write"]  # type: ignore[index]
     assert write["statuses"] == {"OK": 60}
     assert write["answered"]["max_ms"] >= 900
-    # Of 60 calls the 20 of that second waited .5 s on average; measured from their sending, one after the other, one would have.
+    # Of 60 calls the 20 of that second waited half of it on average; measured one after the other, one would have.
     assert write["answered"]["p95_ms"] >= 700
