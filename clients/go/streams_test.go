@@ -200,11 +200,12 @@ func (w *wireCounts) Write(ctx context.Context, options ...grpc.CallOption) (lig
 		w.count(ctx, "Write", err)
 		return nil, err
 	}
-	return &countedWrite{MemoryService_WriteClient: stream, counts: w}, nil
+	return &countedWrite{MemoryService_WriteClient: stream, ctx: ctx, counts: w}, nil
 }
 
 type countedWrite struct {
 	lightmempb.MemoryService_WriteClient
+	ctx    context.Context // the caller's: the stream's own is over when the stream has failed
 	counts *wireCounts
 	isOpen bool
 }
@@ -216,7 +217,7 @@ func (s *countedWrite) Recv() (*lightmempb.WriteResponse, error) {
 		s.counts.open.Add(map[bool]int64{true: 1, false: -1}[isOpen])
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
-		s.counts.count(s.Context(), "Write", err)
+		s.counts.count(s.ctx, "Write", err)
 	}
 	return answer, err
 }
