@@ -32,7 +32,7 @@ def grpcurl() -> Path:
 
 
 def find_tool(name: str) -> str:
-    """The folder of a tool that the README names, on the path or where Go leaves it. Skips by name where it is not installed."""
+    """The folder of a tool of the README, on the path or where Go leaves it. Skips by name where it is not installed."""
     folders = [os.environ["PATH"], str(TOOLS), os.environ.get("GOBIN", "")]
     if shutil.which("go") is not None:
         told = subprocess.run(["go", "env", "GOBIN", "GOPATH"], capture_output=True, text=True, check=True)
