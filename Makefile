@@ -186,6 +186,11 @@ bench-soak: models ## Fairness between users, then 3 times the capacity for minu
 	$(BIN)/python -m pip install --quiet matplotlib
 	$(BIN)/python -m tests.bench.soak $(ARGS)
 
+.PHONY: bench-load
+bench-load: models ## Load as a scenario tells it, plotted (ARGS="--scenario FILE", --target HOST:PORT --key KEY; ARGS=--help)
+	$(BIN)/python -m pip install --quiet matplotlib
+	$(BIN)/python -m tests.bench.load $(ARGS)
+
 .PHONY: audit
 audit: build ## Advisories and licences of all dependencies; names what the network doesn't reach (not part of `make test`)
 	$(PYTHON) -m venv target/audit

@@ -31,8 +31,8 @@ written has two views.)"""
 
 BULK_NICENESS = 10
 """How far the threads of passages in bulk stand aside for queries, short writes and the Selector: who floods the server with
-turns takes what others leave. Beside such a flood p95 of another user's short write is 1.4 and 1.7 times what it is alone (two runs
-of `make bench-soak`), without this 2.0 and 2.1. It needs the model a second time, 33 MB of weights."""
+turns takes what others leave. Beside such a flood p95 of another user's short write is 1.4 and 1.7 times what it is alone (two
+runs of `make bench-soak`), without this 2.0 and 2.1. It needs the model a second time, 33 MB of weights."""
 
 
 class BertEmbedder:

@@ -184,3 +184,34 @@ def test_calls_that_do_not_end_do_not_hold_up_the_drain(tmp_path: Path) -> None:
         one.wait_held(1)
         one.live.run(one.live.server.stop())
         assert held.result().status in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
+
+
+def test_a_connection_full_of_open_streams_is_told_so_and_still_asks(tmp_path: Path) -> None:
+    """HTTP/2 has a limit of its own, of calls on one connection. Beyond it a call waits in the client and hears nothing."""
+    with overloaded(tmp_path, max_streams_per_key=3, max_inflight_requests=2, max_inflight_per_user=2) as one:
+        ended = threading.Event()
+        stub = memory_service_pb2_grpc.MemoryServiceStub(one.channel)
+        write = pb.WriteRequest(scope=memory_pb2.Scope(user_id="ana"), turns=[memory_pb2.Turn(text="I moved")])
+
+        def requests() -> Iterator[pb.WriteRequest]:
+            yield write
+            ended.wait(ENDED_SECONDS)
+
+        streams = [stub.Write(requests(), metadata=(("authorization", f"Bearer {one.live.key}"),)) for _ in range(3)]
+        try:
+            for stream in streams:
+                assert next(stream).memory_ids
+            refused = call(one.channel, "Write", write, one.live.key)
+            assert (refused.status, refused.reason) == (EXHAUSTED, "TOO_MANY_STREAMS")
+            assert (refused.retry_seconds or 0) > 0
+            one.embedder.opened.clear()
+            held = one.hold(2)
+            one.wait_held(1)
+            one.wait_inflight(2)
+            assert one.retrieve("bob").status is EXHAUSTED, "told by us, with all places on the connection taken"
+            one.embedder.opened.set()
+            assert {answer.result().status for answer in held} == {grpc.StatusCode.OK}
+        finally:
+            ended.set()
+        for stream in streams:
+            assert list(stream) == []
