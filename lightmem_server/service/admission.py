@@ -22,8 +22,8 @@ RETRY_AFTER_SECONDS = 0.25
 
 WORKING_PER_CORE = 2
 """Retrieves of one user that take the models' time at once. One more in all: who comes next finds it free. More share the same
-cores and make each of their answers later: on two cores 16 clients that never pause got .79 of what the Selector alone can judge
-with 5 at work, of one user 4, and .72 with 16, of one user 2."""
+cores and make each of their answers later: on two cores 16 clients that never pause got .79 of what the Selector alone can
+judge with 5 at work, of one user 4, and .72 with 16, of one user 2."""
 
 MAX_WRITING_PER_USER = 1
 """Writes of one user follow each other anyway."""
