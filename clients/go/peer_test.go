@@ -27,6 +27,7 @@ type peer struct {
 	lightmempb.UnimplementedMemoryServiceServer
 	lightmempb.UnimplementedAdminServiceServer
 
+	options  []grpc.ServerOption
 	server   *grpc.Server
 	listener net.Listener
 	target   string
@@ -41,9 +42,9 @@ type peer struct {
 	arrived  chan struct{} // one for each write request that came
 }
 
-func newPeer(t *testing.T) *peer {
+func newPeer(t *testing.T, options ...grpc.ServerOption) *peer {
 	t.Helper()
-	p := &peer{written: map[string][]string{}, gone: map[string]bool{}, arrived: make(chan struct{}, 1000)}
+	p := &peer{options: options, written: map[string][]string{}, gone: map[string]bool{}, arrived: make(chan struct{}, 1000)}
 	p.start(t, "127.0.0.1:0")
 	t.Cleanup(func() { p.server.Stop() })
 	return p
@@ -55,7 +56,7 @@ func (p *peer) start(t *testing.T, address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.listener, p.target, p.server = listener, listener.Addr().String(), grpc.NewServer()
+	p.listener, p.target, p.server = listener, listener.Addr().String(), grpc.NewServer(p.options...)
 	lightmempb.RegisterMemoryServiceServer(p.server, p)
 	lightmempb.RegisterAdminServiceServer(p.server, p)
 	go func(server *grpc.Server) { _ = server.Serve(listener) }(p.server)

@@ -176,6 +176,47 @@ def check_database(settings: Settings) -> Iterator[Finding]:
         yield Finding("database", Level.OK, f"sound; {output.size(path.stat().st_size)}")
 
 
+def check_snapshots(settings: Settings) -> Iterator[Finding]:
+    """The snapshots that users are loaded from can be read. One that can't costs time and loses nothing."""
+    from lightmem_server.core import Engine
+    from lightmem_server.errors import SnapshotError
+    from lightmem_server.pipeline.passages import VIEW_NAMES
+    from lightmem_server.slm.manifest import load_manifest
+    from lightmem_server.store import snapshots
+    from lightmem_server.store.connection import open_read_only, store_errors
+    from lightmem_server.store.sqlite import DATABASE_NAME
+
+    path = settings.data_dir / DATABASE_NAME
+    count, damaged = 0, []
+    try:
+        if not path.exists():
+            return
+        engine = Engine(
+            dim=load_manifest().get(settings.embedder).dim,
+            view_names=VIEW_NAMES,
+            budget_bytes=0,  # each makes room for the next
+            stm_turns=settings.stm_turns,
+            stm_tokens=settings.stm_tokens,
+            language=settings.language,
+        )
+        with store_errors(str(path)), closing(open_read_only(path)) as database:
+            for partition, snapshot in snapshots.each(database):
+                count += 1
+                try:
+                    engine.import_(partition.key, snapshot.data, settings.languages.get(partition.namespace))
+                except SnapshotError as error:
+                    damaged.append(f"that of {partition.user_id} {error.message}")
+    except (StoreError, ModelError, OSError):
+        return  # the checks before say so
+    if damaged:
+        more = f", and {len(damaged) - 1} more" if damaged[1:] else ""
+        message = f"{len(damaged)} of {count} cannot be used: {damaged[0]}{more}"
+        advice = "nothing is lost: the server loads these users from their records and writes new ones"
+        yield Finding("snapshots", Level.WARN, message, advice)
+    elif count:
+        yield Finding("snapshots", Level.OK, f"{count}, all can be used")
+
+
 def _advise(error: StoreError | OSError) -> str:
     if isinstance(error, StoreVersionError):
         return "install the newer LightMem that wrote it"
@@ -289,6 +330,7 @@ CHECKS: tuple[Check, ...] = (
     check_models,
     check_data_dir,
     check_database,
+    check_snapshots,
     check_port,
     check_sqlite,
     check_cpu,

@@ -46,7 +46,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         if user_id or caller.get().user_ids:
             caller.get().partition(user_id, field="user_id")
         stats = await self._backend().store.stats(namespace, user_id or None)
-        dead_jobs = await self._backend().store.list_dead_jobs(namespace, limit=SHOWN_DEAD_JOBS)
+        dead_jobs = await self._backend().store.list_dead_jobs(namespace, user_id or None, limit=SHOWN_DEAD_JOBS)
         response = pb.GetStatsResponse(
             user_count=stats.user_count,
             counts=[
@@ -67,7 +67,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             pending_job_count=stats.pending_job_count,
             dead_job_count=stats.dead_job_count,
             shared_fact_count=stats.shared_fact_count,
-            dead_jobs=[_from_dead_job(job) for job in dead_jobs if user_id in ("", job.partition.user_id)],
+            dead_jobs=[_from_dead_job(job) for job in dead_jobs],
         )
         if caller.get().is_operator:  # to others they would tell of namespaces that aren't theirs
             engine = self._backend().engine.stats()

@@ -4,6 +4,11 @@ Each owner has a line of its own. The next turn goes to the owner whose turns ha
 when it last came from idleness (start-time fair queueing, Goyal, Vin and Cheng 1996, with the time that a turn really took);
 an owner has at most a few turns at a time, so that who comes next finds one free. Lines are bounded: by how long one waits, and
 when there is no room, by ending the newest of the longest line.
+
+Calls come in ahead of work. gRPC looks at the next call once in some five rounds of the event loop, and a round is as long as
+the steps of all that is at work: with 16 turns at work 70 calls a second got as far as being refused, the rest lay in the
+transport, beyond every limit, until it dropped them or their deadlines passed. So a turn that others wait for is given again
+once no call came for QUIET_ROUNDS rounds.
 """
 
 from __future__ import annotations
@@ -21,11 +26,28 @@ from lightmem_server.slm.pace import Pace
 FIRST_GUESS_SECONDS = 0.05
 """What a turn takes, until one has ended."""
 
+QUIET_ROUNDS = 16
+"""Rounds of the event loop without a new call, after which turns are given: three times what lies between two of gRPC's."""
+
+MOST_ROUNDS = 160
+"""After which they are given anyhow: those who wait go on though calls that will be refused never end."""
+
 MOST_IDLE = 1024
 """Owners who are remembered though they want nothing."""
 
 LEAST_RETRY_SECONDS = 0.25
 MOST_RETRY_SECONDS = 30.0
+
+
+class Arrivals:
+    """Counts the calls that came, whatever became of them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def note(self) -> None:
+        """One came."""
+        self.count += 1
 
 
 @dataclass(slots=True, eq=False)
@@ -47,11 +69,15 @@ class FairQueue:
         max_working: int,
         max_working_per_owner: int,
         max_wait_seconds: float,
+        arrivals: Arrivals | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`arrivals`: which go ahead of turns that others wait for; None: none do."""
         self._max_working = max_working
         self._max_working_per_owner = max_working_per_owner
         self._max_wait_seconds = max_wait_seconds
+        self._arrivals = arrivals
+        self._is_listening = False
         self._clock = clock
         self._lines: dict[Hashable, _Line] = {}
         self._working = 0
@@ -108,9 +134,26 @@ class FairQueue:
         if not place.done():
             raise self._overloaded(f"no turn came within {self._max_wait_seconds:g} s")
 
+    def _give_again(self) -> None:
+        """Hand out turns that came free, once the calls are in that have come meanwhile."""
+        if self._arrivals is None or not self.waiting_count:
+            self._give()
+        elif not self._is_listening:
+            self._is_listening = True
+            self._listen(self._arrivals, self._arrivals.count, 0, 0)
+
+    def _listen(self, arrivals: Arrivals, count: int, quiet_rounds: int, rounds: int) -> None:
+        quiet_rounds = quiet_rounds + 1 if arrivals.count == count else 0
+        if quiet_rounds < QUIET_ROUNDS and rounds < MOST_ROUNDS and self.waiting_count:
+            again = asyncio.get_running_loop().call_soon
+            again(self._listen, arrivals, arrivals.count, quiet_rounds, rounds + 1)
+        else:
+            self._is_listening = False
+            self._give()
+
     def _give(self) -> None:
         """Hand out the turns that are free."""
-        while self._working < self._max_working:
+        while self._working < self._max_working and not self._is_listening:
             ready = [
                 line for line in self._lines.values() if line.waiting and line.working < self._max_working_per_owner
             ]
@@ -129,7 +172,7 @@ class FairQueue:
         line.working -= 1
         self._working -= 1
         self._drop_idle()
-        self._give()
+        self._give_again()
 
     def _drop_idle(self) -> None:
         """Forget the owners who want nothing, but for those ahead of the others: a pause doesn't forgive that while there are

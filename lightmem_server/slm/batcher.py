@@ -79,6 +79,7 @@ class Batcher(Generic[Item, Result]):
         *,
         cost: Callable[[Item], int],
         limits: BatcherLimits,
+        run_passages: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]] | None = None,
         stands_aside: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -87,9 +88,10 @@ class Batcher(Generic[Item, Result]):
             run: Gets a batch, gives one result per item, in order. Its awaitable's exceptions go to the batch's callers;
                 the call itself raises none. A future is begun sooner than a coroutine, which waits for its turn.
             cost: Of an item, at least 1; what max_batch_cost counts.
+            run_passages: Instead of `run` for batches of passages, such as on threads that give way; None: `run` as well.
             stands_aside: While it says so, batches of passages leave one place, which is a core, to others; but for the last.
         """
-        self._run = run
+        self._run_of = {Priority.QUERY: run, Priority.PASSAGE: run_passages or run}
         self._cost = cost
         self._limits = limits
         self._stands_aside = stands_aside
@@ -167,7 +169,7 @@ class Batcher(Generic[Item, Result]):
                 return
             self._query_run = self._query_run + 1 if priority is Priority.QUERY else 0
             batch, began = self._cut(priority), self._clock()
-            results = asyncio.ensure_future(self._run([request.items[index] for request, index in batch]))
+            results = asyncio.ensure_future(self._run_of[priority]([request.items[index] for request, index in batch]))
             self._running.add(results)
             results.add_done_callback(functools.partial(self._finish, batch, priority, began))
 

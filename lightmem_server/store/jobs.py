@@ -140,14 +140,15 @@ def enqueue_behind(connection: apsw.Connection, job: JobRecord, watermark: str) 
     return len(rows)
 
 
-def list_dead(connection: apsw.Connection, namespace: str, limit: int) -> list[DeadJob]:
+def list_dead(connection: apsw.Connection, namespace: str, user_id: str | None, limit: int) -> list[DeadJob]:
     """See `JobQueue.list_dead_jobs`."""
     rows: list[Any] = connection.execute(
         """SELECT user_id, kind, attempts, last_error, dead_at FROM job JOIN partition USING (partition_id)
-        WHERE namespace = ? AND dead_at IS NOT NULL ORDER BY dead_at DESC, job_id DESC LIMIT ?""",
-        (namespace, limit),
+        WHERE namespace = ?1 AND (?2 IS NULL OR user_id = ?2) AND dead_at IS NOT NULL
+        ORDER BY dead_at DESC, job_id DESC LIMIT ?3""",
+        (namespace, user_id, limit),
     ).fetchall()
-    return [DeadJob(Partition(namespace, user_id), *rest) for user_id, *rest in rows]
+    return [DeadJob(Partition(namespace, user), *rest) for user, *rest in rows]
 
 
 def backoff_micros(attempts: int) -> int:

@@ -266,8 +266,8 @@ class JobQueue(Protocol):
     async def enqueue_behind(self, job: JobRecord, *, watermark: str) -> int:
         """Let a job wait in every partition with a turn that changed since its watermark; returns in how many."""
 
-    async def list_dead_jobs(self, namespace: str, *, limit: int) -> list[DeadJob]:
-        """Jobs that were set aside, the newest first."""
+    async def list_dead_jobs(self, namespace: str, user_id: str | None = None, *, limit: int) -> list[DeadJob]:
+        """Jobs that were set aside, the newest first: of one user, or of all."""
 
 
 class Store(RunStore, SharingStore, ErasureStore, TransferStore, BackupStore, TroubledStore, Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import apsw
@@ -59,6 +60,18 @@ def load(connection: apsw.Connection, partition: Partition) -> SnapshotRecord | 
         return None
     _, version, identity, _ = rows[0]
     return SnapshotRecord(version, identity, b"".join(row[3] for row in rows))
+
+
+def each(connection: apsw.Connection) -> Iterator[tuple[Partition, SnapshotRecord]]:
+    """Every snapshot that was written to its end, one at a time."""
+    partitions: list[Any] = connection.execute(
+        """SELECT namespace, user_id FROM partition p
+        WHERE EXISTS (SELECT 1 FROM snapshot s WHERE s.partition_id = p.partition_id) ORDER BY namespace, user_id"""
+    ).fetchall()
+    for namespace, user_id in partitions:
+        partition = Partition(namespace, user_id)
+        if (snapshot := load(connection, partition)) is not None:
+            yield partition, snapshot
 
 
 def forget(connection: apsw.Connection, partition_id: int, version: int) -> None:

@@ -248,9 +248,9 @@ class SqliteStore:
         """See `JobQueue.enqueue_behind`."""
         return await self._write(partial(jobs.enqueue_behind, job=job, watermark=watermark))
 
-    async def list_dead_jobs(self, namespace: str, *, limit: int) -> list[DeadJob]:
+    async def list_dead_jobs(self, namespace: str, user_id: str | None = None, *, limit: int) -> list[DeadJob]:
         """See `JobQueue.list_dead_jobs`."""
-        return await self._read(partial(jobs.list_dead, namespace=namespace, limit=limit))
+        return await self._read(partial(jobs.list_dead, namespace=namespace, user_id=user_id, limit=limit))
 
     async def watermark(self, partition: Partition, name: str) -> int:
         """See `RunStore.watermark`."""

@@ -72,9 +72,7 @@ def make_conversation(source: Sequence[str], *, turns: int, questions: int, seed
         for start in range(0, turns, TURNS_PER_SESSION)
     )
     asked = tuple(
-        Question(
-            f"q{number}", f"What was said about {', '.join(_longest_words(turn.text))}?", "0", frozenset({turn.turn_id})
-        )
+        Question(f"q{number}", ask_about(turn.text), "0", frozenset({turn.turn_id}))
         for number, turn in enumerate(drawn.choices(said, k=questions))
     )
     return Conversation("made", sessions, asked)
@@ -211,8 +209,14 @@ def _new_name(drawn: random.Random) -> str:
     )
 
 
-def _longest_words(text: str) -> list[str]:
-    return sorted(dict.fromkeys(WORD.findall(text)), key=len, reverse=True)[:3]
+def ask_about(text: str) -> str:
+    """A question for the three longest words of a text.
+
+    >>> ask_about("I moved to Lisbon in May, for the light.")
+    'What was said about Lisbon, moved, light?'
+    """
+    words = sorted(dict.fromkeys(WORD.findall(text)), key=len, reverse=True)[:3]
+    return f"What was said about {', '.join(words)}?"
 
 
 def shorten(conversation: Conversation, questions: int, *, seed: int) -> Conversation:

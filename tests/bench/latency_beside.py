@@ -21,7 +21,7 @@ from lightmem_server.slm.models import ModelState, list_models
 from tests.bench import report
 from tests.bench.consolidated import WRITERS
 from tests.bench.latency_setting import Bench, asking, connected, warm_up
-from tests.bench.load import Call, Recorder
+from tests.bench.loops import Call, Recorder
 from tests.bench.quality import Told, tell
 
 AT_WORK = frozenset({"abstract", "ground", "integrate"})

@@ -18,10 +18,11 @@ from lightmem_server.slm.encoder import available_threads
 from lightmem_server.slm.protocols import Selector
 from lightmem_server.slm.selector import load_selector
 from tests.bench import fill, latency_report, report
+from tests.bench.arrivals import make_arrivals
 from tests.bench.datasets import Conversation, Question
 from tests.bench.latency_beside import measure_beside
 from tests.bench.latency_setting import Bench, advancing, asking, connected, warm_up
-from tests.bench.load import Recorder, closed_loop, make_arrivals, open_loop
+from tests.bench.loops import Recorder, closed_loop, open_loop
 from tests.bench.plain_line import PlainLine
 from tests.bench.quality import Told, ranking_of
 

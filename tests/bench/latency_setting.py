@@ -15,7 +15,7 @@ from rich.progress import Progress, TaskID
 from lightmem_server.cli.process import clean_environment, running_server
 from lightmem_server.config import Settings
 from tests.bench.datasets import Conversation, Question
-from tests.bench.load import Answered, Call
+from tests.bench.loops import Answered, Call
 from tests.bench.quality import Told, tell
 
 NO_RETRY = RetryPolicy(max_attempts=1)
@@ -120,7 +120,7 @@ class Bench:
 
 @contextlib.asynccontextmanager
 async def connected(target: str, key: str, count: int) -> AsyncIterator[list[AsyncClient]]:
-    """So many clients, each with a connection of its own."""
+    """So many clients. gRPC lets all of a process share one connection."""
     async with contextlib.AsyncExitStack() as stack:
         yield [
             await stack.enter_async_context(AsyncClient(target, api_key=key, retry=NO_RETRY, timeout_seconds=60))

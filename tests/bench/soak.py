@@ -26,19 +26,20 @@ import json
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightmem_client import AsyncClient, LightMemError, RetryPolicy
+from lightmem_client import AsyncClient, RetryPolicy
 
 from lightmem_server.cli.process import RunningServer, clean_environment, running_server
 from lightmem_server.config import load
 from tests.bench import report
-from tests.bench.load import Latencies, make_arrivals
+from tests.bench.arrivals import make_arrivals
+from tests.bench.loops import at_moments
 from tests.bench.options import ROOT
+from tests.bench.tally import Tally
 
 RESULT_FILE = ROOT / "target" / "bench" / "soak.json"
 PLOT_FILE = RESULT_FILE.with_suffix(".svg")
@@ -75,40 +76,14 @@ class Sizes:
 QUICK = Sizes(told_turns=20, rounds=1, round_seconds=1.0, flood_clients=4, capacity_seconds=1.0, soak_seconds=4.0)
 
 
-class Tally:
-    """What came of calls."""
-
-    def __init__(self) -> None:
-        self.latencies = Latencies()
-        self.statuses: Counter[str] = Counter()
-        self.without_retry_info = 0
-
-    async def count(self, work: Awaitable[object], intended: float) -> None:
-        """Wait for a call that was to be sent at a moment."""
-        try:
-            await work
-        except LightMemError as error:
-            self.statuses[error.status.name] += 1
-            if error.status.name == "RESOURCE_EXHAUSTED" and error.retry_after_seconds is None:
-                self.without_retry_info += 1
-        else:
-            self.statuses["OK"] += 1
-            self.latencies.add(time.perf_counter() - intended)
-
-
 async def at_rate(work: Work, rate: float, seconds: float, seed: int, tally: Tally) -> None:
     """Call at the moments of a Poisson process."""
-    began = time.perf_counter()
-    open_calls: set[asyncio.Task[None]] = set()
-    for number, moment in enumerate(make_arrivals(rate, seconds, seed=seed)):
-        await asyncio.sleep(max(0.0, began + moment - time.perf_counter()))
-        if len(open_calls) >= MAX_OPEN:
-            tally.statuses["NOT_SENT"] += 1
-            continue
-        task = asyncio.create_task(tally.count(work(number), began + moment))
-        open_calls.add(task)
-        task.add_done_callback(open_calls.discard)
-    await asyncio.gather(*open_calls)
+
+    async def one(number: int, intended: float) -> None:
+        await tally.count(work(number), intended)
+
+    moments = make_arrivals(rate, seconds, seed=seed)
+    await at_moments(one, moments, max_open=MAX_OPEN, not_sent=lambda _: tally.count_not_sent())
 
 
 async def flooding(work: Work, clients: int, tally: Tally) -> None:
@@ -179,10 +154,10 @@ class Soak:
                 await at_rate(steady, self.sizes.victim_rate, self.sizes.round_seconds, number, beside)
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-            p95 = [tally.latencies.percentile_ms(0.95) for tally in (alone, beside)]
+            p95 = [tally.answered.percentile_ms(0.95) for tally in (alone, beside)]
             figures[name] = {
-                "alone": alone.latencies.summary(),
-                "beside": beside.latencies.summary(),
+                "alone": alone.answered.summary(),
+                "beside": beside.answered.summary(),
                 "statuses": dict(beside.statuses),
                 "flood_statuses": dict(flooded.statuses),
                 "ratio_of_p95": round(p95[1] / p95[0], 2) if p95[0] and p95[1] else None,
@@ -223,9 +198,10 @@ class Soak:
             "offered_per_second": round(rate, 1),
             "answered_per_second": round(tally.statuses["OK"] / seconds, 1),
             "statuses": dict(tally.statuses),
+            "reasons": dict(tally.reasons),
             "statuses_after_at_half_capacity": dict(after.statuses),
             "refusals_without_retry_info": tally.without_retry_info,
-            "latency": tally.latencies.summary(),
+            "latency": tally.answered.summary(),
             "rss_mib": {"start": round(self.start_mib, 1), "most": round(max(mib for _, mib in memory), 1)},
             "memory": [(round(at, 1), round(mib, 1)) for at, mib in memory],
         }
@@ -278,14 +254,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=10.0, help="of the soak")
     parser.add_argument("--parts", default="fair,soak", help="fair, soak or both; default: both")
+    parser.add_argument("--serve", default="", help="further flags of `lightmem serve`, such as '--threads 1'")
     parser.add_argument("--quick", action="store_true", help="seconds; judges nothing")
     options = parser.parse_args(arguments)
     sizes = QUICK if options.quick else Sizes(soak_seconds=options.minutes * 60)
-    figures = asyncio.run(_measure(sizes, options.parts.split(",")))
+    figures = asyncio.run(_measure(sizes, options.parts.split(","), options.serve.split()))
     result = {
         "machine": report.machine(),
         "commit": report.commit(ROOT),
-        "settings": {"quick": options.quick, "minutes": options.minutes, "parts": options.parts},
+        "settings": {
+            "quick": options.quick,
+            "minutes": options.minutes,
+            "parts": options.parts,
+            "serve": options.serve,
+        },
         "figures": figures,
         "targets": {} if options.quick else targets(figures),
     }
@@ -298,9 +280,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(target["ok"] for target in result["targets"].values()) else 1
 
 
-async def _measure(sizes: Sizes, parts: Sequence[str]) -> dict[str, Any]:
+async def _measure(sizes: Sizes, parts: Sequence[str], serve: Sequence[str]) -> dict[str, Any]:
     texts = [json.loads(line)["text"] for line in WORDS_FILE.read_text("utf-8").splitlines()]
-    flags = ("--models-dir", str(load().models_dir), "--resident-bytes", str(RESIDENT_MIB << 20))
+    flags = ("--models-dir", str(load().models_dir), "--resident-bytes", str(RESIDENT_MIB << 20), *serve)
     figures: dict[str, Any] = {}
     with (
         tempfile.TemporaryDirectory(prefix="lightmem-soak-") as folder,

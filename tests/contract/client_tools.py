@@ -34,14 +34,20 @@ class Client:
     vectors: str = ""
     environment: dict[str, str] = field(default_factory=dict)
 
-    def run(self, command: str, *, target: str, data_dir: Path) -> None:
-        """Run a command in the client's folder, against a server. Skips by name where a program is missing."""
+    def run(self, command: str, *, target: str, data_dir: Path, process_id: int | None = None) -> None:
+        """Run a command in the client's folder, against a server. Skips by name where a program is missing.
+
+        Args:
+            process_id: The server's, for a test that looks at its memory.
+        """
         missing = [program for program in self.programs if shutil.which(program) is None]
         if missing:
             pytest.skip(f"the {self.language} client, since {', '.join(missing)} is not installed")
         folder = ROOT / "clients" / self.language
         environment = {name: value for name, value in os.environ.items() if name != "LIGHTMEM_API_KEY"}
         environment |= {"LIGHTMEM_TARGET": target, "LIGHTMEM_DATA_DIR": str(data_dir), **self.environment}
+        if process_id is not None:
+            environment["LIGHTMEM_SERVER_PID"] = str(process_id)
         for step in (self.prepare if not is_installed(folder) else "", command):
             if not step:
                 continue

@@ -15,4 +15,4 @@ from tests.server_process import ServerProcess
 @pytest.mark.timeout(BUILD_SECONDS)
 @pytest.mark.parametrize("client", CLIENTS, ids=[client.language for client in CLIENTS])
 def test_client_passes_its_own_tests(server: ServerProcess, client: Client) -> None:
-    client.run(client.test, target=server.address, data_dir=server.data_dir)
+    client.run(client.test, target=server.address, data_dir=server.data_dir, process_id=server.process.pid)

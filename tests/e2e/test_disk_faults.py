@@ -349,8 +349,12 @@ def test_a_corrupt_snapshot_is_rebuilt_from_the_records(tmp_path: Path) -> None:
         kept = client.write("the spare key is under the blue flowerpot").memory_ids[0]
         wait_for_snapshot(data_dir)
         server.kill()
+    assert doctor(data_dir)["snapshots"] == ("ok", "1, all can be used", "")
     with closing(apsw.Connection(str(data_dir / DATABASE_NAME))) as connection:
         connection.execute("UPDATE snapshot SET data = zeroblob(length(data))")
+    level, finding, _ = doctor(data_dir)["snapshots"]
+    assert level == "warn"
+    assert finding.startswith("1 of 1 cannot be used: that of ")
     with make_server(data_dir) as server, connect(server) as client:
         found = client.retrieve("blue flowerpot", selector_mode=SelectorMode.OFF)
         assert found.memories[0].memory.id == kept

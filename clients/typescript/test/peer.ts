@@ -41,8 +41,10 @@ export class Peer {
   private readonly gone = new Set<string>();
   private server = new grpc.Server();
 
-  static async start(): Promise<Peer> {
-    const peer = new Peer();
+  private constructor(private readonly credentials: grpc.ServerCredentials) {}
+
+  static async start(credentials = grpc.ServerCredentials.createInsecure()): Promise<Peer> {
+    const peer = new Peer(credentials);
     await peer.listen("127.0.0.1:0");
     return peer;
   }
@@ -58,7 +60,7 @@ export class Peer {
     });
     this.server.addService(definition(AdminService), { createKey: this.unary(() => ({})), eraseUser: this.unary(() => ({})) });
     const port = await new Promise<number>((resolve, reject) =>
-      this.server.bindAsync(address, grpc.ServerCredentials.createInsecure(), (error, bound) =>
+      this.server.bindAsync(address, this.credentials, (error, bound) =>
         error ? reject(error) : resolve(bound),
       ),
     );

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from tests.bench import latency_report
-from tests.bench.load import Recorder
-from tests.unit.bench.test_load import answer
+from tests.bench.loops import Recorder
+from tests.unit.bench.test_loops import answer
 
 
 def step(seconds: float, statuses: dict[str, int] | None = None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lightmem_server.errors import OverloadedError
-from lightmem_server.service.fair import MOST_IDLE, FairQueue
+from lightmem_server.service.fair import MOST_IDLE, MOST_ROUNDS, QUIET_ROUNDS, Arrivals, FairQueue
 
 
 class Time:
@@ -174,3 +174,53 @@ async def test_memory_is_bounded_while_the_queue_is_never_idle() -> None:
     assert len(bench.queue._lines) <= MOST_IDLE + 2
     await bench.end("a0")
     await blocker
+
+
+async def test_calls_that_come_go_ahead_of_a_turn_that_others_wait_for() -> None:
+    arrivals = Arrivals()
+    bench = Bench(arrivals=arrivals)
+    tasks = [bench.ask("a", "a0"), bench.ask("b", "b0")]
+    await settle()
+    bench._ends["a0"].set()
+    for _ in range(4):  # a call every few rounds: nothing is begun
+        for _ in range(QUIET_ROUNDS // 2):
+            await asyncio.sleep(0)
+        arrivals.note()
+        assert bench.order == ["a0"]
+    for _ in range(QUIET_ROUNDS + 4):
+        await asyncio.sleep(0)
+    assert bench.order == ["a0", "b0"]
+    bench._ends["b0"].set()
+    await asyncio.gather(*tasks)
+
+
+async def test_calls_that_never_end_to_come_do_not_keep_who_waits_from_a_turn() -> None:
+    arrivals = Arrivals()
+    bench = Bench(arrivals=arrivals)
+    tasks = [bench.ask("a", "a0"), bench.ask("b", "b0")]
+    await settle()
+    bench._ends["a0"].set()
+    for _ in range(MOST_ROUNDS + 10):
+        arrivals.note()
+        await asyncio.sleep(0)
+    assert bench.order == ["a0", "b0"]
+    bench._ends["b0"].set()
+    await asyncio.gather(*tasks)
+
+
+async def test_who_comes_while_calls_are_let_in_waits_in_line() -> None:
+    arrivals = Arrivals()
+    bench = Bench(arrivals=arrivals)
+    tasks = [bench.ask("a", "a0"), bench.ask("b", "b0")]
+    await settle()
+    bench._ends["a0"].set()
+    await asyncio.sleep(0)
+    tasks.append(bench.ask("c", "c0"))
+    await asyncio.sleep(0)
+    assert bench.order == ["a0"]
+    for _ in range(2 * QUIET_ROUNDS):
+        await asyncio.sleep(0)
+    assert bench.order == ["a0", "b0"]
+    bench._ends["b0"].set()
+    bench._ends["c0"].set()
+    await asyncio.gather(*tasks)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class Overloaded:
             seen.wait(0.005)
 
 
-@contextmanager
+@contextlib.contextmanager
 def overloaded(folder: Path, **flags: object) -> Iterator[Overloaded]:
     one = Overloaded(folder, **flags)
     with one.live, grpc.insecure_channel(one.live.address) as channel:
@@ -77,6 +78,13 @@ def overloaded(folder: Path, **flags: object) -> Iterator[Overloaded]:
         yield one
         one.embedder.opened.set()
         one.callers.shutdown()
+
+
+def _status_of(one_call: Any) -> grpc.StatusCode:
+    """How a call that was begun ends."""
+    with contextlib.suppress(grpc.RpcError):
+        list(one_call)
+    return one_call.code()  # type: ignore[no-any-return]
 
 
 def test_a_flood_is_refused_with_a_time_to_retry_and_another_user_comes_in(tmp_path: Path) -> None:
@@ -94,6 +102,31 @@ def test_a_flood_is_refused_with_a_time_to_retry_and_another_user_comes_in(tmp_p
         assert other.result().status is grpc.StatusCode.OK
         statuses = sorted(answer.result().status.name for answer in held)
         assert statuses == ["OK", "OK", "OK", "RESOURCE_EXHAUSTED"]
+
+
+def test_a_burst_is_refused_before_the_work_is_done_that_others_wait_for(tmp_path: Path) -> None:
+    """What came at once is let in or refused before turns are given again: what nobody looked at would wait for nothing, out of
+    reach of every bound, until its caller's deadline."""
+    count, places = 600, 16
+    with overloaded(tmp_path, max_inflight_requests=places) as one:
+        users = [f"user-{number}" for number in range(8)]
+        for user in users:
+            turns = [memory_pb2.Turn(text=f"I said {i} and then something else, {i} times.") for i in range(60)]
+            write = pb.WriteRequest(scope=memory_pb2.Scope(user_id=user), turns=turns)
+            assert call(one.channel, "Write", write, one.live.key).status is grpc.StatusCode.OK
+            assert one.retrieve(user).status is grpc.StatusCode.OK
+        stub = memory_service_pb2_grpc.MemoryServiceStub(one.channel)
+        metadata = (("authorization", f"Bearer {one.live.key}"),)
+        requests = [
+            pb.RetrieveRequest(scope=memory_pb2.Scope(user_id=users[i % len(users)]), query="What did I say?")
+            for i in range(count)
+        ]
+        with one.live.stopped():
+            calls = [stub.Retrieve(request, metadata=metadata) for request in requests]
+        statuses = Counter(_status_of(one_call) for one_call in calls)
+        assert set(statuses) == {grpc.StatusCode.OK, EXHAUSTED}
+        assert statuses[grpc.StatusCode.OK] >= places
+        assert statuses[EXHAUSTED] > count / 2
 
 
 def test_who_waits_too_long_for_a_turn_is_refused(tmp_path: Path) -> None:
@@ -151,3 +184,34 @@ def test_calls_that_do_not_end_do_not_hold_up_the_drain(tmp_path: Path) -> None:
         one.wait_held(1)
         one.live.run(one.live.server.stop())
         assert held.result().status in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
+
+
+def test_a_connection_full_of_open_streams_is_told_so_and_still_asks(tmp_path: Path) -> None:
+    """HTTP/2 has a limit of its own, of calls on one connection. Beyond it a call waits in the client and hears nothing."""
+    with overloaded(tmp_path, max_streams_per_key=3, max_inflight_requests=2, max_inflight_per_user=2) as one:
+        ended = threading.Event()
+        stub = memory_service_pb2_grpc.MemoryServiceStub(one.channel)
+        write = pb.WriteRequest(scope=memory_pb2.Scope(user_id="ana"), turns=[memory_pb2.Turn(text="I moved")])
+
+        def requests() -> Iterator[pb.WriteRequest]:
+            yield write
+            ended.wait(ENDED_SECONDS)
+
+        streams = [stub.Write(requests(), metadata=(("authorization", f"Bearer {one.live.key}"),)) for _ in range(3)]
+        try:
+            for stream in streams:
+                assert next(stream).memory_ids
+            refused = call(one.channel, "Write", write, one.live.key)
+            assert (refused.status, refused.reason) == (EXHAUSTED, "TOO_MANY_STREAMS")
+            assert (refused.retry_seconds or 0) > 0
+            one.embedder.opened.clear()
+            held = one.hold(2)
+            one.wait_held(1)
+            one.wait_inflight(2)
+            assert one.retrieve("bob").status is EXHAUSTED, "told by us, with all places on the connection taken"
+            one.embedder.opened.set()
+            assert {answer.result().status for answer in held} == {grpc.StatusCode.OK}
+        finally:
+            ended.set()
+        for stream in streams:
+            assert list(stream) == []

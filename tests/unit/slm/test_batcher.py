@@ -180,6 +180,19 @@ async def test_passages_leave_a_place_while_they_stand_aside_but_for_the_last() 
     assert await task == ["A", "B", "C"]
 
 
+async def test_passages_may_run_elsewhere() -> None:
+    model, bulk = Model(), Model()
+    limits = BatcherLimits(max_batch_cost=9, max_queued_items=9, concurrency=2)
+    batcher: Batcher[str, str] = Batcher(model.run, cost=len, limits=limits, run_passages=bulk.run)
+    query, passage = submit(batcher, "q", priority=Priority.QUERY), submit(batcher, "p")
+    await model.started(1)
+    await bulk.started(1)
+    assert (model.batches, bulk.batches) == ([["q"]], [["p"]])
+    model.finish(0)
+    bulk.finish(0)
+    assert (await query, await passage) == (["Q"], ["P"])
+
+
 async def test_queries_go_ahead_of_passages_and_apart_from_them() -> None:
     model, batcher, _ = await occupied()
     passages = submit(batcher, "p1", "p2")

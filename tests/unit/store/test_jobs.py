@@ -197,6 +197,15 @@ async def test_a_job_whose_workers_die_is_set_aside(store: SqliteStore) -> None:
     assert (dead.attempts, dead.error) == (3, "its worker ended without a word each time")
 
 
+async def test_a_users_dead_jobs_are_found_behind_newer_ones_of_others(store: SqliteStore) -> None:
+    await enqueue(store, JobRecord("k", "1"))
+    await fail(store, await claim_one(store, 0), 0, 1)
+    await enqueue(store, JobRecord("k", "1"), partition=OTHER)
+    await fail(store, await claim_one(store, 10), 10, 1)
+    assert [dead.partition for dead in await store.list_dead_jobs("default", limit=1)] == [OTHER]
+    assert [dead.partition for dead in await store.list_dead_jobs("default", USER.user_id, limit=1)] == [USER]
+
+
 async def test_a_job_given_back_has_not_been_tried(store: SqliteStore) -> None:
     await enqueue(store, JobRecord("k", "1"))
     job = await claim_one(store, 0)

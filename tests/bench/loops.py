@@ -1,79 +1,26 @@
 """Sends calls at stated moments and counts how long each took.
 
-Open loop: arrivals are a Poisson process drawn beforehand, and a call's latency counts from the moment at which it was to
-be sent, not from when it was. So a server (or a client) that stalls is charged for everyone who would have called meanwhile:
+Open loop: arrivals are drawn beforehand, and a call's latency counts from the moment at which it was to be sent, not from
+when it was. So a server (or a client) that stalls is charged for everyone who would have called meanwhile:
 no coordinated omission. Closed loop: each worker calls again as soon as it was answered, which finds the throughput.
-
-Latencies go into HDR histograms (0.1 % exact, 1 µs to 60 s): memory stays small whatever the rate, and the tails are not
-sampled. `hdrhistogram` is the HdrHistogram project's own Python port.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hdrh.histogram import HdrHistogram
 from lightmem_client import LightMemError, RetrieveResult
 
-LONGEST_MICROS = 60_000_000
-DIGITS = 3
-OK = "OK"
+from tests.bench.latencies import Latencies
+from tests.bench.tally import OK
+
 LEAD_SECONDS = 0.05
 """Between the decision to begin and the first arrival, so that nothing is late from the start."""
-
-
-def make_arrivals(rate: float, seconds: float, *, seed: int) -> list[float]:
-    """Moments of a Poisson process, in seconds from its begin, all of them below `seconds`.
-
-    Args:
-        rate: Arrivals per second on average, above 0.
-
-    >>> len(make_arrivals(10, 100, seed=1)) in range(900, 1100)
-    True
-    """
-    drawn = random.Random(seed)
-    moments = []
-    moment = drawn.expovariate(rate)
-    while moment < seconds:
-        moments.append(moment)
-        moment += drawn.expovariate(rate)
-    return moments
-
-
-class Latencies:
-    """A histogram of durations."""
-
-    def __init__(self) -> None:
-        self._histogram = HdrHistogram(1, LONGEST_MICROS, DIGITS)
-
-    def __len__(self) -> int:
-        return int(self._histogram.get_total_count())
-
-    def add(self, seconds: float) -> None:
-        """Count a duration; what is beyond the histogram's ends counts as its ends."""
-        self._histogram.record_value(min(max(1, round(seconds * 1e6)), LONGEST_MICROS))
-
-    def percentile_ms(self, share: float) -> float | None:
-        """The smallest duration that this share of all don't exceed, in ms; None where there is none."""
-        if not len(self):
-            return None
-        return round(self._histogram.get_value_at_percentile(share * 100) / 1e3, 3)
-
-    def summary(self) -> dict[str, Any]:
-        """p50, p95, p99 and the longest, in ms."""
-        return {
-            "p50_ms": self.percentile_ms(0.5),
-            "p95_ms": self.percentile_ms(0.95),
-            "p99_ms": self.percentile_ms(0.99),
-            "max_ms": self.percentile_ms(1.0),
-            "count": len(self),
-        }
 
 
 @dataclass(slots=True)
@@ -137,21 +84,58 @@ def _ignore(number: int, answer: RetrieveResult) -> None:
     """For those who want the figures alone."""
 
 
+Work = Callable[[int, float], Awaitable[None]]
+"""Does call number i, which was to be sent at that moment of `time.perf_counter`."""
+
+
+async def at_moments(
+    work: Work,
+    moments: Sequence[float],
+    *,
+    max_open: int | None = None,
+    not_sent: Callable[[int], None] = lambda number: None,
+) -> float:
+    """Begin each call at its moment, however many are at work by then, and wait for all of them.
+
+    Args:
+        moments: Seconds from the begin, in order.
+        max_open: Of more calls at once the server would wait for the generator, so they are left out and told to
+            `not_sent`. None: no limit.
+
+    Returns: Seconds from the begin to the last answer.
+    """
+    began = time.perf_counter() + LEAD_SECONDS
+    open_count = 0
+
+    async def one(number: int, intended: float) -> None:
+        nonlocal open_count
+        try:
+            await work(number, intended)
+        finally:
+            open_count -= 1
+
+    async with asyncio.TaskGroup() as group:
+        for number, moment in enumerate(moments):
+            await asyncio.sleep(max(0.0, began + moment - time.perf_counter()))
+            if max_open is not None and open_count >= max_open:
+                not_sent(number)
+                continue
+            open_count += 1
+            group.create_task(one(number, began + moment))
+    return time.perf_counter() - began
+
+
 async def open_loop(
     call: Call, arrivals: Sequence[float], *, clients: int, recorder: Recorder, answered: Answered = _ignore
 ) -> None:
     """Call at each of these moments, the clients taking turns, however many calls are at work by then."""
-    began = time.perf_counter() + LEAD_SECONDS
 
-    async def one(number: int) -> None:
-        intended = began + arrivals[number]
-        await asyncio.sleep(max(0.0, intended - time.perf_counter()))
+    async def one(number: int, intended: float) -> None:
         answer = await _timed(call, number, number % clients, recorder, intended)
         if answer is not None:
             answered(number, answer)
 
-    await asyncio.gather(*(one(number) for number in range(len(arrivals))))
-    recorder.elapsed_seconds += time.perf_counter() - began
+    recorder.elapsed_seconds += await at_moments(one, arrivals)
 
 
 async def closed_loop(

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import statistics
 import time
 
 import pytest
@@ -18,7 +16,7 @@ from lightmem_client import (
     TraceStage,
 )
 
-from tests.bench.load import Latencies, Recorder, closed_loop, make_arrivals, merge_statuses, open_loop
+from tests.bench.loops import Recorder, at_moments, closed_loop, merge_statuses, open_loop
 
 
 def answer(*, seconds: float = 0.01, judged: int = 2, unjudged: int = 1, is_cut: bool = False) -> RetrieveResult:
@@ -31,37 +29,6 @@ def answer(*, seconds: float = 0.01, judged: int = 2, unjudged: int = 1, is_cut:
     plan = TracePlan(("q",), None, None, "", Budget(10, 32, 1024, 0.15), SelectorMode.FAST)
     trace = RetrievalTrace(plan, (TraceStage("embed", seconds / 2, 1),), candidates, seconds, is_cut, 3)
     return RetrieveResult(context=(), coarse=(), memories=(), packed_context="", token_count=0, trace=trace)
-
-
-def test_arrivals_are_a_poisson_process_of_the_rate() -> None:
-    arrivals = make_arrivals(50, 400, seed=3)
-    gaps = [later - earlier for earlier, later in itertools.pairwise([0.0, *arrivals])]
-    assert arrivals == sorted(arrivals)
-    assert all(0 <= moment < 400 for moment in arrivals)
-    assert statistics.mean(gaps) == pytest.approx(1 / 50, rel=0.05)
-    assert statistics.pstdev(gaps) == pytest.approx(1 / 50, rel=0.05)  # an exponential's deviation is its mean
-
-
-def test_arrivals_are_those_of_the_seed() -> None:
-    assert make_arrivals(10, 5, seed=1) == make_arrivals(10, 5, seed=1)
-    assert make_arrivals(10, 5, seed=1) != make_arrivals(10, 5, seed=2)
-
-
-@pytest.mark.parametrize(("share", "milliseconds"), [(0.5, 50), (0.95, 95), (0.99, 99), (1.0, 100)])
-def test_percentiles_of_a_histogram_are_a_thousandth_exact(share: float, milliseconds: float) -> None:
-    latencies = Latencies()
-    for number in range(100, 0, -1):
-        latencies.add(number / 1e3)
-    assert latencies.percentile_ms(share) == pytest.approx(milliseconds, rel=1e-3)
-
-
-def test_histogram_takes_what_is_beyond_its_ends() -> None:
-    latencies = Latencies()
-    assert latencies.percentile_ms(0.5) is None
-    latencies.add(0.0)
-    latencies.add(1e6)
-    assert latencies.summary()["count"] == 2
-    assert latencies.percentile_ms(1.0) == pytest.approx(60_000, rel=1e-3)
 
 
 def test_recorder_counts_what_the_trace_says() -> None:
@@ -91,6 +58,32 @@ async def test_a_stall_is_charged_to_everyone_who_would_have_called_meanwhile() 
     await open_loop(call, [0.001 * number for number in range(10)], clients=2, recorder=recorder)
     assert recorder.client.summary()["count"] == 10
     assert (recorder.client.percentile_ms(0.1) or 0) > 90  # the quickest too, on however fast a machine
+
+
+async def test_calls_beyond_the_most_at_once_are_left_out_and_told() -> None:
+    gate = asyncio.Event()
+    begun: list[int] = []
+    left_out: list[int] = []
+
+    async def work(number: int, intended: float) -> None:
+        begun.append(number)
+        await gate.wait()
+
+    def not_sent(number: int) -> None:
+        left_out.append(number)
+        if number == 4:
+            gate.set()
+
+    await at_moments(work, [0.0] * 5, max_open=2, not_sent=not_sent)
+    assert (sorted(begun), left_out) == ([0, 1], [2, 3, 4])
+
+
+async def test_a_call_that_breaks_ends_the_run() -> None:
+    async def work(number: int, intended: float) -> None:
+        raise ValueError(f"defect {number}")
+
+    with pytest.raises(ExceptionGroup, match="unhandled"):
+        await at_moments(work, [0.0, 60.0])
 
 
 async def test_clients_take_turns_in_open_loop() -> None:
