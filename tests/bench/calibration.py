@@ -38,7 +38,7 @@ from tests.bench import report
 from tests.bench.datasets import Conversation, digest, take_quick
 from tests.bench.in_process import MEMORY_FILE, Answer, told
 from tests.bench.memo import Memory
-from tests.bench.options import ROOT, make_parser, open_bars, parse_options, read_conversations
+from tests.bench.options import ROOT, add_held_out, make_parser, open_bars, parse_options, read_conversations
 
 RESULT_FILE = ROOT / "target" / "bench" / "calibration.json"
 QUICK_QUESTIONS = 8
@@ -97,10 +97,6 @@ class Fitted:
         return to_probabilities(log_odds)
 
 
-TUNING = tuning_for(load().selector)
-CURRENT = Fitted(TUNING.judged, TUNING.not_judged)
-
-
 def fit(users: Sequence[Asked]) -> Fitted:
     """Both models by the candidates of some users."""
     fast = Candidates.joined([user.fast for user in users])
@@ -135,15 +131,15 @@ def calibration_error(bins: Sequence[Mapping[str, float]]) -> float:
     return math.fsum(part["count"] * abs(part["predicted"] - part["observed"]) for part in bins) / total
 
 
-async def ask(conversations: Sequence[Conversation], memory: Memory) -> dict[str, Asked]:
-    """By user, the candidates of all questions."""
+async def ask(conversations: Sequence[Conversation], memory: Memory, selector: str) -> dict[str, Asked]:
+    """By user, the candidates of all questions, judged by a Selector."""
     asked: dict[str, dict[SelectorMode, list[Candidates]]] = {
         conversation.conversation_id: {SelectorMode.FAST: [], SelectorMode.OFF: []} for conversation in conversations
     }
     with open_bars() as bars:
-        async with told(conversations, memory, bars) as bench:
+        async with told(conversations, memory, bars, selector=selector) as bench:
             for mode in (SelectorMode.FAST, SelectorMode.OFF):
-                async for answer in bench.ask(TUNING, mode, bars, f"asking, {mode.name}"):
+                async for answer in bench.ask(tuning_for(selector), mode, bars, f"asking, {mode.name}"):
                     asked[answer.conversation_id][mode].append(_candidates(answer, bench.turns))
     return {
         name: Asked(Candidates.joined(made[SelectorMode.FAST]), Candidates.joined(made[SelectorMode.OFF]))
@@ -160,7 +156,7 @@ def _candidates(answer: Answer, turns: Mapping[str, str]) -> Candidates:
     )
 
 
-def figures(users: Mapping[str, Asked]) -> dict[str, Any]:
+def figures(users: Mapping[str, Asked], current: Fitted) -> dict[str, Any]:
     """The fit on all users, its scatter, and how well fits on the others, and the constants in use, are calibrated."""
     made = fit(list(users.values()))
     left_out = {name: fit([user for other, user in users.items() if other != name] or [users[name]]) for name in users}
@@ -182,7 +178,7 @@ def figures(users: Mapping[str, Asked]) -> dict[str, Any]:
                 for name, of_one in candidates.items()
             },
             "ece_constants_in_use": calibration_error(
-                reliability(CURRENT.probabilities(everything), everything.is_right)
+                reliability(current.probabilities(everything), everything.is_right)
             ),
             "ece_logit_alone": calibration_error(
                 reliability(to_probabilities(everything.logit[judged]), everything.is_right[judged])
@@ -192,7 +188,7 @@ def figures(users: Mapping[str, Asked]) -> dict[str, Any]:
             "candidates": len(everything.coarse),
             "reliability_left_out": bins,
         }
-    return {"fitted": _constants(made), "scatter": _scatter(users), "in_use": _constants(CURRENT), "modes": parts}
+    return {"fitted": _constants(made), "scatter": _scatter(users), "in_use": _constants(current), "modes": parts}
 
 
 def _scatter(users: Mapping[str, Asked]) -> dict[str, dict[str, float]]:
@@ -215,7 +211,10 @@ def _constants(fitted: Fitted) -> dict[str, dict[str, float]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the bench. Returns the exit code."""
-    options = parse_options(make_parser(__doc__, layout="friendsqa", data=None), arguments)
+    parser = make_parser(__doc__, layout="friendsqa", data=None)
+    parser.add_argument("--selector", default=load().selector, metavar="NAME", help="default: %(default)s")
+    add_held_out(parser)
+    options = parse_options(parser, arguments)
     conversations = read_conversations(options)
     if isinstance(conversations, int):
         return conversations
@@ -223,10 +222,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         conversations = take_quick(conversations, QUICK_QUESTIONS)
     memory = Memory(MEMORY_FILE)
     try:
-        users = asyncio.run(ask(conversations, memory))
+        users = asyncio.run(ask(conversations, memory, options.selector))
     finally:
         memory.close()
-    made = figures(users)
+    tuning = tuning_for(options.selector)
+    made = figures(users, Fitted(tuning.judged, tuning.not_judged))
     result = {
         "machine": report.machine(),
         "commit": report.commit(ROOT),
@@ -244,6 +244,8 @@ def _settings(options: argparse.Namespace, conversations: Sequence[Conversation]
         "data": options.data.name,
         "data_sha256": digest(options.data),
         "layout": options.layout,
+        "selector": options.selector,
+        "held_out": options.held_out,
         "quick": options.quick,
         "users": len(conversations),
         "questions": sum(len(conversation.questions) for conversation in conversations),

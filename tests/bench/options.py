@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lightmem_server.cli.process import clean_environment, running_server
 from lightmem_server.config import load
+from lightmem_server.slm.distill.sets import HELD_OUT_SEASONS
 from tests.bench.datasets import Conversation, DataError, read_jsonl, read_locomo
 from tests.bench.friendsqa import read_friendsqa
 
@@ -43,6 +44,11 @@ def make_parser(
     return parser
 
 
+def add_held_out(parser: argparse.ArgumentParser) -> None:
+    """The option of a bench that judges our own Selector, which has seen most of FriendsQA."""
+    parser.add_argument("--held-out", action="store_true", help="of FriendsQA the two seasons not trained on")
+
+
 def parse_options(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse; `data` is then what was given, either way."""
     options = parser.parse_args(arguments)
@@ -57,7 +63,10 @@ def read_conversations(options: argparse.Namespace) -> list[Conversation] | int:
         print(f"SKIPPED: there is no data at {options.data}; name it with --data PATH", file=sys.stderr)
         return 0
     try:
-        return READERS[options.layout](options.data)
+        conversations = READERS[options.layout](options.data)
+        if getattr(options, "held_out", False):
+            return [one for one in conversations if one.conversation_id in HELD_OUT_SEASONS]
+        return conversations
     except (DataError, OSError) as error:
         print(f"the data cannot be read: {error}", file=sys.stderr)
         return 2

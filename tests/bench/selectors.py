@@ -38,7 +38,6 @@ from lightmem_server.pipeline.select import within
 from lightmem_server.pipeline.tuning import tuning_for
 from lightmem_server.slm.convert import TOKENIZER_FILE
 from lightmem_server.slm.distill.evaluation import calibration_error, to_probabilities
-from lightmem_server.slm.distill.sets import HELD_OUT_SEASONS
 from lightmem_server.slm.protocols import Selector
 from lightmem_server.slm.selector import load_selector
 from lightmem_server.slm.tokens import load_tokenizer
@@ -46,7 +45,7 @@ from tests.bench import report
 from tests.bench.datasets import Conversation, take_quick
 from tests.bench.in_process import MEMORY_FILE, Answer, told
 from tests.bench.memo import Memory
-from tests.bench.options import ROOT, make_parser, open_bars, parse_options, read_conversations
+from tests.bench.options import ROOT, add_held_out, make_parser, open_bars, parse_options, read_conversations
 
 RESULT_FILE = ROOT / "target" / "bench" / "selectors.json"
 SELECTORS = ("ms-marco-MiniLM-L-12-v2", "lightmem-selector-l4")
@@ -174,13 +173,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the bench. Returns the exit code."""
     parser = make_parser(__doc__)
     parser.add_argument("--selectors", nargs="+", default=list(SELECTORS), metavar="NAME")
-    parser.add_argument("--held-out", action="store_true", help="of FriendsQA the seasons not trained on")
+    add_held_out(parser)
     options = parse_options(parser, arguments)
     conversations = read_conversations(options)
     if isinstance(conversations, int):
         return conversations
-    if options.held_out:
-        conversations = [one for one in conversations if one.conversation_id in HELD_OUT_SEASONS]
     if options.quick:
         conversations = take_quick(conversations, QUICK_QUESTIONS)
     memory = Memory(MEMORY_FILE)

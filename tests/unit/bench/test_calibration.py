@@ -55,16 +55,16 @@ def test_bins_have_like_counts_and_are_ordered() -> None:
 def test_users_are_judged_by_what_was_fitted_on_the_others() -> None:
     other = Fitted(Calibration(4.0, -1.2, 0.3), Calibration(5.0, -1.6, 0.0))
     users = {f"u{seed}": made(seed) for seed in range(4)} | {"odd": made(9, truth=other)}
-    by_user = calibration.figures(users)["modes"]["mode FAST"]["ece_left_out_by_user"]
+    by_user = calibration.figures(users, TRUE)["modes"]["mode FAST"]["ece_left_out_by_user"]
     assert by_user["odd"] > 0.3 > max(by_user[f"u{seed}"] for seed in range(4))
 
 
 def test_the_table_shows_what_was_fitted_beside_what_is_in_use() -> None:
     screen = io.StringIO()
-    calibration.print_tables(Console(file=screen, width=120), calibration.figures({"a": made(0), "b": made(1)}))
+    calibration.print_tables(Console(file=screen, width=120), calibration.figures({"a": made(0), "b": made(1)}, TRUE))
     text = screen.getvalue()
     assert "JUDGED.bias" in text
-    assert f"{calibration.TUNING.judged.bias:.3f}" in text
+    assert f"{TRUE.judged.bias:.3f}" in text
     assert "on users left out" in text
 
 
