@@ -28,7 +28,7 @@ from lightmem_server.slm.convert import READERS, TOKENIZER_FILE, convert_bert
 from lightmem_server.slm.distill import bert, calibration
 from lightmem_server.slm.distill.batches import encode_lists, pad
 from lightmem_server.slm.distill.evaluation import abstain, choose_threshold, evaluate
-from lightmem_server.slm.distill.lists import ReadList, load_lists, make_lists, save_lists
+from lightmem_server.slm.distill.lists import PASSAGES, ReadList, load_lists, make_lists, save_lists
 from lightmem_server.slm.distill.plot import plot_loss
 from lightmem_server.slm.distill.sets import Part
 from lightmem_server.slm.distill.student import make_student, strip_prefix
@@ -185,10 +185,13 @@ def _judge(
     title: str,
 ) -> list[NDArray[np.float32]]:
     computed = jax.jit(functools.partial(bert.logits, heads=heads))
-    return [
-        np.asarray(computed(weights, *pad(pairs)))
-        for pairs in bars.track(encodings, description=title, task_id=bars.add_task(title, note="lists"))
-    ]
+
+    def judge(pairs: Sequence[Encoding]) -> NDArray[np.float32]:
+        spare = [pairs[0]] * (PASSAGES - len(pairs))  # of as many rows each, so that few shapes are compiled
+        return np.asarray(computed(weights, *pad([*pairs, *spare])))[: len(pairs)]
+
+    task = bars.add_task(title, note="lists")
+    return [judge(pairs) for pairs in bars.track(encodings, description=title, task_id=task)]
 
 
 class _Quiet:
