@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lightmem_server.pipeline.tuning import DEFAULT_SELECTOR, TUNINGS, tuning_for
+from lightmem_server.slm.distill.dialogues import write_dialogues
 from lightmem_server.slm.pull import pull
-from lightmem_server.slm.selector import CrossEncoderSelector, load_selector, to_probability
+from lightmem_server.slm.selector import CrossEncoderSelector, load_selector
 
 NAME = "lightmem-selector-l4"
 LONGEST_BYTES = 25_000_000
@@ -36,33 +38,13 @@ async def selector(models_dir: Path) -> AsyncIterator[CrossEncoderSelector]:
     await selector.close()
 
 
-@pytest.mark.parametrize(
-    ("query", "best", "others"),
-    [
-        (
-            "When is Ana moving?",
-            "Ben: When do you move? | Ana: Next Friday!",
-            ["Ben: When do you move?", "Ben: How are you? | Ana: Fine!", "Ana: I moved the sofa to the window."],
-        ),
-        (
-            "What is the name of my dog?",
-            "Carla: Did you find a name for the puppy? | Dan: Biscuit, it suits him.",
-            ["Carla: Did you find a name for the puppy?", "Dan: My name is on the list.", "Carla: Dogs are lovely."],
-        ),
-        (
-            "Who taught Eve to sail?",
-            "Fred: Who taught you that? | Eve: My grandfather, on the lake.",
-            ["Fred: Who taught you that?", "Eve: I teach on Mondays.", "Fred: The sale begins tomorrow."],
-        ),
-    ],
-)
-async def test_the_answer_stands_before_its_question_and_before_like_words(
-    selector: CrossEncoderSelector, query: str, best: str, others: list[str]
-) -> None:
-    answer, *rest = await selector.judge(query, [best, *others])
-    assert answer is not None
-    assert all(logit is not None and logit < answer for logit in rest)
-    assert to_probability(answer) > 0.15
+async def test_on_dialogues_it_has_not_read_answers_stand_first(selector: CrossEncoderSelector) -> None:
+    asked = [one for one in write_dialogues(12, seed=7) if one.positives]
+    firsts = []
+    for one in asked:
+        logits = await selector.judge(one.question, one.passages)
+        firsts.append(int(np.argmax([-np.inf if logit is None else logit for logit in logits])) in one.positives)
+    assert np.mean(firsts) > 0.9, "its card says .97 of a dozen passages"
 
 
 async def test_its_highest_logit_is_not_above_what_certainty_reckons_with(selector: CrossEncoderSelector) -> None:
