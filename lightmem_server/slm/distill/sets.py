@@ -44,7 +44,6 @@ class Asked:
     Attributes:
         passages: As they are judged.
         positives: Positions of those that answer it.
-        text_key: The same for all questions over the same text.
     """
 
     set_name: str
