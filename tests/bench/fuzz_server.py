@@ -6,7 +6,8 @@
 Hypothesis makes the requests from the API's own descriptors: fields at and beyond their bounds, unknown enum numbers, deep
 filters, ids that exist, bodies with bytes exchanged. What is wrong: a status UNKNOWN or INTERNAL, an error without a
 reason, a refusal without a RetryInfo, an answer that doesn't come, a server that ended or left health, memory beyond
-GROWTH_MIB more than after the first tenth. A failing request is shrunk and printed.
+GROWTH_MIB more than after the first tenth; a bystander's acknowledged words that aren't there at the end, or a store that
+isn't sound. A failing request is shrunk and printed.
 
 Writes target/bench/fuzz_server.json. Ends with 1 when something is wrong.
 """
@@ -16,12 +17,13 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import secrets
 import socket
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from lightmem_client import Client, MemoryFilter
+from lightmem_client.errors import LightMemError
 
 from lightmem_server.cli.process import clean_environment, running_server
 from lightmem_server.config import load
@@ -37,8 +41,11 @@ from lightmem_server.pb import admin_service_pb2 as admin
 from lightmem_server.pb import memory_pb2
 from lightmem_server.pb import memory_service_pb2 as memory
 from tests.bench import report
+from tests.bench.fault_check import check_database
+from tests.bench.fault_table import Result, Row
 from tests.bench.fuzz_requests import PLACEHOLDER, KeyKind, Request, requests, requests_to
 from tests.bench.options import ROOT
+from tests.bench.telling import Telling
 from tests.wire import METHODS, Answer, call
 
 RESULT_FILE = ROOT / "target" / "bench" / "fuzz_server.json"
@@ -83,6 +90,10 @@ class Fuzz:
     calls: Counter[str] = field(default_factory=Counter)
     ids: list[str] = field(default_factory=list)
     raw_count: int = 0
+    bystander: str = field(default_factory=lambda: f"bystander-{secrets.token_hex(8)}")
+    """A user whom no random request can name."""
+    told: dict[str, str] = field(default_factory=dict)
+    """What was acknowledged to the bystander: texts by id."""
 
     def rss_mib(self) -> float:
         """Resident memory of the server."""
@@ -117,6 +128,23 @@ class Fuzz:
             except OSError:
                 pass  # the server may close it, or say nothing: both are fine
         self.raw_count += 1
+
+    def tell_bystander(self) -> None:
+        """Say something that must be there at the end."""
+        text = f"I am a bystander, and this is my word number {len(self.told)}."
+        with self._client() as client:
+            self.told[client.write(text, request_id=secrets.token_hex(8)).memory_ids[0]] = text
+
+    def read_bystander(self) -> dict[str, str]:
+        """What is stored of it: texts by id."""
+        with self._client() as client:
+            found = client.list(filter=MemoryFilter(include_archived=True))
+            return {memory.id: memory.text for memory in found}
+
+    def _client(self) -> Client:
+        return Client(
+            self.target, api_key=self.keys["operator"], user_id=self.bystander, timeout_seconds=ANSWER_SECONDS
+        )
 
     def check_alive(self) -> None:
         """AssertionError when the server isn't SERVING."""
@@ -161,7 +189,7 @@ def play(one: Fuzz, drawn: st.SearchStrategy[Request], count: int) -> None:
     calls()
 
 
-def fuzz(one: Fuzz, seconds: float, seed: int) -> dict[str, Any]:
+def fuzz(one: Fuzz, seconds: float, seed: int, tell: Callable[[str], None]) -> dict[str, Any]:
     """Fuzz for so long; the figures. Raises AssertionError at the first wrong answer, shrunk."""
     drawn = random.Random(seed)
     began, first_rss, peak = time.monotonic(), None, 0.0
@@ -173,7 +201,9 @@ def fuzz(one: Fuzz, seconds: float, seed: int) -> dict[str, Any]:
         play(one, requests, EXAMPLES_PER_ROUND)
         for _ in range(RAW_PER_ROUND):
             one.send_raw(drawn)
+        one.tell_bystander()
         one.check_alive()
+        tell(f"{sum(one.calls.values()):,} requests, {one.raw_count} raw connections, {time.monotonic() - began:.0f} s")
         rss = one.rss_mib()
         peak = max(peak, rss)
         if first_rss is None and time.monotonic() - began >= seconds / 10:
@@ -191,6 +221,33 @@ def fuzz(one: Fuzz, seconds: float, seed: int) -> dict[str, Any]:
     }
 
 
+def run(seconds: float, seed: int, folder: Path, tell: Callable[[str], None], result: Result) -> None:
+    """Fuzz a server of its own.
+
+    Args:
+        folder: Where its data may lie.
+        tell: Called with how far it is.
+        result: Gets a row and the figures.
+    """
+    row = Row("random requests and bytes")
+    result.rows.append(row)
+    data_dir = folder / "data"
+    flags = (*FLAGS, "--models-dir", str(load().models_dir))
+    with (
+        running_server(data_dir, flags=flags, environment=clean_environment()) as server,
+        grpc.insecure_channel(server.target) as channel,
+    ):
+        one = Fuzz(server.target, server.process_id, channel, _make_keys(channel, server.key))
+        try:
+            result.figures |= {"fuzz": fuzz(one, seconds, seed, tell)}
+            row.compare(one.told, one.read_bystander())
+        except (AssertionError, grpc.RpcError, LightMemError, OSError) as error:
+            row.wrong.append("\n".join([f"fuzzing: {error}", *getattr(error, "__notes__", [])]))
+        row.injected = sum(one.calls.values()) + one.raw_count
+        row.acknowledged = len(one.told)
+    row.corrupted += check_database(data_dir)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it. Returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -199,32 +256,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the bytes to the port; requests are always new ones")
     options = parser.parse_args(arguments)
     seconds = options.minutes * 60 if options.seconds is None else options.seconds
-    models = ("--models-dir", str(load().models_dir))
-    figures: dict[str, Any] = {}
-    problem = ""
-    with (
-        tempfile.TemporaryDirectory(prefix="lightmem-fuzz-") as folder,
-        running_server(Path(folder) / "data", flags=(*FLAGS, *models), environment=clean_environment()) as server,
-        grpc.insecure_channel(server.target) as channel,
-    ):
-        one = Fuzz(server.target, server.process_id, channel, _make_keys(channel, server.key))
-        try:
-            figures = fuzz(one, seconds, options.seed)
-        except (AssertionError, grpc.RpcError, OSError) as error:
-            problem = "\n".join([str(error), *getattr(error, "__notes__", [])])
+    telling, found = Telling(), Result()
+    telling.begin("fuzzing")
+    with tempfile.TemporaryDirectory(prefix="lightmem-fuzz-") as folder:
+        run(seconds, options.seed, Path(folder), telling.step, found)
+    (row,) = found.rows
+    telling.end(f"{row.counts()}")
+    problems = [*row.lost, *row.corrupted, *row.wrong]
     result = {
         "machine": report.machine(),
         "commit": report.commit(ROOT),
         "settings": {"seconds": seconds, "seed": options.seed},
-        "figures": figures,
-        "targets": {"wrong_answers": {"value": int(bool(problem)), "bar": 0, "ok": not problem}},
+        "figures": {**found.figures.get("fuzz", {}), "bystander": row.counts()},
+        "targets": {"wrong_answers": {"value": len(problems), "bar": 0, "ok": not problems}},
     }
     RESULT_FILE.parent.mkdir(parents=True, exist_ok=True)
     RESULT_FILE.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-    print(json.dumps(figures, indent=2))
-    if problem:
+    print(json.dumps(result["figures"], indent=2))
+    for problem in problems:
         print(f"WRONG: {problem}", file=sys.stderr)
-    return 1 if problem else 0
+    return 1 if problems else 0
 
 
 def _make_keys(channel: grpc.Channel, operator: str) -> dict[KeyKind, str]:

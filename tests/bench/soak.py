@@ -10,6 +10,8 @@ fair    one user's calls at a steady rate, alone and beside another user who flo
 soak    Retrieves (4 in 5) and Writes of 20 users, open loop, at 3 times the closed loop's  memory <= its bound
         throughput; resident memory every second                                            every refusal with RetryInfo
 
+At the end everything that was acknowledged has to be there, and the store sound.
+
 Alone and flooded take turns, so that a busy machine is busy for both. The load comes from the same machine. Memory's bound is
 what the server had after its start, plus the resident partitions' setting, plus OTHER_MIB.
 
@@ -31,15 +33,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightmem_client import AsyncClient, RetryPolicy
+from lightmem_client import AsyncClient, MemoryFilter, RetryPolicy, WriteResult
 
 from lightmem_server.cli.process import RunningServer, clean_environment, running_server
 from lightmem_server.config import load
 from tests.bench import report
 from tests.bench.arrivals import make_arrivals
+from tests.bench.fault_check import check_database
+from tests.bench.fault_table import Result, Row
 from tests.bench.loops import at_moments
 from tests.bench.options import ROOT
 from tests.bench.tally import Tally
+from tests.bench.telling import Telling
 
 RESULT_FILE = ROOT / "target" / "bench" / "soak.json"
 PLOT_FILE = RESULT_FILE.with_suffix(".svg")
@@ -107,6 +112,9 @@ class Soak:
         self.sizes = sizes
         self.texts = texts
         self.start_mib = self.rss_mib()
+        self.told: dict[str, dict[str, str]] = {}
+        """What was acknowledged to each user: texts by id."""
+        self.offered = 0
 
     def rss_mib(self) -> float:
         """Resident memory of the server."""
@@ -117,7 +125,21 @@ class Soak:
         count = self.sizes.told_turns
         said = [f"{self.texts[i % len(self.texts)]} ({i})" for i in range(count)]
         for start in range(0, count, 100):
-            await self.client.write(said[start : start + 100], user_id=user, session_id="told", timeout_seconds=120)
+            part = said[start : start + 100]
+            ack = await self.client.write(part, user_id=user, session_id="told", timeout_seconds=120)
+            self._keep(user, ack, part)
+
+    def _keep(self, user: str, ack: WriteResult, said: Sequence[str]) -> None:
+        self.told.setdefault(user, {}).update(zip(ack.memory_ids, said, strict=True))
+
+    async def check_told(self, row: Row) -> None:
+        """Note what was acknowledged and isn't there."""
+        everything = MemoryFilter(include_archived=True)
+        for user, told in self.told.items():
+            found = self.client.list(user_id=user, filter=everything)
+            row.compare(told, {memory.id: memory.text async for memory in found}, whose=f"{user}: ")
+        row.injected = self.offered
+        row.acknowledged = sum(map(len, self.told.values()))
 
     def retrieve(self, user: str) -> Work:
         """Number i asks about text i."""
@@ -132,11 +154,13 @@ class Soak:
 
         async def work(number: int) -> object:
             said = [f"{self.texts[(number + i) % len(self.texts)]} [{number}.{i}]" for i in range(turns)]
-            return await self.client.write(said, user_id=user, session_id=f"s{number % 50}")
+            ack = await self.client.write(said, user_id=user, session_id=f"s{number % 50}")
+            self._keep(user, ack, said)
+            return ack
 
         return work
 
-    async def fair(self) -> dict[str, Any]:
+    async def fair(self, tell: Callable[[str], None]) -> dict[str, Any]:
         """p95 of one user, alone and beside a flood, for each pair of calls."""
         await self.tell(VICTIM)
         await self.tell(FLOODER)
@@ -154,6 +178,8 @@ class Soak:
                 await at_rate(steady, self.sizes.victim_rate, self.sizes.round_seconds, number, beside)
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+            tell(f"fair: {name}")
+            self.offered += sum(flooded.statuses.values())
             p95 = [tally.answered.percentile_ms(0.95) for tally in (alone, beside)]
             figures[name] = {
                 "alone": alone.answered.summary(),
@@ -164,7 +190,7 @@ class Soak:
             }
         return figures
 
-    async def soak(self) -> dict[str, Any]:
+    async def soak(self, tell: Callable[[str], None]) -> dict[str, Any]:
         """Overload for minutes."""
         users = [f"user-{number}" for number in range(USERS)]
         for user in users:
@@ -184,12 +210,13 @@ class Soak:
         await asyncio.gather(task, return_exceptions=True)
         rate = OVERLOAD * max(1.0, capacity.statuses["OK"] / self.sizes.capacity_seconds)
         tally, memory = Tally(), [(0.0, self.rss_mib())]
-        sampling = asyncio.create_task(self._sample(memory))
+        sampling = asyncio.create_task(self._sample(memory, tell))
         began = time.perf_counter()
         await at_rate(mixed, rate, self.sizes.soak_seconds, 1, tally)
         seconds = time.perf_counter() - began
         sampling.cancel()
         await asyncio.gather(sampling, return_exceptions=True)
+        self.offered += sum(tally.statuses.values())
         after = Tally()
         await at_rate(mixed, rate / OVERLOAD / 2, min(10.0, self.sizes.soak_seconds), 2, after)
         return {
@@ -206,11 +233,12 @@ class Soak:
             "memory": [(round(at, 1), round(mib, 1)) for at, mib in memory],
         }
 
-    async def _sample(self, memory: list[tuple[float, float]]) -> None:
+    async def _sample(self, memory: list[tuple[float, float]], tell: Callable[[str], None]) -> None:
         began = time.perf_counter()
         while True:
             await asyncio.sleep(1.0)
             memory.append((time.perf_counter() - began, self.rss_mib()))
+            tell(f"3 times the capacity for {memory[-1][0]:.0f} s, {memory[-1][1]:.0f} MiB")
 
 
 def targets(figures: dict[str, Any]) -> dict[str, Any]:
@@ -246,6 +274,7 @@ def plot(figures: dict[str, Any], bound: float) -> None:
     axes.axhline(bound, linestyle="--", color="grey", label="bound")
     axes.set(xlabel="seconds at 3 times the capacity", ylabel="MiB", ylim=(0, None))
     axes.legend()
+    PLOT_FILE.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(PLOT_FILE)
 
 
@@ -258,7 +287,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="seconds; judges nothing")
     options = parser.parse_args(arguments)
     sizes = QUICK if options.quick else Sizes(soak_seconds=options.minutes * 60)
-    figures = asyncio.run(_measure(sizes, options.parts.split(","), options.serve.split()))
+    telling, found = Telling(), Result()
+    telling.begin("soak")
+    with tempfile.TemporaryDirectory(prefix="lightmem-soak-") as folder:
+        parts, serve = options.parts.split(","), options.serve.split()
+        run(sizes, Path(folder), telling.step, found, parts=parts, serve=serve)
+    (row,) = found.rows
+    telling.end(f"{row.counts()}")
+    figures, bars = found.figures["soak"], found.figures["bars"]
+    bars |= {
+        name: {"value": n, "bar": 0, "ok": n == 0} for name, n in row.counts().items() if name in ("lost", "corrupted")
+    }
     result = {
         "machine": report.machine(),
         "commit": report.commit(ROOT),
@@ -268,34 +307,65 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "parts": options.parts,
             "serve": options.serve,
         },
-        "figures": figures,
-        "targets": {} if options.quick else targets(figures),
+        "figures": {**figures, "acknowledged": row.counts()},
+        "targets": bars,
     }
     RESULT_FILE.parent.mkdir(parents=True, exist_ok=True)
     RESULT_FILE.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-    if "soak" in figures:
-        plot(figures, figures["soak"]["rss_mib"]["start"] + RESIDENT_MIB + OTHER_MIB)
     shown = {name: {k: v for k, v in part.items() if k != "memory"} for name, part in figures.items()}
     print(json.dumps({"figures": shown, "targets": result["targets"]}, indent=2))
     return 0 if all(target["ok"] for target in result["targets"].values()) else 1
 
 
-async def _measure(sizes: Sizes, parts: Sequence[str], serve: Sequence[str]) -> dict[str, Any]:
+def run(
+    sizes: Sizes,
+    folder: Path,
+    tell: Callable[[str], None],
+    result: Result,
+    *,
+    parts: Sequence[str] = ("fair", "soak"),
+    serve: Sequence[str] = (),
+) -> None:
+    """Give a server of its own too much to do.
+
+    Args:
+        folder: Where its data may lie.
+        tell: Called with how far it is.
+        result: Gets a row; the figures as "soak", and as "bars" what they are judged by, nothing when it is quick.
+        serve: Further flags of `lightmem serve`.
+    """
+    row = Row("more to do than it can")
+    result.rows.append(row)
+    figures: dict[str, Any] = {}
+    asyncio.run(_measure(sizes, folder / "data", tell, parts, serve, figures, row))
+    row.corrupted += check_database(folder / "data")
+    bars = {} if sizes is QUICK else targets(figures)
+    row.wrong += [f"soak: {name}: {bar['value']}, bar {bar['bar']}" for name, bar in bars.items() if not bar["ok"]]
+    result.figures |= {"soak": figures, "bars": bars}
+    if "soak" in figures and sizes is not QUICK:
+        plot(figures, figures["soak"]["rss_mib"]["start"] + RESIDENT_MIB + OTHER_MIB)
+
+
+async def _measure(
+    sizes: Sizes,
+    data_dir: Path,
+    tell: Callable[[str], None],
+    parts: Sequence[str],
+    serve: Sequence[str],
+    figures: dict[str, Any],
+    row: Row,
+) -> None:
     texts = [json.loads(line)["text"] for line in WORDS_FILE.read_text("utf-8").splitlines()]
     flags = ("--models-dir", str(load().models_dir), "--resident-bytes", str(RESIDENT_MIB << 20), *serve)
-    figures: dict[str, Any] = {}
-    with (
-        tempfile.TemporaryDirectory(prefix="lightmem-soak-") as folder,
-        running_server(Path(folder) / "data", flags=flags, environment=clean_environment()) as server,
-    ):
+    with running_server(data_dir, flags=flags, environment=clean_environment()) as server:
         async with AsyncClient(
             server.target, api_key=server.key, retry=NO_RETRY, timeout_seconds=CALL_SECONDS
         ) as client:
             await client.wait_ready(timeout_seconds=60)
             soak = Soak(server, client, sizes, texts)
             for part in parts:
-                figures[part] = await {"fair": soak.fair, "soak": soak.soak}[part]()
-    return figures
+                figures[part] = await {"fair": soak.fair, "soak": soak.soak}[part](tell)
+            await soak.check_told(row)
 
 
 if __name__ == "__main__":

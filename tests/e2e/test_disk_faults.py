@@ -27,7 +27,7 @@ from lightmem_client.errors import NotFoundError, UnavailableError
 
 from lightmem_server.store.restore import restore
 from lightmem_server.store.sqlite import DATABASE_NAME
-from tests.bench.fault_check import check_database
+from tests.fault_record import Injected
 from tests.server_process import ENDED_SECONDS, ROOT, ServerProcess
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -70,16 +70,21 @@ def write_until_refused(client: Client) -> tuple[dict[str, str], UnavailableErro
     raise AssertionError("it was never full")
 
 
-def assert_recovered(server: ServerProcess, client: Client, acknowledged: dict[str, str]) -> None:
+def texts_of(client: Client) -> dict[str, str]:
+    """What is stored, by id."""
+    return {memory.id: memory.text for memory in client.list()}
+
+
+def assert_recovered(server: ServerProcess, client: Client, acknowledged: dict[str, str], fault: Injected) -> None:
     """Health says so, everything acknowledged and nothing else is there, and writes are durable again."""
     wait_for_health(server, SERVING)
-    assert {memory.id: memory.text for memory in client.list()} == acknowledged
+    fault.check_all(acknowledged, texts_of(client))
     text = f"after {TEXT}"
     acknowledged[client.write(text).memory_ids[0]] = text
     server.kill()
-    assert check_database(server.data_dir) == []
+    fault.check_sound(server.data_dir)
     with make_server(server.data_dir) as again, connect(again) as client_again:
-        assert {memory.id: memory.text for memory in client_again.list()} == acknowledged
+        fault.check_all(acknowledged, texts_of(client_again))
 
 
 def doctor(data_dir: Path, *prefix: str) -> dict[str, tuple[str, str, str]]:
@@ -152,9 +157,10 @@ def full_disk(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Cal
 
 
 def test_a_full_disk_refuses_writes_until_there_is_room(
-    full_disk: tuple[Path, Callable[[ServerProcess], Any]],
+    full_disk: tuple[Path, Callable[[ServerProcess], Any]], inject: Callable[[str], Injected]
 ) -> None:
     data_dir, make_disk = full_disk
+    fault = inject("full disk")
     with make_server(data_dir) as server, connect(server) as client:
         kept = client.write(TEXT).memory_ids[0]
         disk = make_disk(server)
@@ -167,12 +173,16 @@ def test_a_full_disk_refuses_writes_until_there_is_room(
         assert client.get(kept).text == TEXT, "reads go on"
         assert kept in [hit.memory.id for hit in client.retrieve("Porto", max_memories=100).memories]
         disk.make_room()
-        assert_recovered(server, client, acknowledged)
+        assert_recovered(server, client, acknowledged, fault)
 
 
-def test_a_backup_without_room_leaves_nothing_and_stops_nobody(small_disk: Path) -> None:
+def test_a_backup_without_room_leaves_nothing_and_stops_nobody(
+    small_disk: Path, inject: Callable[[str], Injected]
+) -> None:
+    fault = inject("full disk in a backup")
+    texts = [f"{number} {TEXT}" for number in range(100)]
     with make_server(small_disk) as server, connect(server) as client:
-        kept = client.write([f"{number} {TEXT}" for number in range(100)]).memory_ids
+        kept = dict(zip(client.write(texts).memory_ids, texts, strict=True))
         disk = SmallDisk(server)
         disk.fill()
         with pytest.raises(UnavailableError) as caught:
@@ -187,13 +197,17 @@ def test_a_backup_without_room_leaves_nothing_and_stops_nobody(small_disk: Path)
         disk.make_room()
         wait_for_health(server, SERVING)
         assert list(client.backup("a.db"))[-1].stage == "done"
-        assert {memory.id for memory in client.list()} == {*kept}
+        fault.check_all(kept, texts_of(client))
 
 
-def test_consolidation_on_a_full_disk_is_done_once_there_is_room(small_disk: Path) -> None:
+def test_consolidation_on_a_full_disk_is_done_once_there_is_room(
+    small_disk: Path, inject: Callable[[str], Injected]
+) -> None:
+    fault = inject("full disk in a consolidation")
     facts = MemoryFilter(kinds=[Kind.FACT])
+    texts = ["I moved to Porto in May.", "My sister is called Rita."]
     with make_server(small_disk) as server, connect(server) as client:
-        said = client.write(["I moved to Porto in May.", "My sister is called Rita."], session_id="s").memory_ids
+        said = dict(zip(client.write(texts, session_id="s").memory_ids, texts, strict=True))
         disk = SmallDisk(server)
         disk.fill()
         acknowledged, _ = write_until_refused(client)
@@ -206,10 +220,10 @@ def test_consolidation_on_a_full_disk_is_done_once_there_is_room(small_disk: Pat
         assert list(client.consolidate(timeout_seconds=ENDED_SECONDS))[-1].stage == "done"
         made = list(client.list(filter=facts))
         assert "User lives in Porto" in [fact.text for fact in made]
-        turns = {memory.id for memory in client.list(filter=MemoryFilter(kinds=[Kind.TURN]))}
-        assert turns == {*said, *acknowledged}, "nothing that a model made replaced what was said"
+        turns = {memory.id: memory.text for memory in client.list(filter=MemoryFilter(kinds=[Kind.TURN]))}
+        fault.check_all(said | acknowledged, turns)  # nothing that a model made replaced what was said
         server.kill()
-        assert check_database(small_disk) == []
+        fault.check_sound(small_disk)
 
 
 # Rights
@@ -226,19 +240,27 @@ def as_anyone() -> tuple[str, ...]:
 
 
 @pytest.fixture
-def filled(template: Path, tmp_path: Path) -> Path:
+def filled(template: tuple[Path, dict[str, str]], tmp_path: Path) -> Path:
     """A data folder with memories of ann, closed."""
-    return Path(shutil.copytree(template, tmp_path / "data"))
+    return Path(shutil.copytree(template[0], tmp_path / "data"))
+
+
+@pytest.fixture
+def told(template: tuple[Path, dict[str, str]]) -> dict[str, str]:
+    """What was acknowledged of `filled`: texts by id."""
+    return template[1]
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     data_dir = tmp_path_factory.mktemp("filled") / "data"
+    told: dict[str, str] = {}
     with make_server(data_dir) as server, connect(server) as client:
         for number in range(20):
-            client.write([f"{number} {place} {TEXT}" for place in range(10)], session_id=f"s{number}")
+            texts = [f"{number} {place} {TEXT}" for place in range(10)]
+            told |= zip(client.write(texts, session_id=f"s{number}").memory_ids, texts, strict=True)
         server.stop()
-    return data_dir
+    return data_dir, told
 
 
 @pytest.mark.parametrize(
@@ -251,8 +273,15 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids=["folder read-only", "database read-only", "database not readable"],
 )
 def test_a_start_without_the_right_to_write_says_so(
-    filled: Path, as_anyone: tuple[str, ...], change: Callable[[Path], None], message: str, check: str
+    filled: Path,
+    as_anyone: tuple[str, ...],
+    change: Callable[[Path], None],
+    message: str,
+    check: str,
+    inject: Callable[[str], Injected],
+    told: dict[str, str],
 ) -> None:
+    fault = inject("start without rights")
     before = (filled / DATABASE_NAME).read_bytes()
     change(filled)
     try:
@@ -268,12 +297,15 @@ def test_a_start_without_the_right_to_write_says_so(
         (filled / DATABASE_NAME).chmod(0o600)
     assert (filled / DATABASE_NAME).read_bytes() == before
     with make_server(filled, prefix=as_anyone) as server, connect(server) as client:
-        assert len(list(client.list())) == 200
+        fault.check_all(told, texts_of(client))
         assert server.process.poll() is None
 
 
-def test_rights_lost_while_it_runs_lose_nothing(filled: Path, as_anyone: tuple[str, ...]) -> None:
+def test_rights_lost_while_it_runs_lose_nothing(
+    filled: Path, as_anyone: tuple[str, ...], inject: Callable[[str], Injected], told: dict[str, str]
+) -> None:
     """The files are open: what is acknowledged is durable still. What needs a new file says that it can't."""
+    fault = inject("rights lost while it runs")
     with make_server(filled, prefix=as_anyone) as server, connect(server) as client:
         filled.chmod(0o500)
         try:
@@ -284,7 +316,7 @@ def test_rights_lost_while_it_runs_lose_nothing(filled: Path, as_anyone: tuple[s
             filled.chmod(0o700)
         server.kill()
     with make_server(filled) as server, connect(server) as client:
-        assert client.get(memory_id).text == TEXT
+        fault.check_all(told | {memory_id: TEXT}, texts_of(client))
 
 
 # Damage
@@ -308,8 +340,13 @@ def spoil(path: Path, begin: float, end: float) -> None:
     ],
     ids=["truncated", "spoilt", "replaced"],
 )
-def test_a_start_on_a_damaged_database_is_refused(filled: Path, damage: Callable[[Path], None]) -> None:
+def test_a_start_on_a_damaged_database_is_refused(
+    filled: Path, damage: Callable[[Path], None], inject: Callable[[str], Injected], told: dict[str, str]
+) -> None:
+    """And a copy from before brings everything back: nothing was written over what can be saved."""
+    fault = inject("start on a damaged database")
     path = filled / DATABASE_NAME
+    whole = path.read_bytes()
     damage(path)
     before = path.read_bytes()
     with pytest.raises(RuntimeError, match=r"damaged|not a SQLite database"), make_server(filled):
@@ -317,11 +354,16 @@ def test_a_start_on_a_damaged_database_is_refused(filled: Path, damage: Callable
     level, _, advice = doctor(filled)["database"]
     assert (level, "restore" in advice) == ("fail", True)
     assert path.read_bytes() == before
-
-
-def test_flipped_pages_are_not_served_and_a_backup_brings_everything_back(filled: Path, tmp_path: Path) -> None:
+    path.write_bytes(whole)
     with make_server(filled) as server, connect(server) as client:
-        expected = {memory.id: memory.text for memory in client.list()}
+        fault.check_all(told, texts_of(client))
+
+
+def test_flipped_pages_are_not_served_and_a_backup_brings_everything_back(
+    filled: Path, tmp_path: Path, inject: Callable[[str], Injected], told: dict[str, str]
+) -> None:
+    fault = inject("spoilt pages met while it runs")
+    with make_server(filled) as server, connect(server) as client:
         backup = Path(list(client.backup("good.db"))[-1].path)
         server.stop()
     spoil(filled / DATABASE_NAME, 0.3, 0.7)
@@ -338,15 +380,20 @@ def test_flipped_pages_are_not_served_and_a_backup_brings_everything_back(filled
     restore(backup, tmp_path / "restored", lambda moment: None)
     (tmp_path / "restored" / "admin.key").write_bytes((filled / "admin.key").read_bytes())
     with make_server(tmp_path / "restored") as server, connect(server) as client:
-        assert {memory.id: memory.text for memory in client.list()} == expected
+        fault.check_all(told, texts_of(client))
 
 
-def test_a_corrupt_snapshot_is_rebuilt_from_the_records(tmp_path: Path) -> None:
+def test_a_corrupt_snapshot_is_rebuilt_from_the_records(tmp_path: Path, inject: Callable[[str], Injected]) -> None:
+    fault = inject("corrupt snapshot")
     data_dir = tmp_path / "data"
+    told: dict[str, str] = {}
     with make_server(data_dir) as server, connect(server) as client:
         for number in range(6):  # enough for a snapshot
-            client.write([f"turn {number} {place}" for place in range(60)], session_id=f"s{number}")
-        kept = client.write("the spare key is under the blue flowerpot").memory_ids[0]
+            texts = [f"turn {number} {place}" for place in range(60)]
+            told |= zip(client.write(texts, session_id=f"s{number}").memory_ids, texts, strict=True)
+        key = "the spare key is under the blue flowerpot"
+        kept = client.write(key).memory_ids[0]
+        told[kept] = key
         wait_for_snapshot(data_dir)
         server.kill()
     assert doctor(data_dir)["snapshots"] == ("ok", "1, all can be used", "")
@@ -359,6 +406,7 @@ def test_a_corrupt_snapshot_is_rebuilt_from_the_records(tmp_path: Path) -> None:
         found = client.retrieve("blue flowerpot", selector_mode=SelectorMode.OFF)
         assert found.memories[0].memory.id == kept
         assert found.trace.matched_count == 361
+        fault.check_all(told, texts_of(client))
         assert "snapshot_unusable" in [entry["event"] for entry in server.log]
         wait_for_health(server, SERVING)
 
@@ -374,7 +422,8 @@ def wait_for_snapshot(data_dir: Path) -> None:
 # Models
 
 
-def test_a_missing_model_file_is_named_with_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_model_file_is_named_with_what_to_do(tmp_path: Path, inject: Callable[[str], Injected]) -> None:
+    inject("missing models")
     models_dir = tmp_path / "models"
     models_dir.mkdir()
     with (

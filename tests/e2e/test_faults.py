@@ -1,4 +1,5 @@
-"""A server that is killed ten times under load, at every fault point and at random, keeps what it acknowledged."""
+"""A server that is killed ten times under load, at every fault point and at random, keeps what it acknowledged; one that gets
+a SIGTERM ends by itself and keeps it too."""
 
 from __future__ import annotations
 
@@ -12,14 +13,17 @@ from tests.fault_server import Point
 
 
 @pytest.mark.timeout(300)
-def test_ten_kills_lose_nothing_and_corrupt_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kills_and_drains_lose_nothing_and_corrupt_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "target" / "faults.json"
     monkeypatch.setattr(faults, "RESULT_FILE", path)
-    assert faults.main(["--quick"]) == 0
+    assert faults.main(["--quick", "--parts", "kills,drains"]) == 0
     figures = json.loads(path.read_text())["figures"]
     assert figures["findings"] == []
-    assert figures["all"]["kills"] == 10
-    assert {*figures["modes"]} >= {str(point) for point in Point}
-    assert figures["all"]["acknowledged"] > 0
+    drains = figures["faults"].pop("SIGTERM under load")
+    assert drains["injected"] == faults.QUICK.drains
+    assert drains["acknowledged"] > 0
+    assert sum(row["injected"] for row in figures["faults"].values()) == faults.QUICK.kills
+    assert {*figures["faults"]} >= {f"killed {str(point).replace('_', ' ')}" for point in Point}
+    assert figures["all"]["acknowledged"] > drains["acknowledged"]
     assert figures["all"]["in_doubt"] > 0
-    assert figures["checked_backups"] > 0
+    assert figures["parts"]["kills"]["checked_backups"] > 0
