@@ -151,11 +151,15 @@ class Backups:
         database: Path,
         folder: Path,
         keep_log: Callable[[], AbstractContextManager[None]] = nullcontext,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         """
         Args:
             keep_log: Entered while the database is read.
+            check: Raises DiskError where the database's files aren't where they were opened; a copy of others would lack what
+                was acknowledged.
         """
+        self._check = check
         self._database = database
         self._folder = folder
         self._keep_log = keep_log
@@ -208,6 +212,7 @@ class Backups:
         self._thread.shutdown()
 
     def _run(self, copying: Copying, report: Callable[[], None]) -> BackupProgress | None:
+        self._check()
         with self._keep_log():
             return copying.run(report)
 

@@ -45,6 +45,7 @@ from lightmem_server.store.backup import BACKUPS_NAME, Backups
 from lightmem_server.store.backup_protocol import BackupProgress
 from lightmem_server.store.connection import check_library, open_connection, store_errors, to_reader, to_writer
 from lightmem_server.store.erasure_protocol import Erased
+from lightmem_server.store.place import Place
 from lightmem_server.store.protocol import (
     Change,
     Changes,
@@ -125,6 +126,7 @@ class SqliteStore:
         self._opening = asyncio.Lock()
         self._exporting = asyncio.Lock()
         self._file: int | None = None
+        self._place: Place | None = None
 
     async def open(self) -> None:
         """See `Store.open`. Raises StoreError also when another server has the folder open."""
@@ -518,9 +520,11 @@ class SqliteStore:
                 self._key_reader = self._connect(KEY_CACHE_BYTES)
                 to_reader(self._key_reader)
                 self._key_reader.set_busy_timeout(0)
-            self._writer = GroupWriter(connection, max_waiting=self._max_waiting_commits)
+                self._place = Place(self._path, page_size=int(connection.pragma("page_size")))
+            self._writer = GroupWriter(connection, max_waiting=self._max_waiting_commits, check=self._place.check)
             self._writer.start()
-            self._backups = Backups(self._path, self._data_dir / BACKUPS_NAME, self._writer.keep_log)
+            folder = self._data_dir / BACKUPS_NAME
+            self._backups = Backups(self._path, folder, self._writer.keep_log, self._place.check)
             self._read_threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="lightmem-store-reader")
             is_open = True
         finally:
@@ -528,6 +532,8 @@ class SqliteStore:
                 self._close()
 
     def _export(self, partition: Partition, visit: Callable[[Carried], None], watermark: str) -> None:
+        assert self._place is not None, "the store is open"
+        self._place.check()  # a connection to another file, or to none, would begin a new database
         with store_errors():
             connection = open_connection(self._path, cache_bytes=READER_CACHE_BYTES)
             try:
@@ -575,4 +581,7 @@ class SqliteStore:
         if self._file is not None:
             os.close(self._file)  # last: see `wipe`
             self._file = None
+        if self._place is not None:
+            self._place.close()
+            self._place = None
         self._lock.release()

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import apsw
 import structlog
 
-from lightmem_server.errors import OverloadedError, StoreError
+from lightmem_server.errors import DiskError, OverloadedError, StoreError
 from lightmem_server.store.connection import BUSY_TIMEOUT_MS, to_store_error
 
 R = TypeVar("R")
@@ -82,13 +82,18 @@ class _Savepoint:
 class GroupWriter:
     """The writing thread."""
 
-    def __init__(self, connection: apsw.Connection, *, max_waiting: int) -> None:
+    def __init__(
+        self, connection: apsw.Connection, *, max_waiting: int, check: Callable[[], None] = lambda: None
+    ) -> None:
         """
         Args:
             connection: Used by the writing thread alone from `start` until `close` has returned.
             max_waiting: Pieces of work that may wait; beyond it `submit` refuses.
+            check: Raises DiskError where a commit would not be durable, such as in files that were removed; called before a
+                group is begun, and again before anybody is told that it is on disk.
         """
         self._connection = connection
+        self._check = check
         self._max_waiting = max_waiting
         self._waiting: deque[_Waiting] = deque()
         self._group: list[_Waiting] = []
@@ -197,12 +202,16 @@ class GroupWriter:
             return
         began = time.monotonic()
         try:
+            self._check()
             outcomes = self._apply()
-        except apsw.Error as error:
+            self._check()
+        except (apsw.Error, DiskError) as error:
             log.warning("commit_failed", error=str(error), changes=len(self._group))
             self._roll_back()
             for waiting in self._group:  # an exception each: raising one adds to its traceback
-                waiting.future.set_exception(to_store_error(error))
+                waiting.future.set_exception(
+                    to_store_error(error) if isinstance(error, apsw.Error) else type(error)(error.message)
+                )
         else:
             self._truncate_due |= any(waiting.deletes for waiting in self._group)
             for waiting, outcome in zip(self._group, outcomes, strict=True):
@@ -225,7 +234,10 @@ class GroupWriter:
 
     def _do_alone(self, waiting: _Waiting) -> None:
         try:
+            self._check()
             result = waiting.work(self._connection)
+        except DiskError as error:
+            waiting.future.set_exception(error)
         except apsw.Error as error:
             self._roll_back()
             waiting.future.set_exception(to_store_error(error))

@@ -12,7 +12,7 @@ from tests.bench import fault_tests, faults
 from tests.bench.fault_table import Result, Row, to_figures, to_targets
 from tests.bench.telling import Telling
 
-TESTS = '''
+TESTS = """
 import json
 
 def record(record_property, lost):
@@ -29,7 +29,7 @@ def test_bad(record_property):
 def test_left_out():
     import pytest
     pytest.skip("no file system may be mounted here")
-'''
+"""
 
 
 def test_faults_that_tests_record_are_rows_and_failures_are_wrong(tmp_path: Path) -> None:
