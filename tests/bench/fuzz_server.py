@@ -59,6 +59,9 @@ FLAGS = (
 EXAMPLES_PER_METHOD = 3
 """To each method, before the rounds."""
 
+COURSE_POINTS = 20
+"""How often memory is noted over the whole time: what grows without end grows at the end too."""
+
 EXAMPLES_PER_ROUND = 100
 RAW_PER_ROUND = 10
 ANSWER_SECONDS = 60
@@ -193,6 +196,7 @@ def fuzz(one: Fuzz, seconds: float, seed: int, tell: Callable[[str], None]) -> d
     """Fuzz for so long; the figures. Raises AssertionError at the first wrong answer, shrunk."""
     drawn = random.Random(seed)
     began, first_rss, peak = time.monotonic(), None, 0.0
+    course: list[float] = []
 
     # Draws among all methods may leave one out for minutes: Hypothesis repeats what it has drawn.
     for name in sorted(METHODS):
@@ -206,6 +210,8 @@ def fuzz(one: Fuzz, seconds: float, seed: int, tell: Callable[[str], None]) -> d
         tell(f"{sum(one.calls.values()):,} requests, {one.raw_count} raw connections, {time.monotonic() - began:.0f} s")
         rss = one.rss_mib()
         peak = max(peak, rss)
+        if time.monotonic() - began >= len(course) * seconds / COURSE_POINTS:
+            course.append(round(rss, 1))
         if first_rss is None and time.monotonic() - began >= seconds / 10:
             first_rss = rss
     growth = peak - (first_rss if first_rss is not None else peak)
@@ -218,6 +224,7 @@ def fuzz(one: Fuzz, seconds: float, seed: int, tell: Callable[[str], None]) -> d
         "statuses": dict(one.statuses),
         "raw_connections": one.raw_count,
         "rss_mib": {"after_a_tenth": round(first_rss or peak, 1), "most": round(peak, 1), "growth": round(growth, 1)},
+        "rss_mib_course": course,
     }
 
 
