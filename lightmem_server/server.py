@@ -81,6 +81,10 @@ SERVICES = tuple(
     for file, name in ((memory_service_pb2, "MemoryService"), (admin_service_pb2, "AdminService"))
 )
 
+HANDSHAKE_SECONDS = 10
+"""How long a connection may take to speak TLS and HTTP/2. Each holds a file descriptor: who opens many and says nothing would
+keep others out for gRPC's two minutes."""
+
 REFUSED_AT_ONCE = 256
 """Calls that one connection may have in beyond those which are admitted, for as long as it takes to refuse them."""
 
@@ -169,6 +173,7 @@ class LightMemServer:
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
                 ("grpc.keepalive_time_ms", 30_000),  # finds clients that vanished
                 ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
             ],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

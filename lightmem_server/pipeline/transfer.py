@@ -10,8 +10,9 @@ with the process. Erasing the user ends both.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
@@ -38,6 +39,7 @@ from lightmem_server.pipeline.portable import (
 )
 from lightmem_server.pipeline.residents import Residents, read_preceding
 from lightmem_server.slm.protocols import Embedder
+from lightmem_server.store.connection import store_errors
 from lightmem_server.store.protocol import Change, Store, VectorRecord
 from lightmem_server.store.run_protocol import RunRecord
 from lightmem_server.store.transfer_protocol import Carried, CarriedChange, CarriedVersion, ImportBatch, ImportedMemory
@@ -81,12 +83,13 @@ class Exporting:
 
         Raises:
             UserErasedError: Erased since this began; what has come is not to be used.
-            StoreError.
+            StoreError: Also where there is no room for what waits.
         """
         generation = await self._store.generation(partition)
-        with tempfile.TemporaryFile(dir=self._spool_dir) as spool:
+        with self._open_spool() as spool:
             total = await self._fill(spool, partition)
-            spool.seek(0)
+            with store_errors(str(self._spool_dir)):
+                spool.seek(0)
             done = 0
             while done < total:
                 lines = await asyncio.to_thread(spool.readlines, PART_BYTES)
@@ -94,6 +97,16 @@ class Exporting:
                     raise UserErasedError("the user was erased after the export began")
                 done += len(lines)
                 yield Part(tuple(line[:-1].decode() for line in lines), done, total)
+
+    @contextlib.contextmanager
+    def _open_spool(self) -> Iterator[IO[bytes]]:
+        with store_errors(str(self._spool_dir)):
+            spool = tempfile.TemporaryFile(dir=self._spool_dir)
+        try:
+            yield spool
+        finally:
+            with contextlib.suppress(OSError):  # the disk is full: nobody needs what is still in the buffer
+                spool.close()
 
     async def _fill(self, spool: IO[bytes], partition: Partition) -> int:
         """Write all lines; how many."""

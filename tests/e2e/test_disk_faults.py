@@ -25,14 +25,19 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from lightmem_client import Client, Kind, MemoryFilter, RetryPolicy, SelectorMode
 from lightmem_client.errors import NotFoundError, UnavailableError
 
+from lightmem_server.errors import StoreError
 from lightmem_server.store.restore import restore
-from lightmem_server.store.sqlite import DATABASE_NAME
+from lightmem_server.store.sqlite import DATABASE_NAME, SqliteStore
+from tests.bench.fault_check import find_text
 from tests.fault_record import Injected
 from tests.server_process import ENDED_SECONDS, ROOT, ServerProcess
+from tests.unit.store.test_databases import FIXTURES, assert_as_written, make_database
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 TEXT = "I moved to Porto in May. " + "word " * 400
+WORD = "x" * 4000
+"""Takes room, and an embedder no time."""
 
 WITHOUT_RIGHTS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
 """Root that permissions bind, as everyone else; those who aren't root need nothing."""
@@ -122,12 +127,20 @@ class SmallDisk:
         self._ballast = server.data_dir / "ballast"
 
     def fill(self) -> None:
-        with self._ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-            while True:
-                file.write(bytes(1 << 16))
+        fill_up(self._ballast)
 
     def make_room(self) -> None:
         self._ballast.unlink()
+
+
+def fill_up(path: Path) -> None:
+    """Make a file that takes all room of its disk."""
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(1 << 16))
+    with path.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(1 << 10))
 
 
 @pytest.fixture
@@ -224,6 +237,90 @@ def test_consolidation_on_a_full_disk_is_done_once_there_is_room(
         fault.check_all(said | acknowledged, turns)  # nothing that a model made replaced what was said
         server.kill()
         fault.check_sound(small_disk)
+
+
+def test_an_export_on_a_full_disk_says_so(small_disk: Path, inject: Callable[[str], Injected]) -> None:
+    """What waits for its reader stands on the same disk."""
+    fault = inject("full disk in an export")
+    with make_server(small_disk) as server, connect(server) as client:
+        texts = [f"{number} {TEXT}" for number in range(100)]
+        kept = dict(zip(client.write(texts).memory_ids, texts, strict=True))
+        disk = SmallDisk(server)
+        disk.fill()
+        with pytest.raises(UnavailableError) as caught:
+            list(client.export_user("ann"))
+        assert caught.value.reason == "STORE_FAILED"
+        disk.make_room()
+        assert sum(len(part.lines) for part in client.export_user("ann")) > len(kept)
+        fault.check_all(kept, texts_of(client))
+
+
+def test_an_import_on_a_full_disk_is_finished_once_there_is_room(
+    small_disk: Path, inject: Callable[[str], Injected]
+) -> None:
+    fault = inject("full disk in an import")
+    with make_server(small_disk) as server, connect(server) as client:
+        texts = [f"{number} {WORD}" for number in range(800)]
+        for start in range(0, len(texts), 100):
+            client.write(texts[start : start + 100])
+        lines = [line for part in client.export_user("ann") for line in part.lines]
+        disk = SmallDisk(server)
+        disk.fill()
+        with pytest.raises(UnavailableError) as caught:
+            client.import_user("bob", lines)
+        assert caught.value.reason == "STORE_FAILED"
+        disk.make_room()
+        wait_for_health(server, SERVING)
+        client.import_user("bob", lines)
+        stored = {memory.id: memory.text for memory in client.list(user_id="bob")}
+        fault.check_all(texts_of(client), stored)
+        assert sorted(stored.values()) == sorted(texts)
+        server.kill()
+        fault.check_sound(small_disk)
+
+
+def test_an_erasure_on_a_full_disk_gives_no_receipt_before_it_is_done(
+    small_disk: Path, inject: Callable[[str], Injected]
+) -> None:
+    fault = inject("full disk in an erasure")
+    secret = "Zanzibar4711"
+    with make_server(small_disk) as server, connect(server) as client:
+        kept = {client.write(TEXT).memory_ids[0]: TEXT}
+        for number in range(8):
+            client.write([f"{secret} {number} {place} {WORD}" for place in range(100)], user_id="bob")
+        disk = SmallDisk(server)
+        disk.fill()
+        with contextlib.suppress(UnavailableError):
+            client.erase_user("bob")
+            assert find_text(small_disk, [secret]) == [], "it gave a receipt"
+        disk.make_room()
+        wait_for_health(server, SERVING)
+        client.erase_user("bob")
+        fault.row.lost += find_text(small_disk, [secret])
+        assert fault.row.lost == []
+        assert list(client.list(user_id="bob")) == []
+        fault.check_all(kept, texts_of(client))
+        server.kill()
+        fault.check_sound(small_disk)
+
+
+async def test_a_migration_on_a_full_disk_leaves_the_database_as_it_was(
+    small_disk: Path, inject: Callable[[str], Injected]
+) -> None:
+    inject("full disk in a migration")
+    path = small_disk / DATABASE_NAME
+    make_database(FIXTURES[0], path)
+    before = path.read_bytes()
+    ballast = small_disk / "ballast"
+    fill_up(ballast)
+    store = SqliteStore(small_disk)
+    with pytest.raises(StoreError, match="disk"):
+        await store.open()
+    assert path.read_bytes() == before
+    ballast.unlink()
+    await store.open()
+    await assert_as_written(store)
+    await store.close()
 
 
 # Rights
