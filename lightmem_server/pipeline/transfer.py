@@ -101,7 +101,7 @@ class Exporting:
     @contextlib.contextmanager
     def _open_spool(self) -> Iterator[IO[bytes]]:
         with store_errors(str(self._spool_dir)):
-            spool = tempfile.TemporaryFile(dir=self._spool_dir)
+            spool = tempfile.TemporaryFile(dir=self._spool_dir)  # noqa: SIM115  # closed below, where errors are others
         try:
             yield spool
         finally:

@@ -39,6 +39,8 @@ class End(Enum):
     """`lightmem serve` with the real models, at a random moment."""
     DRAINED = "drained"
     """By SIGTERM, at a random moment."""
+    STOPPED = "stopped"
+    """As KILLED, at a random moment, after SIGSTOP and SIGCONT: time has gone by, and nothing was done in it."""
 
 
 DRAIN_SECONDS = 2
@@ -57,6 +59,7 @@ NAMES = {
     End.KILLED: "killed at a random moment",
     End.SHIPPED_KILLED: "killed at a random moment, the shipped server",
     End.DRAINED: "SIGTERM under load",
+    End.STOPPED: "SIGSTOP and SIGCONT under load, then killed",
 }
 
 LAST_COUNT = {Point.IN_BACKUP: 4, Point.BEFORE_BACKUP_IS_NAMED: 3}
@@ -165,6 +168,11 @@ class Harness:
             # A random moment is what is wanted here; nothing waits for anything.
             await asyncio.sleep(self._rng.uniform(0, LONGEST_SECONDS))
             self.at_work += caller.at_work
+            if self._end is End.STOPPED:
+                server.process.send_signal(signal.SIGSTOP)
+                await asyncio.sleep(self._rng.uniform(0, LONGEST_SECONDS))
+                server.process.send_signal(signal.SIGCONT)
+                await asyncio.sleep(self._rng.uniform(0, LONGEST_SECONDS))
             if self._end is End.DRAINED:
                 await self._drain(server)
             else:

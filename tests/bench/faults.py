@@ -7,7 +7,7 @@
 
 part        what it does                                                                    full        short
 kills       SIGKILL at random moments and at fault points under load; the shipped server    300 + 30    10
-drains      SIGTERM under the same load                                                     30          3
+drains      SIGTERM under the same load; SIGSTOP and SIGCONT                                30 + 30     3 + 3
 disk, process, backup, isolation, keys, erasure, migrations
             the tests that inject faults there (tests/bench/fault_tests.py)                 all         all
 input       the tests of bad input; random requests and bytes (tests/bench/fuzz_server.py)  20 minutes  10 seconds
@@ -47,11 +47,12 @@ class Sizes:
     kills: int = 300
     shipped: int = 30
     drains: int = 30
+    stops: int = 30
     fuzz_seconds: float = 1200.0
     soak: soak.Sizes = field(default_factory=soak.Sizes)
 
 
-QUICK = Sizes(kills=10, shipped=0, drains=3, fuzz_seconds=10.0, soak=soak.QUICK)
+QUICK = Sizes(kills=10, shipped=0, drains=3, stops=3, fuzz_seconds=10.0, soak=soak.QUICK)
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ def run_kills(setting: Setting, result: Result) -> None:
 
 
 def run_drains(setting: Setting, result: Result) -> None:
-    """SIGTERM."""
-    _live(setting, result, [(setting.sizes.drains, End.DRAINED)])
+    """SIGTERM; SIGSTOP and SIGCONT."""
+    _live(setting, result, [(setting.sizes.drains, End.DRAINED), (setting.sizes.stops, End.STOPPED)])
 
 
 def _live(setting: Setting, result: Result, lives: list[tuple[int, End]]) -> None:

@@ -1,5 +1,5 @@
 """A server that is killed ten times under load, at every fault point and at random, keeps what it acknowledged; one that gets
-a SIGTERM ends by itself and keeps it too."""
+a SIGTERM ends by itself, one that is stopped for a while goes on, and both keep it too."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ def test_kills_and_drains_lose_nothing_and_corrupt_nothing(tmp_path: Path, monke
     figures = json.loads(path.read_text())["figures"]
     assert figures["findings"] == []
     drains = figures["faults"].pop("SIGTERM under load")
-    assert drains["injected"] == faults.QUICK.drains
+    stops = figures["faults"].pop("SIGSTOP and SIGCONT under load, then killed")
+    assert (drains["injected"], stops["injected"]) == (faults.QUICK.drains, faults.QUICK.stops)
     assert drains["acknowledged"] > 0
+    assert stops["acknowledged"] > 0
     assert sum(row["injected"] for row in figures["faults"].values()) == faults.QUICK.kills
     assert {*figures["faults"]} >= {f"killed {str(point).replace('_', ' ')}" for point in Point}
-    assert figures["all"]["acknowledged"] > drains["acknowledged"]
+    assert figures["all"]["acknowledged"] > drains["acknowledged"] + stops["acknowledged"]
     assert figures["all"]["in_doubt"] > 0
     assert figures["parts"]["kills"]["checked_backups"] > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tests.e2e.test_disk_faults import (
     wait_for_health,
 )
 from tests.fault_record import Injected
+from tests.server_process import ENDED_SECONDS
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"], ids=["database", "log", "index"])
@@ -92,3 +94,19 @@ def test_a_file_that_is_cut_short_gets_no_acks(tmp_path: Path, inject: Callable[
             client.write("it would be thrown away with the rest")
         assert caught.value.reason == "STORE_FAILED"
         wait_for_health(server, NOT_SERVING)
+
+
+def test_a_connection_that_says_nothing_is_closed(tmp_path: Path, inject: Callable[[str], Injected]) -> None:
+    """While all descriptors are taken nobody else comes in; soon they do."""
+    fault = inject("connections that say nothing")
+    with make_server(tmp_path / "data", prefix=("prlimit", "--nofile=100")) as server:
+        host, _, port = server.address.rpartition(":")
+        silent = [socket.create_connection((host, int(port)), timeout=ENDED_SECONDS) for _ in range(70)]
+        for connection in silent[::2]:
+            connection.sendall(b"PRI * HTTP/2.0\r\n")  # half a greeting
+        for connection in silent:
+            while connection.recv(1 << 12):  # settings, until the server has closed it
+                pass
+            connection.close()
+        with connect(server) as client:
+            fault.check_all({client.write(TEXT).memory_ids[0]: TEXT}, texts_of(client))
