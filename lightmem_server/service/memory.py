@@ -278,7 +278,10 @@ class MemoryServicer(memory_service_pb2_grpc.MemoryServiceServicer):
 
     @staticmethod
     def _partition(scope: memory_pb2.Scope) -> Partition:
-        """The partition that the caller names, if its key is for that user."""
+        """The partition that the caller names, if its key is for that user. The other names are bounded too where they play
+        no part."""
+        convert.to_name(scope.agent_id, "scope.agent_id")
+        convert.to_name(scope.session_id, "scope.session_id")
         return caller.get().partition(convert.to_name(scope.user_id, "scope.user_id", is_required=True))
 
 
