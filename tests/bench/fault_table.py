@@ -94,4 +94,4 @@ def print_table(console: Console, figures: Mapping[str, Any], below: Sequence[st
         table.add_row(fault, *(f"{counts[name]:,}" for name in COLUMNS))
     console.print(table)
     for line in (*below, *figures["notes"], *figures["findings"]):
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -47,7 +48,9 @@ def run_tests(
         tell: Called with how far it is.
     """
     report = folder / f"{part}.xml"
-    command = [sys.executable, "-m", "pytest", "-v", "--color=no", f"--junitxml={report}", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-v", "--color=no"]
+    # In this family a test may have properties.
+    command += ["-o", "junit_family=xunit1", f"--junitxml={report}", "-p", "no:cacheprovider"]
     with subprocess.Popen(
         [*command, *map(str, paths)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -56,7 +59,7 @@ def run_tests(
         for line in process.stdout:
             last = line.strip() or last
             if line.rstrip().endswith("%]"):
-                tell(line.split()[0].rpartition("/")[2] + line[line.rindex("[") - 1 :].rstrip())
+                tell(re.sub(r".*/|(?<=\S) (PASSED|FAILED|SKIPPED|ERROR).*(?= \[)", "", line).strip())
     tests = Row(f"tests of {part}")
     result.rows.append(tests)
     if not report.is_file():

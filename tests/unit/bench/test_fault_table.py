@@ -39,8 +39,10 @@ def test_faults_that_tests_record_are_rows_and_failures_are_wrong(tmp_path: Path
     fault_tests.run_tests("disk", [path], tmp_path, told.append, result)
     tests, disk = result.rows
     assert (tests.fault, tests.injected) == ("tests of disk", 2)
-    assert tests.wrong == ["test_some::test_bad: AssertionError: as intended"]
-    assert tests.notes == ["skipped: test_some::test_left_out: no file system may be mounted here"]
+    (wrong,) = tests.wrong
+    assert wrong.endswith("::test_bad: AssertionError: as intended")
+    (note,) = tests.notes
+    assert note.endswith("::test_left_out: no file system may be mounted here")
     assert disk == Row("full disk", injected=2, acknowledged=14, lost=["m was acknowledged and is not there"])
     assert told[-1] == "test_some.py::test_left_out [100%]"
     figures = to_figures({"disk": result})
