@@ -180,11 +180,11 @@ bench-latency: models ## Retrieve at stated rates: per stage, deadlines, 1k-100k
 	$(BIN)/python -m tests.bench.latency $(ARGS)
 
 .PHONY: faults
-faults: build ## Kills a server ten times under load, at random and at fault points; part of `make test` too
-	$(BIN)/python -m tests.bench.faults --quick
+faults: test-models ## The short form of all fault injection, one table of what was lost and corrupted (ARGS="--parts kills,disk")
+	$(BIN)/python -m tests.bench.faults --quick $(ARGS)
 
 .PHONY: faults-long
-faults-long: models ## 300 kills, and 30 of the shipped server with the real models (ARGS="--kills 1000 --seed 1")
+faults-long: test-models ## The full figures: 330 kills, drains, disk, 20 minutes of fuzzing, 10 of overload (ARGS="--parts ...", --seed 1)
 	$(BIN)/python -m tests.bench.faults $(ARGS)
 
 .PHONY: bench-memory

@@ -120,7 +120,9 @@ def make_too_large(message: Any, path: Path_) -> None:
             entries.add()
 
 
-@pytest.mark.parametrize(("method", "path"), [pytest.param(*case, id=f"{case[0]}-{name_of(case[1])}") for case in CASES])
+@pytest.mark.parametrize(
+    ("method", "path"), [pytest.param(*case, id=f"{case[0]}-{name_of(case[1])}") for case in CASES]
+)
 def test_a_field_that_is_too_large_is_refused(
     live: LiveServer, channel: grpc.Channel, memory_id: str, method: str, path: Path_
 ) -> None:
