@@ -185,6 +185,7 @@ faults: test-models ## The short form of all fault injection, one table of what 
 
 .PHONY: faults-long
 faults-long: test-models ## The full figures: 330 kills, drains, disk, 20 minutes of fuzzing, 10 of overload (ARGS="--parts ...", --seed 1)
+	$(BIN)/python -m pip install --quiet matplotlib
 	$(BIN)/python -m tests.bench.faults $(ARGS)
 
 .PHONY: bench-memory

@@ -15,6 +15,10 @@ from lightmem_server.errors import StoreError, StoreVersionError
 APPLICATION_ID = 0x4C4D656D
 """Marks a SQLite file as ours ("LMem"), so that another program's database is never migrated."""
 
+RENUMBERED = {4: "erasure", 5: "import_read", 6: "support"}
+"""Files that had other numbers in the first programs that wrote them, by a table that each makes: a database of schema 4 may
+have any of them. They don't build on each other, so each is applied where its table isn't there yet."""
+
 
 def read_migrations() -> list[str]:
     """The SQL of each migration; the first brings an empty database to version 1."""
@@ -36,11 +40,20 @@ def migrate(connection: apsw.Connection, migrations: list[str]) -> None:
     """
     with connection:  # one transaction, rolled back by an exception
         version = int(connection.pragma("user_version"))
-        for sql in migrations[version:]:
-            connection.execute(sql).fetchall()  # a script runs on only as its rows are taken
+        for number, sql in enumerate(migrations, start=1):
+            if _is_lacking(connection, number, version):
+                connection.execute(sql).fetchall()  # a script runs on only as its rows are taken
         if version < len(migrations):
             connection.pragma("application_id", APPLICATION_ID)
             connection.pragma("user_version", len(migrations))
+
+
+def _is_lacking(connection: apsw.Connection, number: int, version: int) -> bool:
+    """Whether a migration hasn't been applied to a database of this version."""
+    table = RENUMBERED.get(number)
+    if table is None or version < min(RENUMBERED):
+        return number > version
+    return not connection.table_exists(None, table)
 
 
 def check_version(connection: apsw.Connection, newest: int) -> None:
