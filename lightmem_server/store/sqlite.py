@@ -113,7 +113,9 @@ class SqliteStore:
         self._path = data_dir / DATABASE_NAME
         self._max_waiting_commits = max_waiting_commits
         self._now = now
-        self._lock = FileLock(data_dir / LOCK_NAME, timeout=0, mode=0o600, thread_local=False)
+        # Beside the file itself, not beside a link to it: two folders may lead to one database.
+        lock_path = self._path.resolve().parent / LOCK_NAME
+        self._lock = FileLock(lock_path, timeout=0, mode=0o600, thread_local=False)
         self._connections: list[apsw.Connection] = []
         self._readers: SimpleQueue[apsw.Connection] = SimpleQueue()
         self._read_threads: ThreadPoolExecutor | None = None

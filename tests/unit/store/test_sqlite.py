@@ -114,6 +114,21 @@ async def test_second_opener_is_refused(data_dir: Path) -> None:
     await (await open_store(data_dir)).close()
 
 
+async def test_second_opener_through_a_link_is_refused(data_dir: Path, tmp_path: Path) -> None:
+    """Another folder, and the same database: two servers would miss each other's versions."""
+    store = await open_store(data_dir)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / DATABASE_NAME).symlink_to(data_dir / DATABASE_NAME)
+    with pytest.raises(StoreError, match="another"):
+        await open_store(other)
+    await store.close()
+    again = await open_store(other)
+    with pytest.raises(StoreError, match="another"):
+        await open_store(data_dir)
+    await again.close()
+
+
 async def test_opening_twice_is_opening_once(data_dir: Path) -> None:
     store = await open_store(data_dir)
     await store.open()
