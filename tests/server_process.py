@@ -50,9 +50,11 @@ class ServerProcess:
         environment: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
         module: str = "lightmem_server",
+        log_reader: bool = True,
     ) -> None:
         """`prefix` is put before the command, such as `prlimit --fsize=…`; `module` is run instead, such as the server with
-        fault points."""
+        fault points. Without `log_reader` nobody reads the log once it serves, and the pipe is broken."""
+        self._has_log_reader = log_reader
         self.data_dir = data_dir
         self.address = ""
         self.log: list[dict[str, Any]] = []
@@ -112,5 +114,7 @@ class ServerProcess:
                 self.log.append(entry)
                 if entry["event"] == "serving":
                     self.address = entry["address"]
+                    if not self._has_log_reader:
+                        break
                     self._serving.set()
         self._serving.set()

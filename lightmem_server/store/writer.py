@@ -41,6 +41,9 @@ CHECKPOINT_BUSY_MS = 100
 TRUNCATE_RETRY_SECONDS = 1.0
 """After which emptying the log of deleted bytes is tried again when a reader was in its way."""
 
+STOPPED = "the store has stopped: nothing can be written before the server is restarted"
+"""A defect has ended the writing thread. As with a disk that is gone, health says so."""
+
 OWN_FAULTS = (apsw.ConstraintError, apsw.TooBigError, apsw.MismatchError)
 """Failures that leave the transaction whole: only the work that met them fails."""
 
@@ -99,6 +102,7 @@ class GroupWriter:
         self._group: list[_Waiting] = []
         self._changed = threading.Condition()
         self._is_closing = False
+        self._has_stopped = False
         self._seconds_each = 0.001
         self._log_pages = 0
         self._truncate_due = False
@@ -132,6 +136,8 @@ class GroupWriter:
 
     def _put(self, waiting: _Waiting) -> Future[Any]:
         with self._changed:
+            if self._has_stopped:
+                raise DiskError(STOPPED)
             if self._is_closing:
                 raise StoreError("the store is closed")
             if len(self._waiting) >= self._max_waiting:
@@ -169,6 +175,7 @@ class GroupWriter:
         finally:
             # With work left only when a defect ends the thread: nobody may wait for ever.
             with self._changed:
+                self._has_stopped = not self._is_closing or bool(self._waiting or self._group)
                 self._is_closing = True
                 for waiting in self._waiting:
                     if waiting.future.set_running_or_notify_cancel():
@@ -176,7 +183,7 @@ class GroupWriter:
                 self._waiting.clear()
             for waiting in self._group:
                 if not waiting.future.done():
-                    waiting.future.set_exception(StoreError("the store has stopped"))
+                    waiting.future.set_exception(DiskError(STOPPED))
 
     def _take_group(self) -> bool:
         """Wait for work and make it the group, which is empty when all was cancelled, or when only a checkpoint that a

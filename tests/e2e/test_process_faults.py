@@ -16,9 +16,11 @@ from tests.e2e.test_disk_faults import (
     SERVING,
     TEXT,
     connect,
+    fill_up,
     make_server,
     texts_of,
     wait_for_health,
+    write_until_refused,
 )
 from tests.fault_record import Injected
 from tests.server_process import ENDED_SECONDS
@@ -110,3 +112,22 @@ def test_a_connection_that_says_nothing_is_closed(tmp_path: Path, inject: Callab
             connection.close()
         with connect(server) as client:
             fault.check_all({client.write(TEXT).memory_ids[0]: TEXT}, texts_of(client))
+
+
+def test_a_log_whose_reader_is_gone_stops_nothing(small_disk: Path, inject: Callable[[str], Injected]) -> None:
+    """What goes wrong then is logged too, by the thread that commits."""
+    fault = inject("log without a reader")
+    data_dir = small_disk / "data"
+    with make_server(data_dir, log_reader=False) as server, connect(server) as client:
+        told = {client.write(TEXT).memory_ids[0]: TEXT}
+        ballast = small_disk / "ballast"
+        fill_up(ballast)
+        acknowledged, error = write_until_refused(client)
+        told |= acknowledged
+        assert "disk" in error.message
+        wait_for_health(server, NOT_SERVING)
+        ballast.unlink()
+        wait_for_health(server, SERVING)
+        told[client.write("and on").memory_ids[0]] = "and on"
+        fault.check_all(told, texts_of(client))
+        assert server.stop() == 0

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -56,3 +58,17 @@ def test_it_is_shown_where_that_is_asked_for(capsys: pytest.CaptureFixture[str],
     configure_logging(load({"log_format": log_format, "log_content": True}, environment={}))
     log_failure()
     assert f"no place for {SAID}" in capsys.readouterr().err
+
+
+@FORMATS
+def test_a_log_that_cannot_be_written_fails_nothing(monkeypatch: pytest.MonkeyPatch, log_format: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    broken = os.fdopen(writing, "w", buffering=1)
+    monkeypatch.setattr("sys.stderr", broken)
+    configure_logging(load({"log_format": log_format}, environment={}))
+    log_failure()
+    structlog.get_logger().warning("commit_failed")
+    with contextlib.suppress(BrokenPipeError):
+        broken.close()
+    structlog.get_logger().warning("stopped")

@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 import pytest
 
-from lightmem_server.errors import NotFoundError, OverloadedError, StoreError
+from lightmem_server.errors import DiskError, NotFoundError, OverloadedError, StoreError
 from lightmem_server.store.connection import open_connection, to_writer
 from lightmem_server.store.writer import MAX_GROUP, GroupWriter
 
@@ -184,9 +184,9 @@ def test_nobody_waits_for_ever_when_the_thread_dies(connection: apsw.Connection)
     breaking: Future[Any] = writer.submit(lambda broken: broken.close(True))
     fill: list[Future[Any]] = [writer.submit(insert(f"{i:03}")) for i in range(MAX_WAITING - 1)]  # more than one group
     gate.open()
-    assert {type(future.exception()) for future in [breaking, *fill]} == {StoreError}
+    assert {type(future.exception()) for future in [breaking, *fill]} == {DiskError}, "health follows these"
     writer.close()
-    with pytest.raises(StoreError):
+    with pytest.raises(DiskError, match="restart"):
         writer.submit(insert("late"))
 
 
