@@ -26,7 +26,7 @@ _ExcInfo: TypeAlias = tuple[type[BaseException] | None, BaseException | None, Tr
 
 def configure_logging(settings: Settings) -> None:
     """Configure structlog, and what libraries log through `logging` from warnings on."""
-    stream = _Lossy(sys.stderr)
+    stream: Any = _Lossy(sys.stderr)  # as much of a TextIO as is used
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
