@@ -40,7 +40,8 @@ class Relation(BaseModel):
 
     Attributes:
         aliases: What models write for it.
-        states: The fact in words, with {subject} and {object}, or {named}, the object as phrasing.name_what has it.
+        states: The fact in words, with {subject} and {object}, or what phrasing.py makes of them: {named}, the object with its
+            article; {deed}, both as a sentence.
         noun: What an object that is only a name is the name of; "": unknown.
         cues: Words of which the evidence must have one, or the object itself must; empty: none needed.
         is_plan: About what is to come: words of intention don't speak against it.
