@@ -59,12 +59,21 @@ def _extract(utterance: Utterance) -> Iterator[Proposal]:
 
 def _is_own_now(person: Person, text: str) -> bool:
     """Whether "my dog" is one that the speaker has: not "my late dog", "you're like my sister", "my boss has kids"; nor "our
-    kids", whose nobody knows ("our kids are our future")."""
-    before = split_words(text[: person.start])
+    kids", whose nobody knows ("our kids are our future"). What a sentence says is over, or remembers, is not now."""
+    before = text[: person.start]
     whose, *between = [word.base for word in split_words(text[person.start : person.end])]
-    return whose == "my" and not set(between) & _NOT_NOW and not (before and before[-1].base in ("like", "as"))
+    if whose != "my" or set(between) & _NOT_NOW or _COMPARED.search(before):
+        return False
+    told = [each for each in split_sentences(text) if each.start <= person.start < each.end]
+    return not {word.base for sentence in told for word in sentence.words} & _GONE
 
 
+_GONE = LEXICON["gone"]
+_COMPARED = re.compile(
+    r"(?:\bas|(?:['\u2019](?:re|s|m)|\b(?:is|are|was|were|be|been|just|looks?|feels?|sounds?|seems?|acts?))\s+like)\s*$",
+    re.IGNORECASE,
+)
+"""In front of "my sister": somebody who is like one."""
 _NOT_NOW = LEXICON["not_now"] | LEXICON["auxiliaries"]
 FAMILY = LEXICON["family"]
 KIN = LEXICON["telling_kin"]

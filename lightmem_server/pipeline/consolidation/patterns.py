@@ -28,7 +28,7 @@ _CLAUSE = r"(?:^|[.,;:!?\u2014(]\s*|\b(?:and|but|because|cause|so|why|since|thou
 """What "I" may stand behind: behind a noun it tells of that, "the job I enjoy"."""
 _LIKED = (
     r"(?P<object>(?:\w[\w\u2019'-]*\s+){0,6}?\w[\w\u2019'-]*)"
-    r"(?=\s*(?:[.,;!?\u2014()[]|\s[-\u2013]\s|$|\b(?:but|because|so|since|when|now|again|these|lately|although|though|as|while|if)\b"
+    r"(?=\s*(?:[.,;!?\u2014()[]|\s[-\u2013]\s|$|\b(?:but|because|so|since|when|now|right\s+now|again|these|lately|although|though|as|while|if)\b"
     r"|\band\s+(?:I|we|it|my|he|she|they|you|this|that|the|how|so|just|am|is)\b|\bso\s+much\b))"
 )
 _NUMBER = r"(?:an?|one|two|three|four|five|six|\d{1,2})"

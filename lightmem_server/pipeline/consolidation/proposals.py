@@ -47,6 +47,7 @@ class Relation(BaseModel):
         is_plan: About what is to come: words of intention don't speak against it.
         is_denial: Something that isn't so, or isn't liked: negations don't speak against it.
         is_of_others: May be told of what is the speaker's: "my sister is a nurse" tells of the speaker's family.
+        is_of_kin: About whom somebody has: who says "my dog" in whatever sentence has one.
         is_past: About what happened.
         is_of_own: May be told of what is the speaker's: "my job is to fix wheels".
         is_state: So now, and not when it is told in the past: "I lived in Rome".
@@ -75,6 +76,7 @@ class Relation(BaseModel):
     is_plan: bool = False
     is_denial: bool = False
     is_of_others: bool = False
+    is_of_kin: bool = False
     is_past: bool = False
     is_of_own: bool = False
     is_state: bool = False

@@ -62,6 +62,9 @@ async def facts(*lines: str) -> list[str]:
         ("My sister called.", "Ana has a sister"),
         ("My kids are at the beach.", "Ana has kids"),
         ("I walk my dog each morning.", "Ana has a dog"),
+        ("If it rains I'd rather leave my dogs at home.", "Ana has dogs"),
+        ("Don't you like my cat?", "Ana has a cat"),
+        ("I'm into chess right now.", "Ana likes chess"),
     ],
 )
 async def test_a_pattern_makes_a_fact(said: str, fact: str) -> None:
@@ -102,6 +105,9 @@ async def test_a_pattern_makes_a_fact(said: str, fact: str) -> None:
         "Ana: My childhood dog was called Rex, I think.",
         "Ana: Our kids are our future.",
         "Ana: My boss has kids.",
+        "Ana: I used to sing with my husband.",
+        "Ana: I still remember the hikes with my dog.",
+        "Ana: My cat died.",
         "Ana: I'd like a dog.",
         "Ana: My mother called.",
     ],
