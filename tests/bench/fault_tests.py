@@ -73,13 +73,14 @@ def run_tests(
 def read_report(report: Path, tests: Row, result: Result) -> None:
     """What a report in JUnit's form says: the tests into their row, and recorded faults into theirs."""
     rows: dict[str, Row] = {}
+    count = 0
     for case in ET.parse(report).iter("testcase"):
         name = f"{case.get('classname', '').rpartition('.')[2]}::{case.get('name')}"
         skipped = case.find("skipped")
         if skipped is not None:
             tests.notes.append(f"skipped: {name}: {skipped.get('message')}")
         else:
-            tests.injected += 1
+            count += 1
         tests.wrong += [
             f"{name}: {(problem.get('message') or '').partition(chr(10))[0]}"
             for kind in ("failure", "error")
@@ -88,6 +89,7 @@ def read_report(report: Path, tests: Row, result: Result) -> None:
         for told in case.iter("property"):
             if told.get("name") == FAULT:
                 add_row(rows, json.loads(told.get("value") or "{}"))
+    tests.fault = f"{count} {tests.fault}"  # no count of faults: not every test injects one, and some several
     result.rows += rows.values()
 
 

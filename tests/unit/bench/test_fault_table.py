@@ -38,7 +38,7 @@ def test_faults_that_tests_record_are_rows_and_failures_are_wrong(tmp_path: Path
     result, told = Result(), []
     fault_tests.run_tests("disk", [path], tmp_path, told.append, result)
     tests, disk = result.rows
-    assert (tests.fault, tests.injected) == ("tests of disk", 2)
+    assert (tests.fault, tests.injected) == ("2 tests of disk", 0)
     (wrong,) = tests.wrong
     assert wrong.endswith("::test_bad: AssertionError: as intended")
     (note,) = tests.notes
