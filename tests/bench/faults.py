@@ -1,6 +1,6 @@
 """Injects faults of every kind and counts what was lost and corrupted: `make faults`, `make faults-long`.
 
-    python -m tests.bench.faults                           the full figures, about 75 minutes
+    python -m tests.bench.faults                           the full figures, about 80 minutes
     python -m tests.bench.faults --quick                   the short form of all of it
     python -m tests.bench.faults --parts kills,disk        some parts
     python -m tests.bench.faults --parts kills --kills 100 --seed 1
