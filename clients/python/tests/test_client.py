@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -469,3 +470,51 @@ async def test_the_same_asynchronously(peer: Peer) -> None:
         assert [line async for part in client.export_user("ann") for line in part.lines] == lines
         assert (await client.import_user("bob", lines)).imported_count == 2500
         assert (await client.erase_user("ann")).memory_count == 0
+
+
+@pytest.mark.parametrize(
+    ("field", "reason", "call"),
+    [
+        ("turns", "WRONG_TYPE", lambda client: client.write(3)),
+        ("turns", "WRONG_TYPE", lambda client: client.write(None)),
+        ("turns[0]", "WRONG_TYPE", lambda client: client.write(b"x")),
+        ("turns[0].text", "MALFORMED", lambda client: client.write("half \ud83d")),
+        ("turns[0].speaker", "MALFORMED", lambda client: client.write(Turn("x", speaker="\ud83d"))),
+        ("turns[0].occurred_at", "WRONG_TYPE", lambda client: client.write(Turn("x", occurred_at="2024-05-08"))),  # type: ignore[arg-type]
+        ("turns[0].metadata", "WRONG_TYPE", lambda client: client.write(Turn("x", metadata=[1]))),  # type: ignore[arg-type]
+        ("turns[0].metadata[1]", "WRONG_TYPE", lambda client: client.write(Turn("x", metadata={1: "x"}))),  # type: ignore[dict-item]
+        ("turns[0].metadata[a]", "MALFORMED", lambda client: client.write(Turn("x", metadata={"a": "\ud83d"}))),
+        ("scope.session_id", "WRONG_TYPE", lambda client: client.write("x", session_id=3)),
+        ("query", "MALFORMED", lambda client: client.retrieve("\ud83d")),
+        ("query", "WRONG_TYPE", lambda client: client.retrieve(None)),
+        ("budget.max_memories", "OUT_OF_RANGE", lambda client: client.retrieve("x", max_memories=1.5)),
+        ("hypothetical_queries", "OUT_OF_RANGE", lambda client: client.retrieve("x", hypothetical_queries=-1)),
+        ("max_turns", "OUT_OF_RANGE", lambda client: client.get_context("s", max_turns=-1)),
+        ("page_size", "OUT_OF_RANGE", lambda client: list(client.list(page_size=0))),
+        ("expected_version", "OUT_OF_RANGE", lambda client: client.update("1", is_pinned=True, expected_version=-1)),
+        ("timeout_seconds", "OUT_OF_RANGE", lambda client: client.retrieve("x", timeout_seconds=math.nan)),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_with_its_field(
+    any_client: Any, peer: Peer, field: str, reason: str, call: Callable[[Any], Any]
+) -> None:
+    with pytest.raises(InvalidArgumentError) as refused:
+        call(any_client)
+    assert (refused.value.field, refused.value.reason) == (field, reason)
+
+
+def test_an_option_that_there_is_not_is_refused(any_client: Any) -> None:
+    with pytest.raises(TypeError, match="max_memmories; there are max_memories"):
+        any_client.retrieve("x", max_memmories=3)
+    with pytest.raises(TypeError, match="pinned; there are metadata"):
+        any_client.update("1", pinned=True)
+
+
+def test_a_timeout_without_end_is_none(any_client: Any) -> None:
+    any_client.write("hello there", timeout_seconds=math.inf)
+    assert any_client.retrieve("hello", timeout_seconds=math.inf).memories
+
+
+def test_a_window_for_nothing_is_refused(client: Client) -> None:
+    with pytest.raises(InvalidArgumentError, match="max_in_flight"):
+        client.open_writer(max_in_flight=0)
