@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import anyio
 import grpc
 import pytest
 from clients.python.tests.conftest import FAST
@@ -360,6 +361,35 @@ async def test_closing_an_async_client_at_work_is_not_a_cancelled_task(peer: Pee
     with pytest.raises(CancelledError):
         await writing
     peer.holds_writes.set()
+
+
+def cancel_after(turns_of_the_loop: int, scope: anyio.CancelScope) -> None:
+    if turns_of_the_loop:
+        asyncio.get_running_loop().call_soon(cancel_after, turns_of_the_loop - 1, scope)
+    else:
+        scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.write("x"),
+        lambda client: client.stats(),
+        lambda client: client.retrieve("x"),
+    ],
+    ids=["write", "stats", "retrieve"],
+)
+async def test_a_scope_of_anyio_knows_its_own_cancellation(peer: Peer, call: Callable[[AsyncClient], Any]) -> None:
+    """FastAPI and MCP servers are made of them; what a scope doesn't know as its own ends all that runs beside it."""
+    async with AsyncClient(peer.target, api_key=KEY, user_id="ann", retry=FAST) as client:
+        await client.write("x", request_id="1")
+        caught = 0
+        for turns_of_the_loop in range(1, 6):  # which of them come before the answer is gRPC's
+            with anyio.CancelScope() as scope:
+                cancel_after(turns_of_the_loop, scope)
+                await call(client)
+            caught += scope.cancelled_caught
+        assert caught
 
 
 async def test_cancelling_a_task_cancels_it(peer: Peer) -> None:
