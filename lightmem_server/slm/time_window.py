@@ -33,7 +33,7 @@ _POINTS = (
     rf"(?:(?:in|during|since|last)\s+)?{_MONTH},?\s+(?:of\s+)?{_YEAR}",
     rf"{_COUNT}\s+{_UNIT}\s+ago",
     r"(?:last|this)\s+(?:week|month|year)",
-    r"yesterday|today|tonight|last\s+night|this\s+(?:morning|afternoon|evening)",
+    r"(?:the\s+)?day\s+before\s+yesterday|yesterday|today|tonight|last\s+night|this\s+(?:morning|afternoon|evening)",
     rf"(?:last|on|this\s+past)\s+{_WEEKDAY}",
     rf"(?:in|last|during|since|this\s+past)\s+{_MONTH}(?!\w)",
     rf"(?:in|during|since)\s+{_YEAR}",

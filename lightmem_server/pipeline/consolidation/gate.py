@@ -18,6 +18,7 @@ from lightmem_server.pipeline.consolidation.model import (
     Rejection,
     Window,
 )
+from lightmem_server.pipeline.consolidation.phrasing import name_what
 from lightmem_server.pipeline.consolidation.proposals import Relation
 from lightmem_server.pipeline.consolidation.rules import find_reason
 from lightmem_server.pipeline.consolidation.when import find_when, is_day_of
@@ -106,8 +107,10 @@ async def check_all(
 def statement(proposal: Proposal, relations: Mapping[str, Relation]) -> str:
     """A fact in words, without its time."""
     relation = relations.get(proposal.relation)
-    states = relation.states if relation else "{subject}: {object}"
-    return states.format(subject=proposal.subject, object=proposal.object)
+    if relation is None:
+        return f"{proposal.subject}: {proposal.object}"
+    named = name_what(proposal.object, relation.noun)
+    return relation.states.format(subject=proposal.subject, object=proposal.object, named=named)
 
 
 def evidence(proposal: Proposal, window: Window) -> str:

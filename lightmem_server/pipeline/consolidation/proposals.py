@@ -40,7 +40,8 @@ class Relation(BaseModel):
 
     Attributes:
         aliases: What models write for it.
-        states: The fact in words, with {subject} and {object}.
+        states: The fact in words, with {subject} and {object}, or {named}, the object as phrasing.name_what has it.
+        noun: What an object that is only a name is the name of; "": unknown.
         cues: Words of which the evidence must have one, or the object itself must; empty: none needed.
         is_plan: About what is to come: words of intention don't speak against it.
         is_denial: Something that isn't so, or isn't liked: negations don't speak against it.
@@ -67,6 +68,7 @@ class Relation(BaseModel):
 
     name: str
     states: str
+    noun: str = ""
     aliases: tuple[str, ...] = ()
     cues: tuple[str, ...] = ()
     is_plan: bool = False

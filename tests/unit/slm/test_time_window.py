@@ -23,6 +23,7 @@ def window(query: str, zone: str = "UTC") -> tuple[str, str] | None:
     ("query", "start", "end"),
     [
         ("What did we do yesterday?", "2023-10-14 00", "2023-10-15 00"),
+        ("What did we do the day before yesterday?", "2023-10-13 00", "2023-10-14 00"),
         ("What did Ana cook last night?", "2023-10-14 00", "2023-10-15 00"),
         ("Who called on 7 May 2023?", "2023-05-07 00", "2023-05-08 00"),
         ("Who called on May 7th, 2023?", "2023-05-07 00", "2023-05-08 00"),

@@ -40,12 +40,12 @@ async def facts(*lines: str) -> list[str]:
         ("My favourite dish is lasagne.", "Ana likes lasagne"),
         ("I have two dogs, by the way.", "Ana has two dogs"),
         ("I adopted a small grey cat.", "Ana has a small grey cat"),
-        ("I have three kids.", "Ana has the relative three kids"),
+        ("I have three kids.", "Ana has three kids"),
         ("I speak Dutch.", "Ana speaks Dutch"),
         ("I'm 31 years old.", "Ana's age: 31 years old"),
         ("My name is Ana Reis.", "Ana: name is Ana Reis"),
-        ("My sister Mia called.", "Ana has the relative sister Mia"),
-        ("I met my friend Ravi.", "Ana has the friend Ravi"),
+        ("My sister Mia called.", "Ana has a sister, Mia"),
+        ("I met my friend Ravi.", "Ana has a friend, Ravi"),
     ],
 )
 async def test_a_pattern_makes_a_fact(said: str, fact: str) -> None:
@@ -82,8 +82,8 @@ async def test_the_gate_holds_for_patterns_too(line: str) -> None:
 @pytest.mark.parametrize(
     ("said", "fact"),
     [
-        ("My girlfriend, Rex and I went camping.", "Ana has girlfriend Rex"),
-        ("My fluffy friend Daisy sleeps here.", "Ana has the friend Daisy"),
+        ("My girlfriend, Rex and I went camping.", "Ana has a girlfriend, Rex"),
+        ("My fluffy friend Daisy sleeps here.", "Ana has a friend, Daisy"),
     ],
 )
 async def test_a_list_and_a_pet_are_no_names_of_people(said: str, fact: str) -> None:

@@ -1,0 +1,55 @@
+"""Whom or what somebody has, as English says it: "dog Biscuit" is a dog, Biscuit. No word is said that isn't in the object, but
+for its article, and for what a bare name is the name of."""
+
+from __future__ import annotations
+
+import re
+
+from lightmem_server.pipeline.consolidation.lexicon import LEXICON
+from lightmem_server.pipeline.consolidation.words import split_words
+
+_NOUN_AND_NAMES = re.compile(
+    r"(?P<noun>(?:\S+ )*?[a-z][\w'\u2019-]*),? (?P<names>[A-Z][\w'\u2019-]*(?:(?:,| and|, and)? [A-Z][\w'\u2019-]*)*)"
+)
+_NAMES = re.compile(r"[A-Z][\w'\u2019-]*(?:(?:,| and|, and)? [A-Z][\w'\u2019-]*)*")
+_SINGULAR = LEXICON["family"] | LEXICON["relatives"] | LEXICON["female_relatives"] | LEXICON["male_relatives"]
+_PLURAL = LEXICON["plural_relatives"]
+_POINTING = LEXICON["determiners"] | LEXICON["own_possessives"] | LEXICON["others_possessives"]
+_NO_NOUN = LEXICON["prepositions"] | LEXICON["determiners"] | frozenset(["and", "or", "named", "called", "is", "are"])
+_VOWELS = frozenset("aeiou")
+
+
+def name_what(said: str, noun: str = "") -> str:
+    """The object of "has", with its article where English wants one.
+
+    Args:
+        said: What is had, as a fact holds it.
+        noun: What a bare name is the name of; "": unknown, it stays as it is.
+
+    >>> name_what("dog Biscuit"), name_what("older sister"), name_what("Ravi", noun="friend")
+    ('a dog, Biscuit', 'an older sister', 'a friend, Ravi')
+    >>> name_what("two dogs"), name_what("cats Luna and Milo"), name_what("insomnia")
+    ('two dogs', 'cats, Luna and Milo', 'insomnia')
+    """
+    if noun and _NAMES.fullmatch(said):
+        return f"{_article(noun)}{noun}, {said}"
+    found = _NOUN_AND_NAMES.fullmatch(said)
+    if found and found["noun"].split()[-1].lower() not in _NO_NOUN:
+        return f"{_article_of(found['noun'], is_certain=True)}{found['noun']}, {found['names']}"
+    return _article_of(said, is_certain=False) + said
+
+
+def _article_of(said: str, *, is_certain: bool) -> str:
+    """The article and a space; nothing where there is one, a number, or several of them. Without `is_certain` only before known
+    nouns: much of what people have takes none ("insomnia")."""
+    words = split_words(said)
+    if not words or words[0].is_number or words[0].base in _POINTING or "'" in words[0].lower:
+        return ""
+    known = next((word.lower for word in words if word.lower in _SINGULAR | _PLURAL), None)
+    if known is None and (not is_certain or words[-1].lower.endswith("s")):
+        return ""
+    return "" if known in _PLURAL else _article(said)
+
+
+def _article(said: str) -> str:
+    return "an " if said[0].lower() in _VOWELS else "a "
