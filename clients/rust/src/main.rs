@@ -7,7 +7,7 @@ use std::env;
 use std::error::Error;
 use std::fs;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lightmem::memory_service_client::MemoryServiceClient;
 use lightmem::retrieve_response::Part;
@@ -22,6 +22,9 @@ use tonic::{Request, Status};
 mod lightmem {
     tonic::include_proto!("lightmem.v1");
 }
+
+/// Of each call.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 type Failure = Box<dyn Error + Send + Sync>;
 type Memory<F> = MemoryServiceClient<InterceptedService<Channel, F>>;
@@ -49,7 +52,9 @@ fn connect(
     target: &str,
     key: &str,
 ) -> Result<Memory<impl FnMut(Request<()>) -> Result<Request<()>, Status> + use<>>, Failure> {
-    let channel = Endpoint::from_shared(format!("http://{target}"))?.connect_lazy();
+    let channel = Endpoint::from_shared(format!("http://{target}"))?
+        .timeout(TIMEOUT)
+        .connect_lazy();
     let header: MetadataValue<Ascii> = format!("Bearer {key}").parse()?;
     Ok(MemoryServiceClient::with_interceptor(
         channel,
