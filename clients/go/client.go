@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"math"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -41,6 +42,9 @@ func New(options ...Option) (*Client, error) {
 		option(c)
 	}
 	c.target = findTarget(c.target)
+	if strings.HasPrefix(c.target, "http://") || strings.HasPrefix(c.target, "https://") { // gRPC would take it for a host's name
+		return nil, invalid("target", "MALFORMED", "takes HOST:PORT, not %s", c.target)
+	}
 	c.keys.target = c.target
 	connection, err := grpc.NewClient(c.target, c.dialOptions()...)
 	if err != nil {

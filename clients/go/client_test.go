@@ -27,6 +27,12 @@ func TestOnlyThisMachineIsLocal(t *testing.T) {
 	}
 }
 
+func TestAURLIsNoTarget(t *testing.T) {
+	if _, err := New(WithTarget("http://localhost:7420")); !errors.Is(err, ErrInvalidArgument) {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestKeyComesFromOptionThenEnvironmentThenFile(t *testing.T) {
 	folder := t.TempDir()
 	t.Setenv("LIGHTMEM_DATA_DIR", folder)

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { status } from "@grpc/grpc-js";
 
-import { findKey, isLocal } from "../src/connection.js";
+import { findKey, findTarget, isLocal } from "../src/connection.js";
 import {
   CancelledError,
   type Client,
@@ -41,6 +41,11 @@ const REMOTE = ["10.0.0.7:7420", "memory.example.org:7420", "localhost.example.o
 it("takes only this machine for local", () => {
   for (const target of LOCAL) assert.equal(isLocal(target), true, target);
   for (const target of REMOTE) assert.equal(isLocal(target), false, target);
+});
+
+it("takes a host and a port for a target, not a URL", () => {
+  assert.equal(findTarget(undefined, { LIGHTMEM_TARGET: "b:2" }), "b:2");
+  assert.throws(() => findTarget("http://a:1", {}), { name: InvalidArgumentError.name, reason: "MALFORMED" });
 });
 
 it("takes the key from the option, then the environment, then the file, which never goes to another machine", () => {
