@@ -1,6 +1,6 @@
 """Versions apart: an older client on this server, a newer client on this server, and this client on a newer server.
 
-Two descriptor sets are checked in (skew_sets.py): the API of the first servers, and one that is newer than today's: every message
+Two descriptor sets are checked in (skew_sets.py): the API of the first servers, and one that is newer than ours: every message
 has got one more field, and each service one more method. All play the contract vectors, as far as both sides can know what
 these speak of.
 """
