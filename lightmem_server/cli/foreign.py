@@ -171,11 +171,11 @@ def _said(content: Any) -> str:
 def _branch(conversation: Mapping[str, Any], where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The messages from the root to the node that was shown last; where that is not there, to the one that was written last."""
     mapping = _object(conversation.get("mapping") or {}, where)
-    node, path = conversation.get("current_node"), list[str]()
+    node, path = conversation.get("current_node"), dict[str, None]()
     if not isinstance(node, str) or node not in mapping:
         node = _newest_leaf(mapping, where)
     while isinstance(node, str) and node in mapping and node not in path:
-        path.append(node)
+        path[node] = None
         node = _object(mapping[node], where).get("parent")
     for name in reversed(path):
         message = mapping[name].get("message")
@@ -185,7 +185,7 @@ def _branch(conversation: Mapping[str, Any], where: str) -> Iterator[tuple[str, 
 
 def _newest_leaf(mapping: Mapping[str, Any], where: str) -> str | None:
     nodes = {name: _object(node, where) for name, node in mapping.items()}
-    parents = [node.get("parent") for node in nodes.values()]
+    parents = {parent for node in nodes.values() if isinstance(parent := node.get("parent"), str)}
 
     def written_at(name: str) -> float:
         message = nodes[name].get("message")
