@@ -21,7 +21,11 @@ MAX_INT64 = 2**63 - 1
 
 def is_unicode(text: str) -> bool:
     """JSON can hold half of a surrogate pair; UTF-8 can't."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_name(text: str) -> bool:

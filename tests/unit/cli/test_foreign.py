@@ -89,10 +89,10 @@ def test_a_circle_in_a_conversation_ends() -> None:
     assert len(read_chatgpt(file([{"current_node": "a", "mapping": circle}])).found) == 2
 
 
-@pytest.mark.parametrize("current", ["n79999", None])
-def test_a_long_conversation_is_read_in_time_that_grows_with_it(current: str | None) -> None:
-    mapping = {f"n{i}": node(f"n{i - 1}", "user", f"m {i}") for i in range(80_000)}
-    assert len(read_chatgpt(file([{"id": "c", "current_node": current, "mapping": mapping}])).found) == 80_000
+@pytest.mark.parametrize("current", ["n29999", None])
+def test_a_long_conversation_is_read_whole(current: str | None) -> None:
+    mapping = {f"n{i}": node(f"n{i - 1}", "user", f"m {i}") for i in range(30_000)}
+    assert len(read_chatgpt(file([{"id": "c", "current_node": current, "mapping": mapping}])).found) == 30_000
 
 
 def test_langgraph_as_json_and_as_lines() -> None:
