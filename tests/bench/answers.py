@@ -2,11 +2,13 @@
 
     python -m tests.bench.answers                                120 questions, the small Writer
     python -m tests.bench.answers --writer standard --questions 40
+    python -m tests.bench.answers --consolidated --tokens 512    what summaries and facts add to the turns
     python -m tests.bench.answers --quick                        seconds; checks that the bench works
 
 Contexts, each at most `--tokens` tokens of the embedder: none; the last turns of the conversation; the `--memories` turns
 nearest to the question by the same embedder, in NumPy; what Retrieve of a real server packs, with as many memories. All
-have the same line per turn. The reader, its prompt, and the questions are the same for all. Questions are drawn by
+have the same line per turn. With --consolidated there are two: what Retrieve packs of the turns alone, and what it packs once
+they were consolidated. The reader, its prompt, and the questions are the same for all. Questions are drawn by
 category; the score is LoCoMo's official F1 (f1.py). Intervals are 95 %, over questions; differences are paired.
 
 The deadline of Retrieve is long: this bench judges answers, not time. Writes target/bench/answers.json.
@@ -19,7 +21,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,7 +51,7 @@ from tests.bench.options import ROOT, add_server, make_parser, open_bars, open_s
 RESULT_FILE = ROOT / "target" / "bench" / "answers.json"
 
 NONE, RECENT, PLAIN, LIGHTMEM = "no memory", "recent turns", "plain top-k", "LightMem"
-ARMS = (NONE, RECENT, PLAIN, LIGHTMEM)
+CONSOLIDATED = "LightMem, consolidated"
 
 QUICK_QUESTIONS = 2
 ANSWER_TOKENS = 32
@@ -85,10 +87,6 @@ class Answered:
     answers: dict[str, str] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
     context_tokens: dict[str, int] = field(default_factory=dict)
-
-
-Contexts = Callable[[Question], Awaitable[dict[str, str]]]
-"""Gives the context of every arm."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -137,6 +135,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--questions", type=int, default=120, metavar="N", help="drawn by category; default: 120")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--tokens", type=int, default=1024, help="of a context; default: 1024")
+    parser.add_argument("--consolidated", action="store_true", help="turns alone beside turns, summaries and facts")
     parser.add_argument("--memories", type=int, default=10, help="of plain top-k and LightMem; default: 10")
     return parse_options(parser, arguments)
 
@@ -156,17 +155,22 @@ async def _run(options: argparse.Namespace, conversations: Sequence[Conversation
         client = stack.enter_context(Client(target, api_key=key, timeout_seconds=120))
         client.wait_ready()
         bars = stack.enter_context(open_bars())
-        asking = bars.add_task("answers", total=sum(len(one.questions) for one in conversations) * len(ARMS))
+        asking = bars.add_task("answers", total=sum(len(one.questions) for one in conversations))
         telling = bars.add_task("telling", total=sum(1 for one in conversations for _ in one.turns))
         for conversation in conversations:
             arms = Arms(conversation, embedder, client, max_tokens=options.tokens, max_memories=options.memories)
             await arms.prepare()
             bars.advance(telling, sum(1 for _ in conversation.turns))
-            for question in conversation.questions:
-                contexts = await arms.contexts(question)
-                answered.append(
-                    await answer(writer, question, contexts, embedder.tokens, advance=lambda: bars.advance(asking))
-                )
+            contexts = [await arms.contexts(question) for question in conversation.questions]
+            if options.consolidated:
+                await arms.consolidate()
+                contexts = [
+                    {LIGHTMEM: one[LIGHTMEM], CONSOLIDATED: await arms.retrieve(question)}
+                    for one, question in zip(contexts, conversation.questions, strict=True)
+                ]
+            for one, question in zip(contexts, conversation.questions, strict=True):
+                answered.append(await answer(writer, question, one, embedder.tokens))
+                bars.advance(asking)
         return answered, writer.identity
 
 
@@ -200,6 +204,20 @@ class Arms:
         """The context of every arm."""
         similarity = self._vectors @ (await self._embedder.embed_queries([question.text]))[0]
         nearest = [self._turns[i] for i in np.argsort(-similarity, kind="stable")[: self._max_memories]]
+        counter = self._embedder.tokens
+        return {
+            NONE: "",
+            RECENT: fit(self._turns[::-1], counter, self._max_tokens, is_run=True),
+            PLAIN: fit(nearest, counter, self._max_tokens),
+            LIGHTMEM: await self.retrieve(question),
+        }
+
+    async def consolidate(self) -> None:
+        """Let the server make summaries and facts of the turns. Needs an admin key."""
+        await asyncio.to_thread(lambda: list(self._client.consolidate(user_id=self._user_id)))
+
+    async def retrieve(self, question: Question) -> str:
+        """What the server packs for a question."""
         answer = await asyncio.to_thread(
             self._client.retrieve,
             question.text,
@@ -209,13 +227,7 @@ class Arms:
             max_tokens=self._max_tokens,
             deadline_seconds=DEADLINE_SECONDS,
         )
-        counter = self._embedder.tokens
-        return {
-            NONE: "",
-            RECENT: fit(self._turns[::-1], counter, self._max_tokens, is_run=True),
-            PLAIN: fit(nearest, counter, self._max_tokens),
-            LIGHTMEM: answer.packed_context,
-        }
+        return answer.packed_context
 
 
 def fit(turns: Sequence[DialogueTurn], counter: TokenCounter, max_tokens: int, *, is_run: bool = False) -> str:
@@ -241,23 +253,15 @@ def line(turn: DialogueTurn) -> str:
     return f"{turn.occurred_at:%Y-%m-%d %H:%M} {turn.speaker}: {' '.join(turn.text.split())}"
 
 
-async def answer(
-    writer: Writer,
-    question: Question,
-    contexts: dict[str, str],
-    counter: TokenCounter,
-    *,
-    advance: Callable[[], None] = lambda: None,
-) -> Answered:
+async def answer(writer: Writer, question: Question, contexts: dict[str, str], counter: TokenCounter) -> Answered:
     """Let the reader answer from every arm's context."""
     made = Answered(question)
-    for arm in ARMS:
-        prompt = f"Notes:\n{contexts[arm] or '(none)'}\n\nQuestion: {question.text}"
+    for arm, context in contexts.items():
+        prompt = f"Notes:\n{context or '(none)'}\n\nQuestion: {question.text}"
         written = await writer.generate(INSTRUCTIONS, [Message("user", prompt)], max_tokens=ANSWER_TOKENS, stops=["\n"])
         made.answers[arm] = written.text
         made.scores[arm] = score(written.text, question.answer, question.category)
-        made.context_tokens[arm] = counter.count(contexts[arm])
-        advance()
+        made.context_tokens[arm] = counter.count(context)
     return made
 
 
@@ -265,7 +269,8 @@ def figures(answered: Sequence[Answered], *, seed: int = 0) -> dict[str, Any]:
     """Per arm the mean F1 with its interval, by category and without the fifth, and what LightMem has on the others."""
     categories = sorted({one.question.category for one in answered})
     made: dict[str, Any] = {"arms": {}, "lightmem_minus": {}}
-    for arm in ARMS:
+    arms = list(answered[0].scores) if answered else []
+    for arm in arms:
         scores = [one.scores[arm] for one in answered]
         made["arms"][arm] = {
             "f1": _interval(scores, seed),
@@ -276,7 +281,9 @@ def figures(answered: Sequence[Answered], *, seed: int = 0) -> dict[str, Any]:
             },
             "context_tokens": _mean([one.context_tokens[arm] for one in answered]),
         }
-    for arm in ARMS[:-1]:
+    for arm in arms:
+        if arm == LIGHTMEM:
+            continue
         made["lightmem_minus"][arm] = {
             "f1": _interval([one.scores[LIGHTMEM] - one.scores[arm] for one in answered], seed),
             "f1_categories_1_4": _interval(

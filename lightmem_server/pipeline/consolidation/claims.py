@@ -70,15 +70,15 @@ def means_subject(grounds: Grounds) -> bool:
 
 
 def mentions_as_own(grounds: Grounds) -> bool:
-    """Whether the claim is that a speaker has a relative, whom the sentence calls theirs: "my sister" says so in any sentence,
-    also in a question or a denial."""
-    if grounds.relation is None or not grounds.relation.is_of_others or not is_speaker(grounds):
+    """Whether the claim is that a speaker has a relative or a pet, whom the sentence calls theirs: "my sister" says so in any
+    sentence, also in a question or a denial."""
+    if grounds.relation is None or not grounds.relation.is_of_kin or not is_speaker(grounds):
         return False
     claimed = bases_of(grounds.proposal.object)
     return any(
         {person.noun, person.name.lower()} >= {word for word in claimed if word not in VAGUE} and claimed
         for person in find_people(grounds.sentence.text)
-        if person.noun in grounds.relation.nouns
+        if not grounds.relation.nouns or person.noun in grounds.relation.nouns
     )
 
 

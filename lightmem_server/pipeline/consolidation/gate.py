@@ -18,7 +18,7 @@ from lightmem_server.pipeline.consolidation.model import (
     Rejection,
     Window,
 )
-from lightmem_server.pipeline.consolidation.phrasing import name_what
+from lightmem_server.pipeline.consolidation.phrasing import name_what, tell_deed
 from lightmem_server.pipeline.consolidation.proposals import Relation
 from lightmem_server.pipeline.consolidation.rules import find_reason
 from lightmem_server.pipeline.consolidation.when import find_when, is_day_of
@@ -109,8 +109,19 @@ def statement(proposal: Proposal, relations: Mapping[str, Relation]) -> str:
     relation = relations.get(proposal.relation)
     if relation is None:
         return f"{proposal.subject}: {proposal.object}"
-    named = name_what(proposal.object, relation.noun)
-    return relation.states.format(subject=proposal.subject, object=proposal.object, named=named)
+    return relation.states.format(
+        subject=proposal.subject,
+        object=proposal.object,
+        named=name_what(proposal.object, relation.noun),
+        deed=tell_deed(proposal.subject, proposal.object),
+    )
+
+
+def dated_statement(proposal: Proposal, relations: Mapping[str, Relation]) -> str:
+    """A fact in words, with the time of what was done or is planned: its turn was said at another one."""
+    text, relation = statement(proposal, relations), relations.get(proposal.relation)
+    is_event = relation is not None and (relation.is_past or relation.is_plan)
+    return f"{text} ({proposal.when})" if is_event and proposal.valid_from is not None and proposal.when else text
 
 
 def evidence(proposal: Proposal, window: Window) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from lightmem_server.pipeline.consolidation.confidence import confidence, gate_confidence, gate_of
-from lightmem_server.pipeline.consolidation.gate import statement
+from lightmem_server.pipeline.consolidation.gate import dated_statement
 from lightmem_server.pipeline.consolidation.known import Known, Vector, is_same_object
 from lightmem_server.pipeline.consolidation.model import Proposal
 from lightmem_server.pipeline.consolidation.proposals import Relation
@@ -85,7 +85,7 @@ class Integrator:
         fact = self._to_fact(proposal, relation, turn)
         same = self._find_same(fact, relation, vector)
         if same is not None:
-            return self._reinforce(same, fact)
+            return self._reinforce(same, fact, relation)
         rivals = [known for known in self._rivals(fact, relation) if _overlap(known, fact)]
         if any(_begins(rival) == _begins(fact) and turn.id in rival.evidence_ids for rival in rivals):
             return Action.DROP  # one turn, two answers: which one is meant isn't known
@@ -127,7 +127,7 @@ class Integrator:
 
     def _to_fact(self, proposal: Proposal, relation: Relation, turn: Memory) -> Memory:
         record = self._record(
-            statement(proposal, self._relations), turn, confidence(gate_confidence(proposal.score), 1)
+            dated_statement(proposal, self._relations), turn, confidence(gate_confidence(proposal.score), 1)
         )
         begins = turn.occurred_at if relation.is_plan or proposal.valid_from is None else proposal.valid_from
         ends = proposal.valid_to if relation.is_plan else None
@@ -181,17 +181,21 @@ class Integrator:
             if _begins(fact) < _begins(known)
         )
 
-    def _reinforce(self, known: Memory, fact: Memory) -> Action:
+    def _reinforce(self, known: Memory, fact: Memory, relation: Relation) -> Action:
         new = [id_ for id_ in fact.evidence_ids if id_ not in known.evidence_ids]
         if not new:
             return Action.DROP
         evidence = (*known.evidence_ids, *new)
         if len(evidence) > MOST_EVIDENCE:
             evidence = (evidence[0], *evidence[1 - MOST_EVIDENCE :])
+        is_put_off = relation.is_plan and fact.occurred_at >= known.occurred_at  # then its time is the newer one
+        told = fact if is_put_off else known
         gate = max(gate_of(known.confidence, len(known.evidence_ids)), gate_of(fact.confidence, 1))
         self._known.put(
             replace(
                 known,
+                text=told.text,
+                token_count=told.token_count,
                 evidence_ids=evidence,
                 confidence=confidence(gate, len(evidence)),
                 occurred_at=max(known.occurred_at, fact.occurred_at),

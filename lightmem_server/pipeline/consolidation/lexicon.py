@@ -20,3 +20,11 @@ LEXICON: dict[str, frozenset[str]] = {
 
 TABLES: dict[str, dict[str, str]] = {name: words for name, words in _DATA.items() if isinstance(words, dict)}
 """Forms by what they stand for."""
+
+PASTS = frozenset(
+    form
+    for forms in TABLES["irregular"].values()
+    for form in forms.split()
+    if not form.endswith(("ing", "es", "ren", "ic"))
+) | {"had"}
+"""Past forms of irregular verbs."""

@@ -1,11 +1,11 @@
-"""Whom or what somebody has, as English says it: "dog Biscuit" is a dog, Biscuit. No word is said that isn't in the object, but
-for its article, and for what a bare name is the name of."""
+"""Facts as English says them: "dog Biscuit" is a dog, Biscuit. No word is said that isn't in the fact, but for an article, and
+for what a bare name is the name of."""
 
 from __future__ import annotations
 
 import re
 
-from lightmem_server.pipeline.consolidation.lexicon import LEXICON
+from lightmem_server.pipeline.consolidation.lexicon import LEXICON, PASTS
 from lightmem_server.pipeline.consolidation.words import split_words
 
 _NOUN_AND_NAMES = re.compile(
@@ -37,6 +37,17 @@ def name_what(said: str, noun: str = "") -> str:
     if found and found["noun"].split()[-1].lower() not in _NO_NOUN:
         return f"{_article_of(found['noun'], is_certain=True)}{found['noun']}, {found['names']}"
     return _article_of(said, is_certain=False) + said
+
+
+def tell_deed(subject: str, said: str) -> str:
+    """What somebody did, as a sentence where the deed begins with its verb.
+
+    >>> tell_deed("Ana", "went to Rome"), tell_deed("Ana", "a trip to Rome")
+    ('Ana went to Rome', 'Ana: a trip to Rome')
+    """
+    first = said.partition(" ")[0].lower()
+    is_verb = first in PASTS or re.fullmatch(r"[a-z]{2,}ed", first) is not None
+    return f"{subject} {said}" if is_verb else f"{subject}: {said}"
 
 
 def _article_of(said: str, *, is_certain: bool) -> str:

@@ -40,12 +40,14 @@ class Relation(BaseModel):
 
     Attributes:
         aliases: What models write for it.
-        states: The fact in words, with {subject} and {object}, or {named}, the object as phrasing.name_what has it.
+        states: The fact in words, with {subject} and {object}, or what phrasing.py makes of them: {named}, the object with its
+            article; {deed}, both as a sentence.
         noun: What an object that is only a name is the name of; "": unknown.
         cues: Words of which the evidence must have one, or the object itself must; empty: none needed.
         is_plan: About what is to come: words of intention don't speak against it.
         is_denial: Something that isn't so, or isn't liked: negations don't speak against it.
         is_of_others: May be told of what is the speaker's: "my sister is a nurse" tells of the speaker's family.
+        is_of_kin: About whom somebody has: who says "my dog" in whatever sentence has one.
         is_past: About what happened.
         is_of_own: May be told of what is the speaker's: "my job is to fix wheels".
         is_state: So now, and not when it is told in the past: "I lived in Rome".
@@ -74,6 +76,7 @@ class Relation(BaseModel):
     is_plan: bool = False
     is_denial: bool = False
     is_of_others: bool = False
+    is_of_kin: bool = False
     is_past: bool = False
     is_of_own: bool = False
     is_state: bool = False

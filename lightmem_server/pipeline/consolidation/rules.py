@@ -200,6 +200,9 @@ def has_wrong_relation(grounds: Grounds) -> bool:
     before = [word.base for word in grounds.sentence.words[: grounds.first]]
     if set(before[-1:]) & set(relation.not_after) or set(before[-4:]) & set(relation.not_near):
         return True
+    if claimed and claimed[0].base == "had":  # its verb is in the claim: "had a picnic" tells of no "picnic" alone
+        lead = [word.base for word in itertools.takewhile(lambda word: not word.is_content, claimed)]
+        before = before[: -len(lead)] if before[-len(lead) :] == lead else before
     is_noun = bool(set(before[-1:]) & _BEFORE_NOUNS) and not begins_with_own(grounds)
     if relation.is_predicate and not relation.is_plan and is_noun:
         return True  # "I love the quiet" tells of no "quiet" that somebody did

@@ -14,9 +14,10 @@ from rich.console import Console
 from clients.python.tests.peer import KEY, Peer
 from lightmem_server.slm.fakes import HashEmbedder, ScriptedWriter, WordCounter
 from tests.bench import answers
-from tests.bench.answers import LIGHTMEM, NONE, PLAIN, RECENT, Answered
+from tests.bench.answers import CONSOLIDATED, LIGHTMEM, NONE, PLAIN, RECENT, Answered
 from tests.bench.datasets import Conversation, DialogueTurn, Question, Session, take_stratified
 
+ARMS = (NONE, RECENT, PLAIN, LIGHTMEM)
 START = datetime(2024, 5, 8, 13, 56, tzinfo=UTC)
 TURNS = tuple(DialogueTurn(f"t{i}", "Ann", Role.USER, f"turn{i} said", START + timedelta(minutes=i)) for i in range(30))
 
@@ -58,18 +59,18 @@ async def test_the_reader_gets_the_same_prompt_but_for_the_notes() -> None:
     writer = ScriptedWriter(lambda prompt: "Lisbon\nand more" if "moved" in prompt[-1].text else "Not mentioned")
     contexts = {NONE: "", RECENT: "Ann: hi", PLAIN: "Ann: hello", LIGHTMEM: "Ann: I moved to Lisbon"}
     made = await answers.answer(writer, ask("Where?", answer="Lisbon"), contexts, WordCounter())
-    assert made.answers == {arm: "Lisbon" if arm == LIGHTMEM else "Not mentioned" for arm in answers.ARMS}
-    assert made.scores == {arm: float(arm == LIGHTMEM) for arm in answers.ARMS}
+    assert made.answers == {arm: "Lisbon" if arm == LIGHTMEM else "Not mentioned" for arm in ARMS}
+    assert made.scores == {arm: float(arm == LIGHTMEM) for arm in ARMS}
     notes = [prompt[-1].text for prompt in writer.prompts]
-    assert [note.replace(contexts[arm] or "(none)", "*") for note, arm in zip(notes, answers.ARMS, strict=True)] == [
+    assert [note.replace(contexts[arm] or "(none)", "*") for note, arm in zip(notes, ARMS, strict=True)] == [
         "Notes:\n*\n\nQuestion: Where?"
     ] * 4
     assert {tuple(prompt[:-1]) for prompt in writer.prompts} == {tuple(answers.INSTRUCTIONS)}
 
 
 def answered(category: str, **scores: float) -> Answered:
-    by_arm = dict(zip(answers.ARMS, (0.0, 0.25, 0.5, 1.0), strict=True)) | scores
-    return Answered(ask("q", category), {}, by_arm, dict.fromkeys(answers.ARMS, 7))
+    by_arm = dict(zip(ARMS, (0.0, 0.25, 0.5, 1.0), strict=True)) | scores
+    return Answered(ask("q", category), {}, by_arm, dict.fromkeys(ARMS, 7))
 
 
 def test_figures_are_means_by_arm_and_category_and_paired_differences() -> None:
@@ -82,6 +83,13 @@ def test_figures_are_means_by_arm_and_category_and_paired_differences() -> None:
     out = io.StringIO()
     answers.print_tables(Console(file=out, width=120), made)
     assert "LightMem - plain top-k: 0.167" in out.getvalue()
+
+
+def test_turns_alone_are_compared_with_what_consolidation_adds() -> None:
+    both = {LIGHTMEM: 0.25, CONSOLIDATED: 0.75}
+    made = answers.figures([Answered(ask("q", "4"), {}, both, dict.fromkeys(both, 7))])
+    assert list(made["arms"]) == [LIGHTMEM, CONSOLIDATED]
+    assert made["lightmem_minus"][CONSOLIDATED]["f1"]["mean"] == -0.5
 
 
 def test_a_sample_has_each_category_by_its_share() -> None:

@@ -15,7 +15,7 @@ from lightmem_server.pipeline.consolidation.integrate import ENDED, MOST_EVIDENC
 from lightmem_server.pipeline.consolidation.known import Known
 from lightmem_server.pipeline.consolidation.model import Proposal
 from lightmem_server.pipeline.consolidation.proposals import PROMPT, FactsPrompt
-from lightmem_server.slm.time_window import to_micros
+from lightmem_server.slm.time_window import EPOCH, MICROSECOND, to_micros
 from lightmem_server.types import Memory
 from tests.unit.pipeline.consolidation.conversation import turn
 
@@ -47,7 +47,7 @@ class Life:
             subject,
             relation,
             said,
-            "",
+            "" if since is None else f"{EPOCH + day(since) * MICROSECOND:%Y-%m-%d}",
             (said_by.id,),
             valid_from=None if since is None else day(since),
             valid_to=None if since is None else day(since + 1),
@@ -133,6 +133,28 @@ def test_a_plan_ends_with_the_time_that_it_is_for() -> None:
     life = Life()
     life.tell("Ana", "plans", "visit Rome", on=0, since=14)
     assert [life.holding("plans", on=on) for on in (1, 14, 15)] == [["visit Rome"], ["visit Rome"], []]
+
+
+def test_what_was_done_and_is_planned_says_when() -> None:
+    life = Life()
+    life.tell("Ana", "did", "ran a marathon", on=3, since=2)
+    life.tell("Ana", "plans", "visit Rome", on=3, since=14)
+    life.tell("Ana", "likes", "running", on=3, since=1)
+    life.tell("Ana", "did", "ran a race", on=3)
+    assert [fact.text for fact in life.known.facts.values()] == [
+        "Ana ran a marathon (2022-05-03)",
+        "Ana plans: visit Rome (2022-05-15)",
+        "Ana likes running",
+        "Ana ran a race",
+    ]
+
+
+def test_a_plan_that_is_put_off_says_its_new_time() -> None:
+    life = Life()
+    life.tell("Ana", "plans", "visit Rome", on=0, since=14)
+    assert life.tell("Ana", "plans", "visit Rome", on=10, since=20) is Action.REINFORCE
+    (plan,) = life.known.facts.values()
+    assert (plan.text, plan.token_count) == (text := "Ana plans: visit Rome (2022-05-21)", len(text))
 
 
 def test_two_answers_of_one_turn_are_none() -> None:

@@ -59,6 +59,9 @@ def test_a_bare_name_is_said_to_be_what_the_relation_says() -> None:
         ("family", "Elias", "Ana has a relative, Elias"),
         ("friend", "Ravi", "Ana has a friend, Ravi"),
         ("likes", "dog parks", "Ana likes dog parks"),
+        ("did", "went to Rome", "Ana went to Rome"),
+        ("did", "visited Oslo", "Ana visited Oslo"),
+        ("did", "a trip to Rome", "Ana: a trip to Rome"),
         ("unheard_of", "x", "Ana: x"),
     ],
 )
