@@ -68,6 +68,7 @@ proto-baseline: build ## Keep the API of now as what later changes may not break
 .PHONY: vectors
 vectors: models ## Record the contract vectors anew: what the server answers to every client
 	$(BIN)/python -m tests.contract.vector_record
+	$(BIN)/python -m tests.contract.skew_sets
 
 .PHONY: lint
 lint: build ## Everything that can be checked without running it
@@ -100,7 +101,8 @@ test: test-models ## All tests: Rust, Python, end to end with the real models
 
 .PHONY: test-clients
 test-clients: models ## The clients of all languages against a real server; without its tools one is skipped by name
-	$(BIN)/pytest tests/contract/test_vectors.py tests/contract/test_skew.py tests/contract/test_clients.py clients/python/tests
+	$(BIN)/pytest tests/contract/test_vectors.py tests/contract/test_skew.py tests/contract/test_clients.py \
+	  tests/contract/test_newcomer.py tests/contract/test_shell.py clients/python/tests
 
 FUZZ_SECONDS ?= 600
 .PHONY: fuzz

@@ -3,15 +3,19 @@ package lightmem
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"math"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/lightmem/lightmem/clients/go/lightmempb"
 )
@@ -38,6 +42,9 @@ func New(options ...Option) (*Client, error) {
 		option(c)
 	}
 	c.target = findTarget(c.target)
+	if strings.HasPrefix(c.target, "http://") || strings.HasPrefix(c.target, "https://") { // gRPC would take it for a host's name
+		return nil, invalid("target", "MALFORMED", "takes HOST:PORT, not %s", c.target)
+	}
 	c.keys.target = c.target
 	connection, err := grpc.NewClient(c.target, c.dialOptions()...)
 	if err != nil {
@@ -76,8 +83,14 @@ func (c *Client) dialOptions() []grpc.DialOption {
 // Target is where the server is.
 func (c *Client) Target() string { return c.target }
 
-// Close ends the connection; calls at work fail with ErrCancelled.
-func (c *Client) Close() error { return c.connection.Close() }
+// Close ends the connection; calls at work fail with ErrCancelled, reason CLOSED. Closing again does nothing.
+func (c *Client) Close() error {
+	err := c.connection.Close()
+	if status.Code(err) == codes.Canceled { // it is closed
+		return nil
+	}
+	return err
+}
 
 // IsHealthy says whether a server answers and is ready. Needs no key.
 func (c *Client) IsHealthy(ctx context.Context) bool {
@@ -87,7 +100,7 @@ func (c *Client) IsHealthy(ctx context.Context) bool {
 	return err == nil && answer.GetStatus() == grpc_health_v1.HealthCheckResponse_SERVING
 }
 
-// WaitReady waits until the server is there and ready, or fails with ErrDeadlineExceeded. Needs no key.
+// WaitReady waits until the server is there and ready, or fails with ErrDeadlineExceeded, or ErrCancelled with its context. Needs no key.
 func (c *Client) WaitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -98,6 +111,9 @@ func (c *Client) WaitReady(ctx context.Context) error {
 			return nil
 		}
 		failure := toError(ctx, err)
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return cancelled(ctx)
+		}
 		isOver := !failure.isTransient() || !sleep(ctx, c.retry.wait(failures, failure))
 		if isOver && (failure.isTransient() || ctx.Err() != nil) {
 			notReady := newError(ErrDeadlineExceeded, "NOT_READY", "no server is ready at %s", c.target)

@@ -27,6 +27,12 @@ func TestOnlyThisMachineIsLocal(t *testing.T) {
 	}
 }
 
+func TestAURLIsNoTarget(t *testing.T) {
+	if _, err := New(WithTarget("http://localhost:7420")); !errors.Is(err, ErrInvalidArgument) {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestKeyComesFromOptionThenEnvironmentThenFile(t *testing.T) {
 	folder := t.TempDir()
 	t.Setenv("LIGHTMEM_DATA_DIR", folder)
@@ -191,5 +197,84 @@ func TestWhatCannotBeSentIsRefusedBefore(t *testing.T) {
 	}
 	if p.callCount() != 0 {
 		t.Errorf("%d calls", p.callCount())
+	}
+}
+
+func TestWhatIsGivenUpIsCancelled(t *testing.T) {
+	p := newPeer(t)
+	c := p.client(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	writer, err := c.OpenWriter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	for name, call := range map[string]func() error{
+		"write":     func() error { _, err := c.Write(ctx, []Turn{Text("x")}); return err },
+		"retrieve":  func() error { _, err := c.Retrieve(ctx, "x"); return err },
+		"get":       func() error { _, err := c.Get(ctx, "1"); return err },
+		"waitReady": func() error { return c.WaitReady(ctx) },
+		"send":      func() error { _, err := writer.Send(ctx, Text("x")); return err },
+		"list": func() error {
+			for _, err := range c.List(ctx) {
+				return err
+			}
+			return nil
+		},
+	} {
+		var failed *Error
+		err := call()
+		if !errors.Is(err, ErrCancelled) || !errors.Is(err, context.Canceled) || !errors.As(err, &failed) || failed.Reason != "CANCELLED" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := writer.Close(t.Context()); err != nil || len(p.texts) != 0 {
+		t.Errorf("%v, %v", err, p.texts)
+	}
+}
+
+func TestAClosedClientSaysSo(t *testing.T) {
+	c := newPeer(t).client(t)
+	if err := errors.Join(c.Close(), c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	var failed *Error
+	if _, err := c.Get(t.Context(), "1"); !errors.Is(err, ErrCancelled) || !errors.As(err, &failed) || failed.Reason != "CLOSED" {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestMetadataTakesEveryNumber(t *testing.T) {
+	type label string
+	metadata, err := toMetadata(Metadata{
+		"a": int8(1), "b": uint32(2), "c": float32(.5), "d": label("x"), "e": time.Second, "f": uint64(1) << 62,
+	}, "metadata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := MetadataOf(&Memory{Metadata: metadata})
+	for key, expected := range map[string]any{
+		"a": int64(1), "b": int64(2), "c": .5, "d": "x", "e": int64(time.Second), "f": int64(1) << 62,
+	} {
+		if read[key] != expected {
+			t.Errorf("%s is %v (%T)", key, read[key], read[key])
+		}
+	}
+	for reason, value := range map[string]any{"OUT_OF_RANGE": ^uint64(0), "WRONG_TYPE": []int{1}, "MALFORMED": "\xff"} {
+		var failed *Error
+		_, err := toMetadata(Metadata{"a": value}, "metadata")
+		if !errors.As(err, &failed) || failed.Reason != reason {
+			t.Errorf("%v: %v", value, err)
+		}
+	}
+}
+
+func TestNegativeCountsAreRefused(t *testing.T) {
+	c := newPeer(t).client(t)
+	if _, err := c.Retrieve(t.Context(), "x", HypotheticalQueries(-1)); !errors.Is(err, ErrInvalidArgument) {
+		t.Errorf("%v", err)
+	}
+	if _, err := c.GetContext(t.Context(), "s", -1); !errors.Is(err, ErrInvalidArgument) {
+		t.Errorf("%v", err)
 	}
 }

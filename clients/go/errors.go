@@ -3,6 +3,7 @@ package lightmem
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -94,6 +95,13 @@ func newError(kind *Error, reason, format string, values ...any) *Error {
 	return &Error{Status: kind.Status, Reason: reason, Message: fmt.Sprintf(format, values...)}
 }
 
+// cancelled is the failure of what its caller gave up.
+func cancelled(ctx context.Context) *Error {
+	failure := newError(ErrCancelled, "CANCELLED", "the call was cancelled")
+	failure.cause = context.Cause(ctx)
+	return failure
+}
+
 func invalid(field, reason, format string, values ...any) *Error {
 	failure := newError(ErrInvalidArgument, reason, field+": "+format, values...)
 	failure.Field = field
@@ -127,6 +135,11 @@ func toError(ctx context.Context, err error) *Error {
 		case codes.DeadlineExceeded:
 			failure.Reason = "DEADLINE_EXCEEDED"
 			failure.Message = "no answer in time; whether the call took effect is not known"
+		case codes.Canceled:
+			failure.Reason = "CANCELLED"
+			if strings.Contains(failure.Message, "client connection is closing") { // gRPC has no other sign of it
+				failure.Reason, failure.Message = "CLOSED", "the client is closed"
+			}
 		}
 	}
 	return failure

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"math"
 
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
@@ -317,7 +318,10 @@ func (c *Client) GetContext(ctx context.Context, sessionID string, maxTurns int,
 	if err != nil {
 		return nil, err
 	}
-	request := &lightmempb.GetContextRequest{Scope: scope, MaxTurns: uint32(max(0, maxTurns))}
+	if maxTurns < 0 || maxTurns > math.MaxInt32 {
+		return nil, invalid("max_turns", "OUT_OF_RANGE", "must be at least 0, not %d", maxTurns)
+	}
+	request := &lightmempb.GetContextRequest{Scope: scope, MaxTurns: uint32(maxTurns)}
 	answer, err := call(ctx, c, true, request, c.memory.GetContext)
 	return answer.GetTurns(), err
 }

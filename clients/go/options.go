@@ -2,6 +2,7 @@ package lightmem
 
 import (
 	"crypto/tls"
+	"math"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -206,7 +207,13 @@ func ExcludeShared() RetrieveOption {
 
 // HypotheticalQueries is how many guesses at the memory looked for the server's Writer may add, 0 to 4; give it seconds of Deadline.
 func HypotheticalQueries(count int) RetrieveOption {
-	return retrieveOption(func(s *retrieveSettings) { s.request.HypotheticalQueries = uint32(max(0, count)) })
+	return retrieveOption(func(s *retrieveSettings) {
+		if count < 0 || count > math.MaxInt32 {
+			s.err = invalid("hypothetical_queries", "OUT_OF_RANGE", "must be at least 0, not %d", count)
+			return
+		}
+		s.request.HypotheticalQueries = uint32(count)
+	})
 }
 
 // Tokenizer says how tokens are counted: a name that the server knows. Default: the embedder's tokenizer.

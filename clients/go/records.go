@@ -3,6 +3,7 @@ package lightmem
 import (
 	"fmt"
 	"math"
+	"reflect"
 	"strings"
 	"time"
 
@@ -98,7 +99,7 @@ type RetrieveResult struct {
 	Trace *RetrievalTrace
 }
 
-// Metadata maps keys to a string, an int, an int64, a float64 or a bool.
+// Metadata maps keys to a string, a bool or a number of any type.
 type Metadata map[string]any
 
 // Turn is one turn of a conversation, to write.
@@ -165,6 +166,9 @@ func toTurns(turns []Turn) ([]*lightmempb.Turn, error) {
 		if !isText(turn.Text) {
 			return nil, invalid(fmt.Sprintf("turns[%d].text", i), "MALFORMED", "is not UTF-8")
 		}
+		if !isText(turn.Speaker) {
+			return nil, invalid(fmt.Sprintf("turns[%d].speaker", i), "MALFORMED", "is not UTF-8")
+		}
 		messages[i] = &lightmempb.Turn{
 			Text:       turn.Text,
 			Speaker:    turn.Speaker,
@@ -204,20 +208,27 @@ func toMetadata(metadata Metadata, field string) (map[string]*lightmempb.Metadat
 }
 
 func toScalar(value any, field string) (*lightmempb.MetadataValue, error) {
-	switch value := value.(type) {
-	case string:
-		return &lightmempb.MetadataValue{Value: &lightmempb.MetadataValue_StringValue{StringValue: value}}, nil
-	case int:
-		return &lightmempb.MetadataValue{Value: &lightmempb.MetadataValue_IntValue{IntValue: int64(value)}}, nil
-	case int64:
-		return &lightmempb.MetadataValue{Value: &lightmempb.MetadataValue_IntValue{IntValue: value}}, nil
-	case float64:
-		if math.IsNaN(value) || math.IsInf(value, 0) {
+	of := reflect.ValueOf(value)
+	switch {
+	case of.Kind() == reflect.String:
+		if !isText(of.String()) {
+			return nil, invalid(field, "MALFORMED", "is not UTF-8")
+		}
+		return &lightmempb.MetadataValue{Value: &lightmempb.MetadataValue_StringValue{StringValue: of.String()}}, nil
+	case of.Kind() == reflect.Bool:
+		return &lightmempb.MetadataValue{Value: &lightmempb.MetadataValue_BoolValue{BoolValue: of.Bool()}}, nil
+	case of.CanInt():
+		return &lightmempb.MetadataValue{Value: &lightmempb.MetadataValue_IntValue{IntValue: of.Int()}}, nil
+	case of.CanUint():
+		if of.Uint() > math.MaxInt64 {
+			return nil, invalid(field, "OUT_OF_RANGE", "%v is beyond 64 bits", value)
+		}
+		return &lightmempb.MetadataValue{Value: &lightmempb.MetadataValue_IntValue{IntValue: int64(of.Uint())}}, nil
+	case of.CanFloat():
+		if math.IsNaN(of.Float()) || math.IsInf(of.Float(), 0) {
 			return nil, invalid(field, "OUT_OF_RANGE", "%v is not finite", value)
 		}
-		return &lightmempb.MetadataValue{Value: &lightmempb.MetadataValue_DoubleValue{DoubleValue: value}}, nil
-	case bool:
-		return &lightmempb.MetadataValue{Value: &lightmempb.MetadataValue_BoolValue{BoolValue: value}}, nil
+		return &lightmempb.MetadataValue{Value: &lightmempb.MetadataValue_DoubleValue{DoubleValue: of.Float()}}, nil
 	}
-	return nil, invalid(field, "WRONG_TYPE", "%T is not a string, int, int64, float64 or bool", value)
+	return nil, invalid(field, "WRONG_TYPE", "%T is not a string, a number or a bool", value)
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"math/rand/v2"
 	"time"
-
-	"google.golang.org/grpc/codes"
 )
 
 // RetryPolicy is how often and how fast a call is repeated that may be. Waits double, with jitter, within the call's time.
@@ -66,7 +64,7 @@ func (c *Client) repeat(ctx context.Context, isRepeatable bool, attempt func(con
 		}
 		if !sleep(ctx, c.retry.wait(failures, failure)) {
 			if ctx.Err() == context.Canceled {
-				return &Error{Status: codes.Canceled, Message: "the call was cancelled", cause: ctx.Err()}
+				return cancelled(ctx)
 			}
 			return failure
 		}

@@ -39,9 +39,9 @@ func (p *PendingWrite) Result(ctx context.Context) (*WriteResult, error) {
 }
 
 func waitError(ctx context.Context) *Error {
-	failure := newError(ErrDeadlineExceeded, "", "requests were not acknowledged in time")
+	failure := newError(ErrDeadlineExceeded, "DEADLINE_EXCEEDED", "requests were not acknowledged in time")
 	if errors.Is(ctx.Err(), context.Canceled) {
-		failure = &Error{Status: codes.Canceled, Message: "the wait was cancelled"}
+		failure = newError(ErrCancelled, "CANCELLED", "the wait was cancelled")
 	}
 	failure.cause = ctx.Err()
 	return failure
@@ -89,11 +89,20 @@ func (c *Client) OpenWriter(options ...WriterOption) (*Writer, error) {
 	return w, nil
 }
 
-// Send hands over one request of one or several turns. It returns at once, or waits while MaxInFlight requests are on their way.
+// Send hands over one request of one or several turns. It returns at once, or waits while MaxInFlight requests are on their way. When the
+// context ends first, or has ended, the request was not taken in.
 func (w *Writer) Send(ctx context.Context, turns ...Turn) (*PendingWrite, error) {
-	request, err := toWriteRequest(w.scope, turns, "")
+	return w.SendRequest(ctx, "", turns...)
+}
+
+// SendRequest is Send with a request id of the caller's own, which makes it harmless to send over the writer's life too; "": a fresh one.
+func (w *Writer) SendRequest(ctx context.Context, requestID string, turns ...Turn) (*PendingWrite, error) {
+	request, err := toWriteRequest(w.scope, turns, requestID)
 	if err != nil {
 		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, waitError(ctx)
 	}
 	pending := &PendingWrite{request: request, done: make(chan struct{})}
 	err = w.wait(ctx, func() (bool, error) {

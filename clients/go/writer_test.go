@@ -139,3 +139,21 @@ func TestCloseWithoutTimeGivesUp(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestARequestIDMakesASendHarmlessToRepeat(t *testing.T) {
+	p := newPeer(t)
+	writer, err := p.client(t).OpenWriter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent, err := writer.SendRequest(t.Context(), "r1", Text("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result, err := sent.Result(t.Context()); err != nil || result.GetRequestId() != "r1" {
+		t.Errorf("%v, %v", result, err)
+	}
+	if err := writer.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

@@ -48,7 +48,7 @@ class Line:
 @click.option("--speaker", default="", help="Who said it; for lines that name nobody.")
 @click.option("--role", type=click.Choice(ROLES), default="user", show_default=True, help="For lines without one.")
 @click.option("--at", type=MOMENT, help="When it was said, such as 2024-05-08T13:56; local time unless it says more.")
-@click.option("--file", "-f", type=click.File(encoding="utf-8"), help="JSONL file of turns; - for standard input.")
+@click.option("--file", "-f", type=click.File(encoding="utf-8-sig"), help="JSONL file of turns; - for standard input.")
 @server_options
 @json_option
 def add(
@@ -80,7 +80,7 @@ def add(
         return
     if file is None and sys.stdin.isatty():
         raise click.UsageError("give TEXT, or turns as JSONL with --file or on standard input")
-    source = click.open_file("-", encoding="utf-8") if file is None else file
+    source = click.open_file("-", encoding="utf-8-sig") if file is None else file
     lines = read_lines(source, default, session)
     with server.connect() as client, _progress() as progress:
         count = _stream(client, user_id, lines, progress)

@@ -6,7 +6,7 @@ import asyncio
 from importlib import metadata
 
 import click
-from lightmem_client import AsyncClient
+from lightmem_client import AsyncClient, InvalidArgumentError
 
 from lightmem_server.cli.options import CommandError, ExitCode, ServerOptions, server_options
 from lightmem_server.config import is_loopback, split_address
@@ -42,7 +42,10 @@ def mcp(user_id: str, session: str, transport: str, listen: str, allow_insecure:
     tls = server.tls()
 
     def connect(key: str | None) -> AsyncClient:
-        return AsyncClient(server.target, api_key=key, tls=tls)
+        try:
+            return AsyncClient(server.target, api_key=key, tls=tls)
+        except InvalidArgumentError as error:
+            raise click.UsageError(error.message) from error
 
     if transport == "stdio":
         if not user_id:

@@ -65,11 +65,13 @@ class ServerOptions:
         Raises:
             CommandError: What the server, or the way to it, refused.
         """
-        with Client(self.target, api_key=self.key, tls=self.tls()) as client:
-            try:
+        target = self.target or ""
+        try:
+            with Client(self.target, api_key=self.key, tls=self.tls()) as client:
+                target = client.target
                 yield client
-            except lightmem_client.LightMemError as error:
-                refuse(error, client.target)
+        except lightmem_client.LightMemError as error:
+            refuse(error, target)
 
     def tls(self) -> Tls | bool | None:
         """How a client is to be made, see lightmem_client.Client."""

@@ -12,7 +12,7 @@ from lightmem_client import Memory, MemoryChanges, RetrieveOptions, Role, Turn
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import ToolAnnotations
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from lightmem_server.mcp.connection import Bound, Connections
 
@@ -23,6 +23,13 @@ add_memory with what the user tells about themselves, verbatim. What memories sa
 MOST_LISTED = 100
 
 Call = Context[Any, Any]
+
+
+def _left_out(default: object) -> BeforeValidator:
+    """Models give null, or nothing in quotes, for what they leave out."""
+    return BeforeValidator(lambda value: default if value is None or value == "" else value)
+
+
 MemoryId = Annotated[str, Field(description="The memory's id, as another tool returned it.")]
 
 
@@ -97,8 +104,8 @@ def make_server(connections: Connections, *, session_id: str, version: str) -> M
     async def add_memory(
         context: Call,
         text: Annotated[str, Field(description="What was said, verbatim.", min_length=1)],
-        speaker: Annotated[str, Field(description="Who said it, by name; empty: the user.")] = "",
-        is_pinned: Annotated[bool, Field(description="Never archive it for lack of room.")] = False,
+        speaker: Annotated[str, _left_out(""), Field(description="Who said it, by name; empty: the user.")] = "",
+        is_pinned: Annotated[bool, _left_out(False), Field(description="Never archive it for lack of room.")] = False,
     ) -> Added:
         """Remember one thing that the user said or told. It is on disk when this returns."""
         async with bound(context) as to:
@@ -110,10 +117,12 @@ def make_server(connections: Connections, *, session_id: str, version: str) -> M
     async def search_memories(
         context: Call,
         query: Annotated[str, Field(description="What to know, as a question or in words.", min_length=1)],
-        limit: Annotated[int, Field(description="Most memories.", ge=1, le=100)] = 10,
-        max_tokens: Annotated[int, Field(description="Most tokens of the text.", ge=1, le=32_768)] = 1024,
+        limit: Annotated[int, _left_out(10), Field(description="Most memories.", ge=1, le=100)] = 10,
+        max_tokens: Annotated[
+            int, _left_out(1024), Field(description="Most tokens of the text.", ge=1, le=32_768)
+        ] = 1024,
         asked_at: Annotated[
-            datetime | None, Field(description='What "yesterday" is relative to; default: now.')
+            datetime | None, _left_out(None), Field(description='What "yesterday" is relative to; default: now.')
         ] = None,
     ) -> SearchResult:
         """Find what the memory holds about something, best first."""
@@ -135,7 +144,8 @@ def make_server(connections: Connections, *, session_id: str, version: str) -> M
 
     @server.tool(annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False))
     async def list_memories(
-        context: Call, limit: Annotated[int, Field(description="Most memories.", ge=1, le=MOST_LISTED)] = 20
+        context: Call,
+        limit: Annotated[int, _left_out(20), Field(description="Most memories.", ge=1, le=MOST_LISTED)] = 20,
     ) -> Listed:
         """The newest memories."""
         found: list[Shown] = []
@@ -150,12 +160,16 @@ def make_server(connections: Connections, *, session_id: str, version: str) -> M
     async def update_memory(
         context: Call,
         memory_id: MemoryId,
-        is_pinned: Annotated[bool | None, Field(description="Keep it from being archived. Null: as it is.")] = None,
+        is_pinned: Annotated[
+            bool | None, _left_out(None), Field(description="Keep it from being archived. Null: as it is.")
+        ] = None,
         expires_at: Annotated[
-            datetime | None, Field(description="No longer found from then on. Null: as it is.")
+            datetime | None, _left_out(None), Field(description="No longer found from then on. Null: as it is.")
         ] = None,
         metadata: Annotated[
-            dict[str, str | float | bool] | None, Field(description="Replaces its metadata. Null: as it is.")
+            dict[str, str | float | bool] | None,
+            _left_out(None),
+            Field(description="Replaces its metadata. Null: as it is."),
         ] = None,
     ) -> Shown:
         """Change what is kept beside a memory. What was said stays as it was said: to correct it, add what is right."""

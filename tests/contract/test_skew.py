@@ -1,47 +1,32 @@
 """Versions apart: an older client on this server, a newer client on this server, and this client on a newer server.
 
-The older API is the descriptor set in proto/baseline.binpb. The newer one is made of today's: every message has got one more
-field, and each service one more method. All play the contract vectors, as far as both sides can know what these speak of.
+Two descriptor sets are checked in (skew_sets.py): the API of the first servers, and one that is newer than ours: every message
+has got one more field, and each service one more method. All play the contract vectors, as far as both sides can know what
+these speak of.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
-from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
 from lightmem_client import UnimplementedError
 
 from tests.contract.client_tools import BUILD_SECONDS, CLIENTS, Client
+from tests.contract.skew_sets import LATER, LATER_FIELD, LATER_METHOD, OLDER, PACKAGE, make_later, names, today
 from tests.contract.vector_play import Json, Names, Player, read_vectors
 from tests.server_process import ServerProcess
 
-PROTO = Path(__file__).parents[2] / "proto"
 VECTORS = dict(read_vectors())
 PLAYERS = [client for client in CLIENTS if client.vectors]
-PACKAGE = "lightmem.v1"
-LATER_FIELD, LATER_METHOD = "of_a_later_version", "Later"
-LATER_NUMBER = 4000
-
-
-def today() -> FileDescriptorSet:
-    """The API of now, by the command that keeps the baseline."""
-    specification = importlib.util.spec_from_file_location("baseline", PROTO / "baseline.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    files: FileDescriptorSet = module.compile_protos()
-    return files
 
 
 def to_pool(files: FileDescriptorSet) -> DescriptorPool:
@@ -49,26 +34,6 @@ def to_pool(files: FileDescriptorSet) -> DescriptorPool:
     for file in files.file:
         pool.Add(file)  # type: ignore[no-untyped-call]
     return pool
-
-
-def make_later(file: FileDescriptorProto) -> None:
-    """What the next version could be: everything has more."""
-    if file.package != PACKAGE:
-        return
-    for message in file.message_type:
-        _give_later_field(message)
-    for service in file.service:
-        first = service.method[0]
-        service.method.add(name=LATER_METHOD, input_type=first.input_type, output_type=first.output_type)
-
-
-def _give_later_field(message: DescriptorProto) -> None:
-    if message.options.map_entry:
-        return
-    kind = FieldDescriptorProto.TYPE_STRING
-    message.field.add(name=LATER_FIELD, number=LATER_NUMBER, type=kind, label=FieldDescriptorProto.LABEL_OPTIONAL)
-    for nested in message.nested_type:
-        _give_later_field(nested)
 
 
 def dress(message: Message) -> None:
@@ -131,16 +96,13 @@ def as_known(vector: Json, method_of: Callable[[str], MethodDescriptor]) -> Json
 
 @pytest.fixture(scope="module")
 def later_pool() -> DescriptorPool:
-    files = today()
-    for file in files.file:
-        make_later(file)
-    return to_pool(files)
+    return to_pool(FileDescriptorSet.FromString(LATER.read_bytes()))
 
 
 @pytest.fixture(scope="module")
 def older_client(server: ServerProcess) -> Iterator[Player]:
-    baseline = FileDescriptorSet.FromString((PROTO / "baseline.binpb").read_bytes())
-    player = Player(server.address, server.key, pool=to_pool(baseline))
+    older = FileDescriptorSet.FromString(OLDER.read_bytes())
+    player = Player(server.address, server.key, pool=to_pool(older))
     yield player
     player.close()
 
@@ -201,6 +163,18 @@ def client_of_newer_server(server: ServerProcess, newer_server: NewerServer) -> 
     player = Player(newer_server.address, server.key)
     yield player
     player.close()
+
+
+def test_the_later_api_is_later_than_todays() -> None:
+    """`make vectors` writes it."""
+    assert FileDescriptorSet.FromString(LATER.read_bytes()) == make_later(today())
+
+
+def test_the_older_api_is_older() -> None:
+    older = names(FileDescriptorSet.FromString(OLDER.read_bytes()))
+    added = names(today()) - older
+    assert len(older) > 200
+    assert len(added) > 50
 
 
 @pytest.mark.parametrize("name", VECTORS)

@@ -51,3 +51,27 @@ def test_a_file_of_another_kind_is_refused_by_its_name(server: ServerProcess, tm
     assert result.exit_code == 2
     assert "notes.txt: is not JSON" in result.stderr
     assert run(server, "ana", str(path), "--dry-run").exit_code == 2
+
+
+def test_what_is_there_is_known_by_its_words_too(server: ServerProcess, tmp_path: Path) -> None:
+    """The server forgets a request id after a day; a file whose ids are others stands for that."""
+    user, path = f"import-{uuid.uuid4().hex[:8]}", tmp_path / "memories.json"
+    words = ["Lives in Lisbon", "Likes plums", "Likes plums"]
+    path.write_text(json.dumps([{"id": f"a{n}", "memory": text} for n, text in enumerate(words[:2])]))
+    assert "2 stored, 0 were there" in run(server, user, str(path), "--from", "mem0").stdout
+    path.write_text(json.dumps([{"id": f"b{n}", "memory": text} for n, text in enumerate(words)]))
+    assert "1 stored, 2 were there" in run(server, user, str(path), "--from", "mem0").stdout
+
+
+def test_memories_of_several_users_are_not_mixed(server: ServerProcess, tmp_path: Path) -> None:
+    user, path = f"import-{uuid.uuid4().hex[:8]}", tmp_path / "memories.json"
+    path.write_text(
+        json.dumps([{"memory": "Lives in Lisbon", "user_id": "a"}, {"memory": "Likes tea", "user_id": "b"}])
+    )
+    refused = run(server, user, str(path), "--from", "mem0")
+    assert refused.exit_code == 2
+    assert "holds memories of 2 users: a, b; say whose with --only" in refused.stderr
+    assert "1 stored" in run(server, user, str(path), "--from", "mem0", "--only", "b").stdout
+    with Client(server.address, api_key=server.key, user_id=user) as memory:
+        assert [one.text for one in memory.list()] == ["Likes tea"]
+    assert run(server, user, str(path), "--from", "jsonl", "--only", "b").exit_code == 2

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx2
 import pytest
 from lightmem_client import Client
@@ -164,6 +165,31 @@ async def test_bad_arguments_are_explained(server: ServerProcess, user: str) -> 
         assert "NOT_FOUND" in await refusal(client, "get_memory", memory_id=str(uuid.uuid4()))
         assert "at least one" in await refusal(client, "update_memory", memory_id=str(uuid.uuid4()))
         assert "limit" in await refusal(client, "search_memories", query="x", limit=1000)
+
+
+async def test_null_and_nothing_in_quotes_are_left_out(server: ServerProcess, user: str) -> None:
+    async with stdio(server, user) as client:
+        added = await call(client, "add_memory", text="I like plums.", speaker=None, is_pinned=None)
+        nothing: dict[str, Any] = {"limit": None, "max_tokens": None, "asked_at": ""}
+        found = await call(client, "search_memories", query="What do I like?", **nothing)
+        assert [each["memory"]["id"] for each in found["memories"]] == [added["id"]]
+        assert (await call(client, "list_memories", limit=None))["is_complete"]
+        changed = await call(
+            client, "update_memory", memory_id=added["id"], is_pinned=True, expires_at="", metadata=None
+        )
+        assert changed["is_pinned"]
+        assert "at least one" in await refusal(client, "update_memory", memory_id=added["id"], is_pinned=None)
+
+
+@pytest.mark.parametrize("tool", ["add_memory", "get_memory", "list_memories", "search_memories"])
+async def test_a_call_that_is_given_up_leaves_the_others_alone(server: ServerProcess, user: str, tool: str) -> None:
+    arguments = {"text": "I like plums.", "memory_id": str(uuid.uuid4()), "query": "What do I like?"}
+    async with stdio(server, user) as client:
+        await call(client, "list_memories")  # connects
+        for milliseconds in (1, 2, 4, 8, 16):
+            with anyio.move_on_after(milliseconds / 1000):
+                await client.call_tool(tool, arguments)
+        assert (await call(client, "list_memories"))["is_complete"]
 
 
 async def test_the_configuration_in_the_readme_starts_it(server: ServerProcess) -> None:

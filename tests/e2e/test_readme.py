@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -34,6 +36,34 @@ def test_the_client_example_prints_what_the_readme_says(tmp_path: Path) -> None:
     assert run.stderr == ""
     assert run.stdout.splitlines() == expected
     assert expected
+
+
+def test_the_commands_do_what_the_readme_says_in_its_order(tmp_path: Path) -> None:
+    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("lightmem ")]
+    script = "\n".join(["set -eux", *(line for line in lines if not line.startswith("lightmem serve"))])
+    script = script.replace("erase ana ", "erase ana --yes ")  # which it asks for
+    said = {"author": {"role": "user"}, "content": {"parts": ["I sold my car in Porto."]}}
+    export = [{"id": "c", "current_node": "a", "mapping": {"a": {"message": said}}}]
+    (tmp_path / "conversations.json").write_text(json.dumps(export))
+    with ServerProcess(tmp_path / "data") as server:
+        environment = {"LIGHTMEM_TARGET": server.address, "LIGHTMEM_DATA_DIR": str(server.data_dir)}
+        run = subprocess.run(
+            ["bash", "-c", script],
+            env={**os.environ, **environment, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert run.returncode == 0, run.stdout + run.stderr
+    for expected in (
+        "I moved to Lisbon in May, for the light.",
+        "1 turns in 1 conversations; 1 stored",
+        "1 were there",
+    ):
+        assert expected in run.stdout
+    assert (tmp_path / "ana.jsonl").exists()
 
 
 def test_the_example_is_as_short_as_promised() -> None:

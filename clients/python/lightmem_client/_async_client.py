@@ -3,6 +3,7 @@ there are calls: a method each."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
@@ -545,7 +546,14 @@ class AsyncClient:
         self, attempt: Callable[[], Awaitable[T]], deadline: Deadline, *, is_repeatable: bool = True
     ) -> T:
         arguments = retry_arguments(self._connection.retry, deadline, is_repeatable=is_repeatable)
-        return await tenacity.AsyncRetrying(**arguments)(attempt)
+        try:
+            return await tenacity.AsyncRetrying(**arguments)(attempt)
+        except asyncio.CancelledError:
+            # gRPC swallows a cancellation and raises one of its own. Scopes of anyio (FastAPI, MCP) know only theirs, which
+            # they send again, here; another would end all that runs beside the scope.
+            for _ in range(2):
+                await asyncio.sleep(0)
+            raise
 
     async def _pages(
         self, page_call: Callable[[str], _calls.UnaryCall[_calls.Page[T]]], timeout_seconds: float | None

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from types import TracebackType
 from typing import Any, Self
 
+from lightmem_client._codec import to_count
 from lightmem_client._codec_calls import to_write_request, to_write_result
 from lightmem_client._first_status import typed_stream_errors
 from lightmem_client._results import WriteResult
-from lightmem_client._retry import Deadline, RetryPolicy, is_transient
+from lightmem_client._retry import Deadline, RetryPolicy, bounded_seconds, is_transient
 from lightmem_client._status import typed_errors
 from lightmem_client._types import Turn
 from lightmem_client._window import Window
@@ -50,6 +51,10 @@ class AsyncPendingWrite:
         return asyncio.shield(self._future).__await__()  # whoever stops waiting doesn't take the request back
 
 
+def _abandoned() -> WriteAbandonedError:
+    return WriteAbandonedError("an earlier request of this writer failed", reason="WRITE_ABANDONED")
+
+
 class _Stream:
     """One connection of a writer; when it is over, its request iterator must end."""
 
@@ -73,7 +78,7 @@ class AsyncWriter:
         self._retry = retry
         self._timeout_seconds = timeout_seconds
         self._changed = asyncio.Condition()
-        self._window: Window[AsyncPendingWrite] = Window(max_in_flight)
+        self._window: Window[AsyncPendingWrite] = Window(to_count(max_in_flight, "max_in_flight"))
         self._worker: asyncio.Task[None] | None = None
         self._error: LightMemError | None = None
         self._is_closed = False
@@ -109,7 +114,7 @@ class AsyncWriter:
         async with self._changed:
             await self._wait_for(lambda: not self._window.is_full or self._is_closed, timeout_seconds)
             if self._error is not None:
-                raise WriteAbandonedError("an earlier request of this writer failed") from self._error
+                raise _abandoned() from self._error
             if self._is_closed:
                 raise CancelledError("the writer is closed", reason="CLOSED")
             self._window.add(pending)
@@ -148,12 +153,14 @@ class AsyncWriter:
                 await asyncio.wait([self._worker], timeout=self._timeout_seconds)
 
     async def _wait_for(self, is_reached: Callable[[], bool], timeout_seconds: float | None) -> None:
-        seconds = self._timeout_seconds if timeout_seconds is None else timeout_seconds
+        seconds = bounded_seconds(self._timeout_seconds if timeout_seconds is None else timeout_seconds)
         try:
             async with asyncio.timeout(seconds):
                 await self._changed.wait_for(lambda: self._error is not None or is_reached())
         except TimeoutError as error:
-            raise DeadlineExceededError(f"requests were not acknowledged within {seconds} s") from error
+            raise DeadlineExceededError(
+                f"requests were not acknowledged within {seconds} s", reason="DEADLINE_EXCEEDED"
+            ) from error
 
     async def _work(self) -> None:
         """The worker task. However it ends, nobody waits for it in vain."""
@@ -231,7 +238,7 @@ class AsyncWriter:
         for i, item in enumerate(pending):
             reason: LightMemError = error
             if i:
-                reason = WriteAbandonedError("an earlier request of this writer failed", reason="WRITE_ABANDONED")
+                reason = _abandoned()
                 reason.__cause__ = error
             item._future.set_exception(reason)
             item._future.exception()  # `flush` reports it; nobody has to await each request

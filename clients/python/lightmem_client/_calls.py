@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 from google.protobuf.message import Message
 
 from lightmem_client import _results as results
-from lightmem_client._codec import to_filter, to_memory
+from lightmem_client._codec import to_count, to_filter, to_memory
 from lightmem_client._codec_calls import (
     to_api_key,
     to_create_key_request,
@@ -94,7 +94,7 @@ def list_memories(
         pb.ListMemoriesRequest(
             scope=scope,
             filter=None if memory_filter is None else to_filter(memory_filter),
-            page_size=page_size,
+            page_size=to_count(page_size, "page_size"),
             page_token=page_token,
         ),
         lambda response: Page(tuple(to_memory(memory) for memory in response.memories), response.next_page_token),
@@ -142,7 +142,7 @@ def get_context(scope: Scope, max_turns: int | None) -> UnaryCall[tuple[Memory, 
     return UnaryCall(
         "memory",
         "GetContext",
-        pb.GetContextRequest(scope=scope, max_turns=max_turns or 0),
+        pb.GetContextRequest(scope=scope, max_turns=to_count(max_turns or 0, "max_turns", least=0)),
         lambda response: tuple(to_memory(turn) for turn in response.turns),
     )
 

@@ -26,12 +26,46 @@ MAX_INT64 = 2**63 - 1
 E = TypeVar("E", bound=IntEnum)
 
 
+def to_text(value: str, field: str) -> str:
+    """A text that can be sent.
+
+    Raises:
+        InvalidArgumentError: Another type, or half of a character, which would arrive as another text.
+    """
+    if not isinstance(value, str):
+        raise InvalidArgumentError(f"{field}: {type(value).__name__} is not a str", reason="WRONG_TYPE", field=field)
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgumentError(
+            f"{field}: has half of a character (a lone surrogate)", reason="MALFORMED", field=field
+        ) from error
+    return value
+
+
+def to_count(value: int, field: str, *, least: int = 1, bits: int = 32) -> int:
+    """A whole number. 0 often means a default, which whoever computed a 0 did not want; so most counts begin at 1.
+
+    Raises:
+        InvalidArgumentError: Another type, or out of range.
+    """
+    if not isinstance(value, int) or not least <= value < 2**bits:
+        raise InvalidArgumentError(
+            f"{field}: must be a whole number and at least {least}, not {value!r}", reason="OUT_OF_RANGE", field=field
+        )
+    return value
+
+
 def to_timestamp(value: datetime, field: str) -> Timestamp:
     """The Timestamp of an aware datetime, to the microsecond.
 
     Raises:
-        InvalidArgumentError: The datetime has no time zone: it names no moment.
+        InvalidArgumentError: Another type, or the datetime has no time zone: it names no moment.
     """
+    if not isinstance(value, datetime):
+        raise InvalidArgumentError(
+            f"{field}: {type(value).__name__} is not a datetime", reason="WRONG_TYPE", field=field
+        )
     if value.utcoffset() is None:
         raise InvalidArgumentError(
             f"{field}: {value.isoformat()} has no time zone; give it one, such as tzinfo=datetime.UTC",
@@ -84,7 +118,11 @@ def to_scope(user_id: str, *, agent_id: str = "", session_id: str = "") -> pb.Sc
         raise InvalidArgumentError(
             "user_id: is required; give it to the call or to the client", reason="REQUIRED", field="scope.user_id"
         )
-    return pb.Scope(user_id=user_id, agent_id=agent_id, session_id=session_id)
+    return pb.Scope(
+        user_id=to_text(user_id, "scope.user_id"),
+        agent_id=to_text(agent_id, "scope.agent_id"),
+        session_id=to_text(session_id, "scope.session_id"),
+    )
 
 
 def to_scalar(value: Scalar, field: str) -> pb.MetadataValue:
@@ -96,7 +134,7 @@ def to_scalar(value: Scalar, field: str) -> pb.MetadataValue:
     if isinstance(value, bool):
         return pb.MetadataValue(bool_value=value)
     if isinstance(value, str):
-        return pb.MetadataValue(string_value=value)
+        return pb.MetadataValue(string_value=to_text(value, field))
     if isinstance(value, int):
         if not -MAX_INT64 - 1 <= value <= MAX_INT64:
             raise InvalidArgumentError(f"{field}: {value} is beyond 64 bits", reason="OUT_OF_RANGE", field=field)
@@ -129,6 +167,10 @@ def to_turns(turns: str | Turn | Iterable[str | Turn]) -> list[pb.Turn]:
     Raises:
         InvalidArgumentError: None at all, or one with a value that cannot be sent.
     """
+    if not isinstance(turns, Iterable | Turn):
+        raise InvalidArgumentError(
+            f"turns: {type(turns).__name__} is not a str, a Turn or several of them", reason="WRONG_TYPE", field="turns"
+        )
     several = [turns] if isinstance(turns, str | Turn) else list(turns)
     if not several:
         raise InvalidArgumentError("turns: at least one is required", reason="REQUIRED", field="turns")
@@ -137,10 +179,14 @@ def to_turns(turns: str | Turn | Iterable[str | Turn]) -> list[pb.Turn]:
 
 def _to_turn(turn: str | Turn, field: str) -> pb.Turn:
     if isinstance(turn, str):
-        return pb.Turn(text=turn)
+        return pb.Turn(text=to_text(turn, f"{field}.text"))
+    if not isinstance(turn, Turn):
+        raise InvalidArgumentError(
+            f"{field}: {type(turn).__name__} is not a str or a Turn", reason="WRONG_TYPE", field=field
+        )
     return pb.Turn(
-        text=turn.text,
-        speaker=turn.speaker,
+        text=to_text(turn.text, f"{field}.text"),
+        speaker=to_text(turn.speaker, f"{field}.speaker"),
         role=pb.Role.ValueType(turn.role),
         occurred_at=None if turn.occurred_at is None else to_timestamp(turn.occurred_at, f"{field}.occurred_at"),
         metadata=to_metadata(turn.metadata, f"{field}.metadata"),
@@ -150,8 +196,16 @@ def _to_turn(turn: str | Turn, field: str) -> pb.Turn:
 
 
 def to_metadata(metadata: Mapping[str, Scalar], field: str) -> dict[str, pb.MetadataValue]:
-    """Metadata, value by value."""
-    return {key: to_scalar(value, f"{field}[{key}]") for key, value in metadata.items()}
+    """Metadata, value by value.
+
+    Raises:
+        InvalidArgumentError: A key or a value that cannot be sent.
+    """
+    if not isinstance(metadata, Mapping):
+        raise InvalidArgumentError(
+            f"{field}: {type(metadata).__name__} is not a mapping", reason="WRONG_TYPE", field=field
+        )
+    return {to_text(key, f"{field}[{key!r}]"): to_scalar(value, f"{field}[{key}]") for key, value in metadata.items()}
 
 
 def to_memory(value: pb.Memory) -> Memory:

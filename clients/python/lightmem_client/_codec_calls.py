@@ -10,11 +10,13 @@ from lightmem_client import _results as results
 from lightmem_client._codec import (
     from_duration,
     from_timestamp,
+    to_count,
     to_duration,
     to_enum,
     to_filter,
     to_memory,
     to_metadata,
+    to_text,
     to_timestamp,
     to_turns,
 )
@@ -36,7 +38,9 @@ def to_write_request(
     scope: memory_pb2.Scope, turns: str | Turn | Iterable[str | Turn], request_id: str | None
 ) -> pb.WriteRequest:
     """A write; with a fresh request_id where the caller has none, so that it can be retried."""
-    return pb.WriteRequest(scope=scope, turns=to_turns(turns), request_id=request_id or uuid.uuid4().hex)
+    return pb.WriteRequest(
+        scope=scope, turns=to_turns(turns), request_id=to_text(request_id or uuid.uuid4().hex, "request_id")
+    )
 
 
 def to_write_result(response: pb.WriteResponse) -> results.WriteResult:
@@ -49,22 +53,27 @@ def to_retrieve_request(scope: memory_pb2.Scope, query: str, options: results.Re
 
     Raises:
         InvalidArgumentError: A value that cannot be sent.
+        TypeError: An option that there isn't.
     """
+    unknown = sorted(options.keys() - results.RetrieveOptions.__annotations__.keys())
+    if unknown:
+        known = ", ".join(results.RetrieveOptions.__annotations__)
+        raise TypeError(f"no option of a retrieval: {', '.join(unknown)}; there are {known}")
     request = pb.RetrieveRequest(
         scope=scope,
-        query=query,
-        time_zone=options.get("time_zone", ""),
+        query=to_text(query, "query"),
+        time_zone=to_text(options.get("time_zone", ""), "time_zone"),
         selector_mode=pb.SelectorMode.ValueType(options.get("selector_mode", 0)),
         min_relevance=options.get("min_relevance"),
         include_coarse=options.get("include_coarse", False),
         exclude_context=options.get("exclude_context", False),
         exclude_shared=options.get("exclude_shared", False),
-        hypothetical_queries=options.get("hypothetical_queries", 0),
+        hypothetical_queries=to_count(options.get("hypothetical_queries", 0), "hypothetical_queries", least=0),
         tokenizer=options.get("tokenizer", ""),
     )
     for name in BUDGET_COUNTS:
         if name in options:
-            setattr(request.budget, name, _to_count(options[name], f"budget.{name}"))  # type: ignore[literal-required]
+            setattr(request.budget, name, to_count(options[name], f"budget.{name}"))  # type: ignore[literal-required]
     if "deadline_seconds" in options:
         request.budget.deadline.CopyFrom(to_duration(options["deadline_seconds"], "budget.deadline"))
     if "filter" in options:
@@ -72,13 +81,6 @@ def to_retrieve_request(scope: memory_pb2.Scope, query: str, options: results.Re
     if "asked_at" in options:
         request.asked_at.CopyFrom(to_timestamp(options["asked_at"], "asked_at"))
     return request
-
-
-def _to_count(value: int, field: str) -> int:
-    """A budget; 0 would mean the default, which whoever computed a 0 did not want."""
-    if not 1 <= value < 2**32:
-        raise InvalidArgumentError(f"{field}: must be at least 1, not {value}", reason="OUT_OF_RANGE", field=field)
-    return value
 
 
 def to_part(response: pb.RetrieveResponse) -> results.RetrievePart | None:
@@ -209,12 +211,19 @@ def to_update_request(
 
     Raises:
         InvalidArgumentError: None is given, or a value that cannot be sent.
+        TypeError: A change that there isn't.
     """
     if not changes:
         raise InvalidArgumentError(
             "nothing to change; give metadata, is_pinned or expires_at", reason="REQUIRED", field="update_mask"
         )
-    request = pb.UpdateMemoryRequest(scope=scope, expected_version=expected_version)
+    version = to_count(expected_version, "expected_version", least=0, bits=64)
+    unknown = sorted(changes.keys() - results.MemoryChanges.__annotations__.keys())
+    if unknown:
+        raise TypeError(
+            f"no change: {', '.join(unknown)}; there are {', '.join(results.MemoryChanges.__annotations__)}"
+        )
+    request = pb.UpdateMemoryRequest(scope=scope, expected_version=version)
     request.memory.id = memory_id
     request.update_mask.paths.extend(sorted(changes))
     for key, value in to_metadata(changes.get("metadata", {}), "memory.metadata").items():

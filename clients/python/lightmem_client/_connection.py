@@ -54,8 +54,15 @@ class Tls:
 
 
 def find_target(target: str | None, environment: Mapping[str, str] = os.environ) -> str:
-    """The argument, else LIGHTMEM_TARGET, else the local server's default."""
-    return target or environment.get("LIGHTMEM_TARGET") or DEFAULT_TARGET
+    """The argument, else LIGHTMEM_TARGET, else the local server's default.
+
+    Raises:
+        InvalidArgumentError: It is a URL, which gRPC would take for a host's name.
+    """
+    found = target or environment.get("LIGHTMEM_TARGET") or DEFAULT_TARGET
+    if found.startswith(("http://", "https://")):
+        raise InvalidArgumentError(f"target: takes HOST:PORT, not {found}", reason="MALFORMED", field="target")
+    return found
 
 
 def is_local(target: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 
 import tenacity
 
-from lightmem_client.errors import LightMemError, OverloadedError, UnavailableError
+from lightmem_client.errors import InvalidArgumentError, LightMemError, OverloadedError, UnavailableError
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,27 @@ class RetryPolicy:
         return max(asked or 0.0, random.uniform(longest / 2, longest))  # noqa: S311  # jitter, not a secret
 
 
+LONGEST_SECONDS = 365 * 86_400.0
+"""What stands for no end: beyond it gRPC and threads count wrong."""
+
+
+def bounded_seconds(timeout_seconds: float) -> float:
+    """A timeout that can be counted; math.inf is none, which comes to a year.
+
+    Raises:
+        InvalidArgumentError: It is not a number.
+    """
+    if math.isnan(timeout_seconds):
+        raise InvalidArgumentError("timeout_seconds: is not a number", reason="OUT_OF_RANGE", field="timeout_seconds")
+    return min(timeout_seconds, LONGEST_SECONDS)
+
+
 class Deadline:
     """The moment by which a call with all its repetitions ends."""
 
     def __init__(self, timeout_seconds: float, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._ends_at = now() + timeout_seconds
+        self._ends_at = now() + bounded_seconds(timeout_seconds)
 
     def remaining_seconds(self) -> float:
         """Seconds left, not negative."""

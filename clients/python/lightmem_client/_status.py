@@ -65,6 +65,10 @@ def decode(code: grpc.StatusCode, message: str, metadata: Metadata) -> errors.Li
         reason, message = "UNREACHABLE", f"no server could be reached: {message}"
     if code is grpc.StatusCode.DEADLINE_EXCEEDED and not reason:
         reason, message = "DEADLINE_EXCEEDED", "no answer within the timeout; whether the call took effect is not known"
+    if code is grpc.StatusCode.CANCELLED and not reason:
+        reason = "CANCELLED"
+        if "closed" in message.lower():  # gRPC has no other sign of it
+            reason, message = "CLOSED", "the client is closed"
     class_ = CLASS_OF_STATUS.get(code, errors.InternalError)
     return class_(message, reason=reason, status=code, field=field, retry_after_seconds=retry_after_seconds)
 

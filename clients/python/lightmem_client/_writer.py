@@ -8,9 +8,10 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
 
+from lightmem_client._codec import to_count
 from lightmem_client._codec_calls import to_write_request, to_write_result
 from lightmem_client._results import WriteResult
-from lightmem_client._retry import Deadline, RetryPolicy, is_transient
+from lightmem_client._retry import Deadline, RetryPolicy, bounded_seconds, is_transient
 from lightmem_client._status import typed_errors
 from lightmem_client._types import Turn
 from lightmem_client._window import Window
@@ -55,7 +56,13 @@ class PendingWrite:
         try:
             return self._future.result(timeout_seconds)
         except TimeoutError as error:
-            raise DeadlineExceededError(f"no acknowledgement within {timeout_seconds} s") from error
+            raise DeadlineExceededError(
+                f"no acknowledgement within {timeout_seconds} s", reason="DEADLINE_EXCEEDED"
+            ) from error
+
+
+def _abandoned() -> WriteAbandonedError:
+    return WriteAbandonedError("an earlier request of this writer failed", reason="WRITE_ABANDONED")
 
 
 class _Stream:
@@ -81,7 +88,7 @@ class Writer:
         self._retry = retry
         self._timeout_seconds = timeout_seconds
         self._changed = threading.Condition()
-        self._window: Window[PendingWrite] = Window(max_in_flight)
+        self._window: Window[PendingWrite] = Window(to_count(max_in_flight, "max_in_flight"))
         self._worker: threading.Thread | None = None
         self._call: Any = None
         self._error: LightMemError | None = None
@@ -118,7 +125,7 @@ class Writer:
         with self._changed:
             self._wait_for(lambda: not self._window.is_full or self._is_closed, timeout_seconds)
             if self._error is not None:
-                raise WriteAbandonedError("an earlier request of this writer failed") from self._error
+                raise _abandoned() from self._error
             if self._is_closed:
                 raise CancelledError("the writer is closed", reason="CLOSED")
             self._window.add(pending)
@@ -157,9 +164,11 @@ class Writer:
                 self._worker.join(self._timeout_seconds)
 
     def _wait_for(self, is_reached: Callable[[], bool], timeout_seconds: float | None) -> None:
-        seconds = self._timeout_seconds if timeout_seconds is None else timeout_seconds
+        seconds = bounded_seconds(self._timeout_seconds if timeout_seconds is None else timeout_seconds)
         if not self._changed.wait_for(lambda: self._error is not None or is_reached(), seconds):
-            raise DeadlineExceededError(f"requests were not acknowledged within {seconds} s")
+            raise DeadlineExceededError(
+                f"requests were not acknowledged within {seconds} s", reason="DEADLINE_EXCEEDED"
+            )
 
     def _work(self) -> None:
         """The worker thread. However it ends, nobody waits for it in vain."""
@@ -241,7 +250,7 @@ class Writer:
         for i, item in enumerate(pending):
             reason: LightMemError = error
             if i:
-                reason = WriteAbandonedError("an earlier request of this writer failed", reason="WRITE_ABANDONED")
+                reason = _abandoned()
                 reason.__cause__ = error
             item._future.set_exception(reason)
         if call is not None:

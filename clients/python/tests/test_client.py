@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import anyio
 import grpc
 import pytest
 from clients.python.tests.conftest import FAST
@@ -361,6 +363,35 @@ async def test_closing_an_async_client_at_work_is_not_a_cancelled_task(peer: Pee
     peer.holds_writes.set()
 
 
+def cancel_after(turns_of_the_loop: int, scope: anyio.CancelScope) -> None:
+    if turns_of_the_loop:
+        asyncio.get_running_loop().call_soon(cancel_after, turns_of_the_loop - 1, scope)
+    else:
+        scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.write("x"),
+        lambda client: client.stats(),
+        lambda client: client.retrieve("x"),
+    ],
+    ids=["write", "stats", "retrieve"],
+)
+async def test_a_scope_of_anyio_knows_its_own_cancellation(peer: Peer, call: Callable[[AsyncClient], Any]) -> None:
+    """FastAPI and MCP servers are made of them; what a scope doesn't know as its own ends all that runs beside it."""
+    async with AsyncClient(peer.target, api_key=KEY, user_id="ann", retry=FAST) as client:
+        await client.write("x", request_id="1")
+        caught = 0
+        for turns_of_the_loop in range(1, 6):  # which of them come before the answer is gRPC's
+            with anyio.CancelScope() as scope:
+                cancel_after(turns_of_the_loop, scope)
+                await call(client)
+            caught += scope.cancelled_caught
+        assert caught
+
+
 async def test_cancelling_a_task_cancels_it(peer: Peer) -> None:
     peer.holds_writes = threading.Event()
     async with AsyncClient(peer.target, api_key=KEY, user_id="ann") as client:
@@ -469,3 +500,51 @@ async def test_the_same_asynchronously(peer: Peer) -> None:
         assert [line async for part in client.export_user("ann") for line in part.lines] == lines
         assert (await client.import_user("bob", lines)).imported_count == 2500
         assert (await client.erase_user("ann")).memory_count == 0
+
+
+@pytest.mark.parametrize(
+    ("field", "reason", "call"),
+    [
+        ("turns", "WRONG_TYPE", lambda client: client.write(3)),
+        ("turns", "WRONG_TYPE", lambda client: client.write(None)),
+        ("turns[0]", "WRONG_TYPE", lambda client: client.write(b"x")),
+        ("turns[0].text", "MALFORMED", lambda client: client.write("half \ud83d")),
+        ("turns[0].speaker", "MALFORMED", lambda client: client.write(Turn("x", speaker="\ud83d"))),
+        ("turns[0].occurred_at", "WRONG_TYPE", lambda client: client.write(Turn("x", occurred_at="2024-05-08"))),  # type: ignore[arg-type]
+        ("turns[0].metadata", "WRONG_TYPE", lambda client: client.write(Turn("x", metadata=[1]))),  # type: ignore[arg-type]
+        ("turns[0].metadata[1]", "WRONG_TYPE", lambda client: client.write(Turn("x", metadata={1: "x"}))),  # type: ignore[dict-item]
+        ("turns[0].metadata[a]", "MALFORMED", lambda client: client.write(Turn("x", metadata={"a": "\ud83d"}))),
+        ("scope.session_id", "WRONG_TYPE", lambda client: client.write("x", session_id=3)),
+        ("query", "MALFORMED", lambda client: client.retrieve("\ud83d")),
+        ("query", "WRONG_TYPE", lambda client: client.retrieve(None)),
+        ("budget.max_memories", "OUT_OF_RANGE", lambda client: client.retrieve("x", max_memories=1.5)),
+        ("hypothetical_queries", "OUT_OF_RANGE", lambda client: client.retrieve("x", hypothetical_queries=-1)),
+        ("max_turns", "OUT_OF_RANGE", lambda client: client.get_context("s", max_turns=-1)),
+        ("page_size", "OUT_OF_RANGE", lambda client: list(client.list(page_size=0))),
+        ("expected_version", "OUT_OF_RANGE", lambda client: client.update("1", is_pinned=True, expected_version=-1)),
+        ("timeout_seconds", "OUT_OF_RANGE", lambda client: client.retrieve("x", timeout_seconds=math.nan)),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_with_its_field(
+    any_client: Any, peer: Peer, field: str, reason: str, call: Callable[[Any], Any]
+) -> None:
+    with pytest.raises(InvalidArgumentError) as refused:
+        call(any_client)
+    assert (refused.value.field, refused.value.reason) == (field, reason)
+
+
+def test_an_option_that_there_is_not_is_refused(any_client: Any) -> None:
+    with pytest.raises(TypeError, match="max_memmories; there are max_memories"):
+        any_client.retrieve("x", max_memmories=3)
+    with pytest.raises(TypeError, match="pinned; there are metadata"):
+        any_client.update("1", pinned=True)
+
+
+def test_a_timeout_without_end_is_none(any_client: Any) -> None:
+    any_client.write("hello there", timeout_seconds=math.inf)
+    assert any_client.retrieve("hello", timeout_seconds=math.inf).memories
+
+
+def test_a_window_for_nothing_is_refused(client: Client) -> None:
+    with pytest.raises(InvalidArgumentError, match="max_in_flight"):
+        client.open_writer(max_in_flight=0)

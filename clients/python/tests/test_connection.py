@@ -36,6 +36,8 @@ def test_target_comes_from_argument_then_environment_then_default() -> None:
     assert find_target("a:1", {"LIGHTMEM_TARGET": "b:2"}) == "a:1"
     assert find_target(None, {"LIGHTMEM_TARGET": "b:2"}) == "b:2"
     assert find_target(None, {}) == "localhost:7420"
+    with pytest.raises(InvalidArgumentError, match="takes HOST:PORT, not http://a:1"):
+        find_target(None, {"LIGHTMEM_TARGET": "http://a:1"})
 
 
 def test_key_comes_from_argument_then_environment_then_file(tmp_path: Path) -> None:

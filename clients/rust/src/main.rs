@@ -1,13 +1,13 @@
 //! Remembers, and is asked: a whole program on the stubs that are generated from the API.
 //!
 //! It speaks to `LIGHTMEM_TARGET`, else to `localhost:7420`, with the key in `LIGHTMEM_API_KEY`, else the admin key that the
-//! server's first start left in `LIGHTMEM_DATA_DIR`. `remember USER TEXT QUESTION` writes the text and prints what a prompt needs.
+//! server's first start left on this machine. `remember USER TEXT QUESTION` writes the text and prints what a prompt needs.
 
 use std::env;
 use std::error::Error;
 use std::fs;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lightmem::memory_service_client::MemoryServiceClient;
 use lightmem::retrieve_response::Part;
@@ -22,6 +22,9 @@ use tonic::{Request, Status};
 mod lightmem {
     tonic::include_proto!("lightmem.v1");
 }
+
+/// Of each call.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 type Failure = Box<dyn Error + Send + Sync>;
 type Memory<F> = MemoryServiceClient<InterceptedService<Channel, F>>;
@@ -49,7 +52,9 @@ fn connect(
     target: &str,
     key: &str,
 ) -> Result<Memory<impl FnMut(Request<()>) -> Result<Request<()>, Status> + use<>>, Failure> {
-    let channel = Endpoint::from_shared(format!("http://{target}"))?.connect_lazy();
+    let channel = Endpoint::from_shared(format!("http://{target}"))?
+        .timeout(TIMEOUT)
+        .connect_lazy();
     let header: MetadataValue<Ascii> = format!("Bearer {key}").parse()?;
     Ok(MemoryServiceClient::with_interceptor(
         channel,
@@ -66,11 +71,25 @@ fn find_key() -> Result<String, Failure> {
     if let Ok(key) = env::var("LIGHTMEM_API_KEY") {
         return Ok(key);
     }
-    let folder =
-        env::var("LIGHTMEM_DATA_DIR").map_err(|_| "set LIGHTMEM_API_KEY or LIGHTMEM_DATA_DIR")?;
-    let path = PathBuf::from(folder).join("admin.key");
+    let path = key_file()?;
     let key = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(key.trim().into())
+}
+
+/// Where that is: in `LIGHTMEM_DATA_DIR`, else by the system's customs.
+fn key_file() -> Result<PathBuf, Failure> {
+    if let Ok(folder) = env::var("LIGHTMEM_DATA_DIR") {
+        return Ok(PathBuf::from(folder).join("admin.key"));
+    }
+    let home = env::home_dir().ok_or("set LIGHTMEM_API_KEY or LIGHTMEM_DATA_DIR")?;
+    let data = if cfg!(windows) {
+        env::var_os("LOCALAPPDATA").map_or_else(|| home.join("AppData/Local"), PathBuf::from)
+    } else if cfg!(target_os = "macos") {
+        home.join("Library/Application Support")
+    } else {
+        env::var_os("XDG_DATA_HOME").map_or_else(|| home.join(".local/share"), PathBuf::from)
+    };
+    Ok(data.join("lightmem").join("admin.key"))
 }
 
 /// Stores one turn; once it is answered, the turn is on disk and can be found. The request id makes sending it again harmless.

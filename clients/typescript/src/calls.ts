@@ -6,7 +6,7 @@ import { InternalError } from "./errors.js";
 import { toFilter } from "./filters.js";
 import type { RetrieveRequestSchema, RetrieveResponse } from "./gen/lightmem/v1/memory_service_pb.js";
 import type { CallOptions, RetrieveOptions, RetrieveResult } from "./options.js";
-import { refuse, toText, toTimestamp } from "./records.js";
+import { refuse, toCount, toText, toTimestamp } from "./records.js";
 import { Deadline } from "./retry.js";
 import type { Bounds } from "./transport.js";
 import type { Scope } from "./writer.js";
@@ -38,7 +38,7 @@ export function toRetrieveRequest(
     includeCoarse: options.includeCoarse ?? false,
     excludeContext: options.excludeContext ?? false,
     excludeShared: options.excludeShared ?? false,
-    hypotheticalQueries: options.hypotheticalQueries ?? 0,
+    hypotheticalQueries: toCount(options.hypotheticalQueries, "hypothetical_queries", 0),
     tokenizer: options.tokenizer ?? "",
   };
 }
@@ -87,14 +87,5 @@ export async function fold(parts: AsyncIterable<RetrieveResponse>): Promise<Retr
 
 export function present<T>(value: T | undefined): T {
   if (value === undefined) throw new InternalError("the answer is empty", { reason: "INCOMPLETE_ANSWER" });
-  return value;
-}
-
-/** 0 would mean the default, which whoever computed a 0 did not want. */
-export function toCount(value: number | undefined, field: string): number {
-  if (value === undefined) return 0;
-  if (!(Number.isInteger(value) && value >= 1 && value < 2 ** 32)) {
-    throw refuse(field, `must be at least 1, not ${value}`, "OUT_OF_RANGE");
-  }
   return value;
 }

@@ -38,7 +38,7 @@ import type {
   UpdateOptions,
   WriteOptions,
 } from "./options.js";
-import { type MemoryChanges, refuse, toMetadata, toTimestamp, type Turn } from "./records.js";
+import { type MemoryChanges, refuse, toCount, toMetadata, toTimestamp, toVersion, type Turn } from "./records.js";
 import { Deadline, DEFAULT_RETRY, pause, repeat, type RetryPolicy, waitSeconds } from "./retry.js";
 import { read, Transport } from "./transport.js";
 import { type Scope, toWriteRequest, Writer } from "./writer.js";
@@ -67,7 +67,7 @@ export class Client {
     this.retry = { ...DEFAULT_RETRY, ...options.retry };
   }
 
-  /** Ends the connection; calls at work fail. */
+  /** Ends the connection; calls at work fail with a CancelledError. Closing again does nothing. */
   close(): void {
     this.transport.close();
   }
@@ -84,7 +84,8 @@ export class Client {
 
   /** A stream for many writes to one scope. `maxInFlight`: most requests without acknowledgement; beyond it `send` waits. */
   openWriter({ maxInFlight = 32, ...options }: ScopeOptions & { maxInFlight?: number } = {}): Writer {
-    return new Writer(this.transport, this.scope(options), this.retry, options.timeoutSeconds ?? this.timeoutSeconds, maxInFlight);
+    const most = toCount(maxInFlight, "max_in_flight");
+    return new Writer(this.transport, this.scope(options), this.retry, options.timeoutSeconds ?? this.timeoutSeconds, most);
   }
 
   /** What the agent needs to know now; `sessionId` names the running conversation. */
@@ -128,7 +129,7 @@ export class Client {
   /** All memories, newest first, fetched page by page as the loop goes; the timeout is a page's. */
   async *list(options: ListOptions = {}): AsyncGenerator<Memory, void, undefined> {
     const { filter, pageSize = 100 } = options;
-    const request = { scope: this.scope(options), pageSize, ...(filter && { filter: toFilter(filter) }) };
+    const request = { scope: this.scope(options), pageSize: toCount(pageSize, "page_size"), ...(filter && { filter: toFilter(filter) }) };
     let pageToken = "";
     do {
       const page = await this.unary(MemoryService.method.listMemories, { ...request, pageToken }, options);
@@ -156,7 +157,7 @@ export class Client {
         ...(changes.expiresAt && { expiresAt: toTimestamp(changes.expiresAt, "memory.expires_at") }),
       },
       updateMask: { paths },
-      expectedVersion: BigInt(options.expectedVersion ?? 0),
+      expectedVersion: toVersion(options.expectedVersion ?? 0),
     };
     const isRepeatable = request.expectedVersion !== 0n;
     return present((await this.unary(MemoryService.method.updateMemory, request, options, isRepeatable)).memory);
@@ -186,7 +187,7 @@ export class Client {
 
   /** The running conversation of a session, oldest first; empty when there is none. */
   async getContext(sessionId: string, options: CallOptions & { maxTurns?: number } = {}): Promise<Memory[]> {
-    const request = { scope: this.scope({ ...options, sessionId }), maxTurns: options.maxTurns ?? 0 };
+    const request = { scope: this.scope({ ...options, sessionId }), maxTurns: toCount(options.maxTurns, "max_turns", 0) };
     return (await this.unary(MemoryService.method.getContext, request, options)).turns;
   }
 

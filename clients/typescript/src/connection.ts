@@ -19,9 +19,13 @@ export interface Tls {
   certificateChain?: Buffer;
 }
 
-/** The option, else LIGHTMEM_TARGET, else the local server's default. */
+/** The option, else LIGHTMEM_TARGET, else the local server's default. A URL, which gRPC would take for a host's name, is refused. */
 export function findTarget(target: string | undefined, environment: Environment = process.env): string {
-  return target || environment["LIGHTMEM_TARGET"] || DEFAULT_TARGET;
+  const found = target || environment["LIGHTMEM_TARGET"] || DEFAULT_TARGET;
+  if (/^https?:\/\//.test(found)) {
+    throw new InvalidArgumentError(`target: takes HOST:PORT, not ${found}`, { reason: "MALFORMED", field: "target" });
+  }
+  return found;
 }
 
 /** Whether the target is this machine by its name: loopback, or a Unix socket. */

@@ -123,6 +123,7 @@ export function toError(error: unknown, cause?: unknown): LightMemError {
     details.reason = "DEADLINE_EXCEEDED";
     message = "no answer within the timeout; whether the call took effect is not known";
   }
+  if (!details.reason && error.code === status.CANCELLED) details.reason = "CANCELLED";
   return new (CLASS_OF_STATUS.get(error.code) ?? InternalError)(message, details);
 }
 

@@ -54,13 +54,17 @@ export function refuse(field: string, problem: string, reason: string): InvalidA
 }
 
 export function toTurns(turns: string | Turn | Iterable<string | Turn>): MessageInitShape<typeof TurnSchema>[] {
-  const several = typeof turns === "string" || "text" in turns ? [turns] : [...turns];
+  const several = toList(turns);
   if (several.length === 0) throw refuse("turns", "at least one is required", "REQUIRED");
   return several.map((turn, i) => {
+    if (typeof turn !== "string" && (typeof turn !== "object" || turn === null)) {
+      throw refuse(`turns[${i}]`, `${typeName(turn)} is no text and no turn`, "WRONG_TYPE");
+    }
     const { text, occurredAt, expiresAt, metadata, ...rest } = typeof turn === "string" ? { text: turn } : turn;
     return {
       ...rest,
       text: toText(text, `turns[${i}].text`),
+      ...(rest.speaker !== undefined && { speaker: toText(rest.speaker, `turns[${i}].speaker`) }),
       metadata: toMetadata(metadata ?? {}, `turns[${i}].metadata`),
       ...(occurredAt && { occurredAt: toTimestamp(occurredAt, `turns[${i}].occurred_at`) }),
       ...(expiresAt && { expiresAt: toTimestamp(expiresAt, `turns[${i}].expires_at`) }),
@@ -68,15 +72,49 @@ export function toTurns(turns: string | Turn | Iterable<string | Turn>): Message
   });
 }
 
+/** What JavaScript may give in place of turns is refused, too. */
+function toList(turns: string | Turn | Iterable<string | Turn>): (string | Turn)[] {
+  if (typeof turns === "string") return [turns];
+  if (typeof turns === "object" && turns !== null) {
+    if ("text" in turns) return [turns];
+    if (Symbol.iterator in turns) return [...turns];
+  }
+  throw refuse("turns", `${typeName(turns)} is no text, no turn and no list of them`, "WRONG_TYPE");
+}
+
+function typeName(value: unknown): string {
+  return value === null ? "null" : typeof value;
+}
+
 /** Half of a character cannot be sent; it would arrive as another text. */
 export function toText(text: string, field: string): string {
+  if (typeof text !== "string") throw refuse(field, `${typeName(text)} is no text`, "WRONG_TYPE");
   if (/\p{Surrogate}/u.test(text)) throw refuse(field, "has half of a character (a lone surrogate)", "MALFORMED");
   return text;
 }
 
 export function toTimestamp(moment: Date, field: string): Timestamp {
+  if (!(moment instanceof Date)) throw refuse(field, `${typeName(moment)} is no Date`, "WRONG_TYPE");
   if (Number.isNaN(moment.getTime())) throw refuse(field, "is no date", "OUT_OF_RANGE");
   return timestampFromDate(moment);
+}
+
+/** 0 often means a default, which whoever computed a 0 did not want; so most counts begin at 1. Undefined: the server's default. */
+export function toCount(value: number | undefined, field: string, least = 1): number {
+  if (value === undefined) return 0;
+  if (!(Number.isInteger(value) && value >= least && value < 2 ** 32)) {
+    throw refuse(field, `must be a whole number and at least ${least}, not ${value}`, "OUT_OF_RANGE");
+  }
+  return value;
+}
+
+export function toVersion(value: bigint | number): bigint {
+  if (typeof value === "number" && !Number.isSafeInteger(value)) {
+    throw refuse("expected_version", `must be a whole number, not ${value}`, "OUT_OF_RANGE");
+  }
+  const version = BigInt(value);
+  if (BigInt.asUintN(64, version) !== version) throw refuse("expected_version", `must be at least 0, not ${value}`, "OUT_OF_RANGE");
+  return version;
 }
 
 export function toMetadata(metadata: Metadata, field: string): Record<string, MetadataValue> {

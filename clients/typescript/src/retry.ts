@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { CancelledError, isTransient, type LightMemError, toError } from "./errors.js";
+import { refuse } from "./records.js";
 
 /** How often and how fast a call is repeated that may be. Waits double, with jitter, within the call's timeout. */
 export interface RetryPolicy {
@@ -26,7 +27,9 @@ export class Deadline {
   /** In milliseconds of the wall clock, as gRPC takes it. */
   readonly at: number;
 
+  /** Infinity: never. */
   constructor(timeoutSeconds: number) {
+    if (Number.isNaN(timeoutSeconds)) throw refuse("timeout_seconds", "is no number", "OUT_OF_RANGE");
     this.at = Date.now() + timeoutSeconds * 1000;
   }
 
@@ -40,7 +43,7 @@ export async function pause(seconds: number, signal: AbortSignal | undefined): P
   try {
     await sleep(seconds * 1000, undefined, signal ? { signal } : {});
   } catch {
-    throw new CancelledError("the call was cancelled", { cause: signal?.reason });
+    throw new CancelledError("the call was cancelled", { reason: "CANCELLED", cause: signal?.reason });
   }
 }
 

@@ -2,6 +2,7 @@
 import { create, type DescMethod, fromBinary, type MessageInitShape, type MessageShape, toBinary } from "@bufbuild/protobuf";
 import { Client, type ClientDuplexStream, Metadata } from "@grpc/grpc-js";
 
+import { onAbort } from "./abort.js";
 import { channelCredentials, findKey, isLocal, type Tls } from "./connection.js";
 import { CancelledError, InternalError, toError } from "./errors.js";
 
@@ -22,6 +23,7 @@ export class Transport {
   private channel: Client | undefined;
   private key: string | undefined;
   private isClosed = false;
+  private readonly atWork = new Set<ClientDuplexStream<never, unknown>>();
 
   constructor(
     readonly target: string,
@@ -31,6 +33,11 @@ export class Transport {
 
   close(): void {
     this.isClosed = true;
+    for (const call of this.atWork) {
+      call.destroy(closed()); // gRPC's close lets calls at work go on, and the process with them
+      call.cancel();
+    }
+    this.atWork.clear();
     this.channel?.close();
     this.channel = undefined;
   }
@@ -60,10 +67,10 @@ export class Transport {
     const options = deadline === undefined ? {} : { deadline };
     const call = this.connect().makeBidiStreamRequest(path, serialize, deserialize, headers, options);
     call.on("error", () => {}); // whoever reads gets it; once nobody reads any more, nobody needs it
+    this.atWork.add(call as ClientDuplexStream<never, unknown>);
+    call.once("close", () => this.atWork.delete(call as ClientDuplexStream<never, unknown>));
     if (signal?.aborted) call.cancel();
-    const cancel = () => call.cancel();
-    signal?.addEventListener("abort", cancel, { once: true });
-    call.once("close", () => signal?.removeEventListener("abort", cancel));
+    call.once("close", onAbort(signal, () => call.cancel()));
     return call;
   }
 
@@ -107,7 +114,7 @@ export class Transport {
   }
 
   private connect(): Client {
-    if (this.isClosed) throw new CancelledError("the client is closed", { reason: "CLOSED" });
+    if (this.isClosed) throw closed();
     this.channel ??= new Client(this.target, channelCredentials(this.target, this.tls), {
       "grpc.max_receive_message_length": -1, // a page of 1,000 long turns passes gRPC's 4 MiB; the server bounds it
       "grpc.max_send_message_length": -1, // the server's limit decides, and says so
@@ -117,6 +124,10 @@ export class Transport {
     });
     return this.channel;
   }
+}
+
+function closed(): CancelledError {
+  return new CancelledError("the client is closed", { reason: "CLOSED" });
 }
 
 function isSeveral<M extends DescMethod>(request: Requests<M>): request is AsyncIterable<MessageInitShape<M["input"]>> {
@@ -148,10 +159,14 @@ async function send<Request>(
 /** Waits until there is room to write, or the call is over. */
 export async function drained(call: ClientDuplexStream<never, unknown> | ClientDuplexStream<unknown, unknown>, over: AbortSignal) {
   await new Promise<void>((resolve) => {
-    call.once("drain", resolve);
-    call.once("error", () => resolve());
-    over.addEventListener("abort", () => resolve(), { once: true });
-    if (over.aborted) resolve();
+    const end = () => {
+      for (const event of ["drain", "error", "close"]) call.off(event, end);
+      unhear();
+      resolve();
+    };
+    for (const event of ["drain", "error", "close"]) call.on(event, end);
+    const unhear = onAbort(over, end);
+    if (over.aborted || call.destroyed) end();
   });
 }
 

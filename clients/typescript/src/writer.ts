@@ -1,6 +1,7 @@
 /** A stream for many writes to one scope. */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 
+import { onAbort } from "./abort.js";
 import {
   CancelledError,
   DeadlineExceededError,
@@ -89,11 +90,14 @@ export class Writer {
   ) {}
 
   /**
-   * Hands over one request of one or several turns. Resolves at once, or waits while `maxInFlight` requests are on their way. Throws a
+   * Hands over one request of one or several turns; `requestId` makes it harmless to send over the writer's life too. Resolves at once, or waits while `maxInFlight` requests are on their way. Throws a
    * DeadlineExceededError when the window stayed full; the request was not taken in then.
    */
-  async send(turns: string | Turn | Iterable<string | Turn>, options: WaitOptions = {}): Promise<PendingWrite> {
-    const pending = new PendingWrite(toWriteRequest(this.scope, turns));
+  async send(
+    turns: string | Turn | Iterable<string | Turn>,
+    { requestId, ...options }: WaitOptions & { requestId?: string } = {},
+  ): Promise<PendingWrite> {
+    const pending = new PendingWrite(toWriteRequest(this.scope, turns, requestId));
     await this.wait(options, () => {
       if (this.error) throw this.abandoned();
       if (this.isClosed) throw new CancelledError("the writer is closed", { reason: "CLOSED" });
@@ -140,15 +144,17 @@ export class Writer {
       const end = (settle: () => void) => {
         this.waiters.delete(waiter);
         clearTimeout(timer);
-        signal?.removeEventListener("abort", abort);
+        unhear();
         settle();
       };
       const abort = () =>
-        end(() => reject(new CancelledError("the wait was cancelled", { cause: signal?.reason })));
-      const timer = setTimeout(() => {
+        end(() => reject(new CancelledError("the wait was cancelled", { reason: "CANCELLED", cause: signal?.reason })));
+      const late = () => {
         const message = `requests were not acknowledged within ${timeoutSeconds} s`;
-        end(() => reject(new DeadlineExceededError(message)));
-      }, timeoutSeconds * 1000);
+        end(() => reject(new DeadlineExceededError(message, { reason: "DEADLINE_EXCEEDED" })));
+      };
+      // beyond what setTimeout can count to: no timer, which would hold the process up
+      const timer = timeoutSeconds > LONGEST_TIMER_SECONDS ? undefined : setTimeout(late, timeoutSeconds * 1000);
       const waiter = {
         check: () => {
           try {
@@ -159,8 +165,8 @@ export class Writer {
         },
       };
       this.waiters.add(waiter);
+      const unhear = onAbort(signal, abort);
       if (signal?.aborted) return abort();
-      signal?.addEventListener("abort", abort, { once: true });
       waiter.check();
     });
   }
@@ -202,7 +208,7 @@ export class Writer {
 
   /** Waits for something to send; false when there will be no more. */
   private async hasWork(): Promise<boolean> {
-    await this.wait({ timeoutSeconds: FOREVER_SECONDS }, () => {
+    await this.wait({ timeoutSeconds: Infinity }, () => {
       this.sent = 0; // a new stream begins: what is left is sent again, in order
       return this.window.length > 0 || this.isClosed || this.error !== undefined;
     });
@@ -235,7 +241,7 @@ export class Writer {
     while (true) {
       let next: PendingWrite | undefined;
       try {
-        await this.wait({ timeoutSeconds: FOREVER_SECONDS, signal: over }, () => {
+        await this.wait({ timeoutSeconds: Infinity, signal: over }, () => {
           if (this.sent < this.window.length) next = this.window[this.sent++];
           return next !== undefined || this.isClosed || this.error !== undefined;
         });
@@ -272,5 +278,4 @@ export class Writer {
   }
 }
 
-/** What setTimeout can count to. */
-const FOREVER_SECONDS = 2_147_483;
+const LONGEST_TIMER_SECONDS = 2_147_483;

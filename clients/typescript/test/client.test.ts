@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { status } from "@grpc/grpc-js";
 
-import { findKey, isLocal } from "../src/connection.js";
+import { findKey, findTarget, isLocal } from "../src/connection.js";
 import {
   CancelledError,
   type Client,
@@ -43,6 +43,11 @@ it("takes only this machine for local", () => {
   for (const target of REMOTE) assert.equal(isLocal(target), false, target);
 });
 
+it("takes a host and a port for a target, not a URL", () => {
+  assert.equal(findTarget(undefined, { LIGHTMEM_TARGET: "b:2" }), "b:2");
+  assert.throws(() => findTarget("http://a:1", {}), { name: InvalidArgumentError.name, reason: "MALFORMED" });
+});
+
 it("takes the key from the option, then the environment, then the file, which never goes to another machine", () => {
   const folder = mkdtempSync(join(tmpdir(), "lightmem-"));
   writeFileSync(join(folder, "admin.key"), "lm_file\n");
@@ -54,6 +59,60 @@ it("takes the key from the option, then the environment, then the file, which ne
   assert.throws(() => findKey(undefined, "memory.example.org:1", { LIGHTMEM_DATA_DIR: folder }), missing);
   assert.throws(() => findKey(undefined, "localhost:1", { LIGHTMEM_DATA_DIR: join(folder, "none") }), missing);
   assert.throws(() => findKey("lm_ü", "localhost:1", {}), InvalidArgumentError);
+});
+
+it("refuses what JavaScript may give in place of a value, and names the field", async () => {
+  const given = {
+    "turns, WRONG_TYPE": () => client.write(42 as never),
+    "turns , WRONG_TYPE": () => client.write(undefined as never),
+    "turns  , WRONG_TYPE": () => client.write({} as never),
+    "turns[0], WRONG_TYPE": () => client.write([null] as never),
+    "turns[0].text, WRONG_TYPE": () => client.write({ text: 3 } as never),
+    "turns[0].speaker, MALFORMED": () => client.write({ text: "x", speaker: "\ud83d" }),
+    "turns[0].occurred_at, WRONG_TYPE": () => client.write({ text: "x", occurredAt: "2024-05-08" } as never),
+    "query, WRONG_TYPE": () => client.retrieve(undefined as never),
+    "hypothetical_queries, OUT_OF_RANGE": () => client.retrieve("x", { hypotheticalQueries: -1 }),
+    "max_turns, OUT_OF_RANGE": () => client.getContext("s", { maxTurns: 1.5 }),
+    "page_size, OUT_OF_RANGE": () => client.list({ pageSize: 0 }).next(),
+    "page_size , OUT_OF_RANGE": () => client.list({ pageSize: -1 }).next(),
+    "expected_version, OUT_OF_RANGE": () => client.update("1", { isPinned: true }, { expectedVersion: -1 }),
+    "expected_version , OUT_OF_RANGE": () => client.update("1", { isPinned: true }, { expectedVersion: 1.5 }),
+    "timeout_seconds, OUT_OF_RANGE": () => client.get("1", { timeoutSeconds: NaN }),
+    "max_in_flight, OUT_OF_RANGE": async () => client.openWriter({ maxInFlight: 0 }),
+  };
+  for (const [name, call] of Object.entries(given)) {
+    const [field, reason] = name.split(",").map((part) => part.trim());
+    await assert.rejects(call, (error) => {
+      assert.ok(error instanceof InvalidArgumentError, `${name}: ${String(error)}`);
+      assert.deepEqual([error.field, error.reason], [field, reason]);
+      return true;
+    });
+  }
+  assert.equal(peer.calls, 0);
+});
+
+it("waits for ever when told to", async () => {
+  assert.equal((await client.get("1", { timeoutSeconds: Infinity })).id, "1");
+  const writer = client.openWriter({ timeoutSeconds: 1e9 });
+  await writer.send("x");
+  await writer.close();
+});
+
+it("ends calls at work and idle writers when it is closed", async () => {
+  const idle = client.openWriter();
+  await (await idle.send("0")).result;
+  let arrived: () => void = () => {};
+  const atWork = new Promise<void>((resolve) => (arrived = resolve));
+  peer.holds = new Promise(() => {});
+  peer.arrived = arrived;
+  const pending = await client.openWriter().send("1");
+  await atWork;
+  client.close();
+  client.close();
+  const closed = { name: CancelledError.name, reason: "CLOSED" };
+  await assert.rejects(pending.result, closed);
+  await assert.rejects(client.get("1"), closed);
+  await assert.rejects((await idle.send("2")).result, closed);
 });
 
 it("tells errors apart by class, status and reason", async () => {

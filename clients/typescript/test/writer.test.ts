@@ -56,6 +56,23 @@ it("waits in send while the window is full", async () => {
   await writer.close();
 });
 
+it("takes a request id, and warns of nothing however often it waits for room", async () => {
+  const warnings: Error[] = [];
+  const note = (warning: Error) => warnings.push(warning);
+  process.on("warning", note);
+  const writer = client.openWriter({ maxInFlight: 400 });
+  const first = await writer.send("0", { requestId: "r1" });
+  await first.result;
+  for (let i = 0; i < 400; i++) await writer.send("x".repeat(30_000) + i);
+  await writer.close();
+  const { signal } = new AbortController();
+  await Promise.all(numbers(30).map((id) => client.get(id, { signal })));
+  await new Promise(setImmediate);
+  process.off("warning", note);
+  assert.equal((await first.result).requestId, "r1");
+  assert.deepEqual(warnings, []);
+});
+
 it("survives a lost connection and stores nothing twice", async (test) => {
   const line = await Line.to(peer.target);
   const distant = peer.client({ target: line.target });

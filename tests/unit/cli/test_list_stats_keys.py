@@ -37,6 +37,12 @@ def test_empty_list_says_so(run: Run) -> None:
     assert run("list", "-u", "nobody", "--json").stdout == ""
 
 
+def test_a_url_is_no_target(run: Run) -> None:
+    result = run("list", "-u", "ann", "--target", "http://localhost:7420")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == "Error: target: takes HOST:PORT, not http://localhost:7420"
+
+
 def test_stats_for_people_and_programs(run: Run, peer: Peer) -> None:
     run("add", "x", "-u", "ann")
     shown = run("stats").stdout

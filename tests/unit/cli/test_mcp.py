@@ -10,6 +10,7 @@ from lightmem_server.cli import cli
     ("arguments", "says"),
     [
         ([], "stdio needs --user"),
+        (["--user", "ann", "--target", "http://localhost:7420"], "takes HOST:PORT, not http://localhost:7420"),
         (["--transport", "http", "--listen", "0.0.0.0:7421"], "beyond loopback"),
         (["--transport", "http", "--listen", "nowhere"], "--listen must be HOST:PORT"),
         (["--transport", "http", "--listen", "127.0.0.1:99999"], "--listen must be HOST:PORT"),

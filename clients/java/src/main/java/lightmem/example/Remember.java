@@ -10,6 +10,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Map;
 import java.util.UUID;
 import java.util.concurrent.TimeUnit;
 import lightmem.v1.MemoryOuterClass.Scope;
@@ -25,7 +26,7 @@ import lightmem.v1.MemoryServiceOuterClass.WriteResponse;
  * Remembers, and is asked: a whole program on the stubs that are generated from the API.
  *
  * <p>It speaks to LIGHTMEM_TARGET, else to localhost:7420, with the key in LIGHTMEM_API_KEY, else the admin key that the server's
- * first start left in LIGHTMEM_DATA_DIR.
+ * first start left on this machine.
  */
 public final class Remember implements AutoCloseable {
   private static final long TIMEOUT_SECONDS = 30;
@@ -85,11 +86,31 @@ public final class Remember implements AutoCloseable {
   /** LIGHTMEM_API_KEY, else the key that the server's first start left. */
   static String findKey() throws IOException {
     String key = System.getenv("LIGHTMEM_API_KEY");
-    return key != null ? key : Files.readString(Path.of(System.getenv("LIGHTMEM_DATA_DIR"), "admin.key")).strip();
+    Path path = keyFile(System.getenv(), System.getProperty("user.home"), System.getProperty("os.name"));
+    return key != null ? key : Files.readString(path).strip();
+  }
+
+  /** Where that is: in LIGHTMEM_DATA_DIR, else by the system's customs. */
+  static Path keyFile(Map<String, String> environment, String home, String system) {
+    String folder = environment.get("LIGHTMEM_DATA_DIR");
+    if (folder != null) {
+      return Path.of(folder, "admin.key");
+    }
+    Path data = Path.of(environment.getOrDefault("XDG_DATA_HOME", home + "/.local/share"));
+    if (system.startsWith("Windows")) {
+      data = Path.of(environment.getOrDefault("LOCALAPPDATA", home + "/AppData/Local"));
+    } else if (system.startsWith("Mac")) {
+      data = Path.of(home, "Library", "Application Support");
+    }
+    return data.resolve("lightmem").resolve("admin.key");
   }
 
   /** Remember USER TEXT QUESTION. */
   public static void main(String[] arguments) throws Exception {
+    if (arguments.length != 3) {
+      System.err.println("usage: Remember USER TEXT QUESTION");
+      System.exit(2);
+    }
     String target = System.getenv().getOrDefault("LIGHTMEM_TARGET", "localhost:7420");
     Scope scope = Scope.newBuilder().setUserId(arguments[0]).build();
     try (Remember memory = new Remember(target, findKey())) {
