@@ -21,6 +21,8 @@ from lightmem_server.pipeline.consolidation.words import split_sentences, split_
 from lightmem_server.pipeline.passages import informativeness
 from lightmem_server.types import Memory
 
+LONGEST_WORD = 40
+"""Characters, with the space before it."""
 REPRESENTATIVES = 2
 """Turns that stand for an episode."""
 CENTRALITY_WEIGHT = 2.0
@@ -64,16 +66,19 @@ def _is_own_now(person: Person, text: str) -> bool:
     whose, *between = [word.base for word in split_words(text[person.start : person.end])]
     if whose != "my" or set(between) & _NOT_NOW or _COMPARED.search(before):
         return False
+    behind = split_words(text[person.end :][:LONGEST_WORD])
+    if behind and behind[0].base in LEXICON["kinds"]:
+        return False
     told = [each for each in split_sentences(text) if each.start <= person.start < each.end]
     return not {word.base for sentence in told for word in sentence.words} & _GONE
 
 
 _GONE = LEXICON["gone"]
 _COMPARED = re.compile(
-    r"(?:\bas|(?:['\u2019](?:re|s|m)|\b(?:is|are|was|were|be|been|just|looks?|feels?|sounds?|seems?|acts?))\s+like)\s*$",
+    r"(?:\bas|\bnot|n['\u2019]t|(?:['\u2019](?:re|s|m)|\b(?:is|are|was|were|be|been|just|looks?|feels?|sounds?|seems?|acts?))\s+like)\s*$",
     re.IGNORECASE,
 )
-"""In front of "my sister": somebody who is like one."""
+"""In front of "my sister": somebody who is like one, or is none."""
 _NOT_NOW = LEXICON["not_now"] | LEXICON["auxiliaries"]
 FAMILY = LEXICON["family"]
 KIN = LEXICON["telling_kin"]
