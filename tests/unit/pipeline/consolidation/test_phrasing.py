@@ -28,6 +28,7 @@ RELATIONS = FactsPrompt.load(PROMPT).by_name
         ("Golden Retriever puppy Max", "a Golden Retriever puppy, Max"),
         ("boat, Halcyon", "a boat, Halcyon"),
         ("cats Luna and Milo", "cats, Luna and Milo"),
+        ("boats Halcyon and Argo", "boats, Halcyon and Argo"),
         ("kids", "kids"),
         ("two dogs", "two dogs"),
         ("3 sisters", "3 sisters"),
