@@ -17,6 +17,8 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from lightmem_client._first_status import typed_stream_errors
+from lightmem_client.errors import LightMemError
 from lightmem_client.pb import admin_service_pb2 as admin_pb
 from lightmem_client.pb import admin_service_pb2_grpc, memory_pb2, memory_service_pb2_grpc
 from lightmem_client.pb import memory_service_pb2 as pb
@@ -76,6 +78,8 @@ class Caller:
             yield
         except grpc.aio.AioRpcError as error:
             self.ended[error.code().name] += 1
+        except LightMemError as error:
+            self.ended[error.status.name] += 1
         else:
             self.at_work[what] -= 1
 
@@ -99,16 +103,20 @@ class Caller:
 
             sending = asyncio.create_task(send())
             try:
-                while True:
-                    response = await call.read()
-                    if response is grpc.aio.EOF:
-                        await call  # raises how it ended
-                        return
-                    ledger.acknowledge(sent.get_nowait(), response.memory_ids)
-                    places.release()
+                with typed_stream_errors(call):  # gRPC itself says INTERNAL where the stream ends under a request
+                    await self._read(call, ledger, sent, places)
             finally:
                 sending.cancel()
                 await asyncio.gather(sending, return_exceptions=True)
+
+    async def _read(self, call: Any, ledger: Ledger, sent: asyncio.Queue[Write], places: asyncio.Semaphore) -> None:
+        while True:
+            response = await call.read()
+            if response is grpc.aio.EOF:
+                await call  # raises how it ended
+                return
+            ledger.acknowledge(sent.get_nowait(), response.memory_ids)
+            places.release()
 
     async def edit(self, ledger: Ledger) -> None:
         """One call after the other: writes that are looked for at once, updates, deletions."""
