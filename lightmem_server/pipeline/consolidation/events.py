@@ -16,6 +16,8 @@ from lightmem_server.pipeline.consolidation.words import Sentence, split_sentenc
 MOST_WORDS = 12
 """Of an event: a longer one is a story, whose end the patterns don't see."""
 LEAST_WORDS = 2
+LONGEST = 200
+"""Characters in which an event ends: patterns take time by the square of what they look at."""
 
 _PAST = rf"(?!had\s+to\b)(?:{'|'.join(sorted(PASTS))}|[a-z]{{2,}}ed)"
 _WORDS = r"[^,.;:!?\u2014()\[\]\"\u201c]*"
@@ -75,7 +77,9 @@ def find_events(utterance: Utterance) -> Iterator[Proposal]:
 
 def _event(sentence: Sentence, at: int, said: str, dates: list[Resolution]) -> tuple[str, Resolution] | None:
     """The words of an event without those of its time, and the time; None where it has none, or no clear end."""
-    end = _ENDS.search(said)
+    end = _ENDS.search(said[:LONGEST])
+    if end is None and len(said) > LONGEST:
+        return None
     said = said[: end.start()] if end else said
     start = sentence.start + at
     within = [date for date in dates if start <= date.start and date.end <= start + len(said)]

@@ -5,6 +5,7 @@ The patterns' facts go through the same gate as a model's: a pattern doesn't see
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -21,6 +22,8 @@ from lightmem_server.pipeline.consolidation.words import split_sentences, split_
 from lightmem_server.pipeline.passages import informativeness
 from lightmem_server.types import Memory
 
+MOST_OF_TURN = 20
+"""The gate reads the whole turn for each, on the event loop: of a long turn of nothing else there would be thousands."""
 LONGEST_WORD = 40
 """Characters, with the space before it."""
 REPRESENTATIVES = 2
@@ -33,13 +36,17 @@ _TRAILING = re.compile(r"\s+(?:too|either|a\s+lot|very\s+much|so\s+much|the\s+mo
 
 
 def extract(window: Window) -> tuple[Proposal, ...]:
-    """Candidate facts of a window by patterns."""
-    return tuple(
-        proposal
-        for utterance in window.turns
-        if utterance.is_evidence
-        for proposal in (*_extract(utterance), *find_events(utterance))
-    )
+    """Candidate facts of a window by patterns, each once per turn, and of one turn at most MOST_OF_TURN."""
+    return tuple(proposal for utterance in window.turns if utterance.is_evidence for proposal in _first_of(utterance))
+
+
+def _first_of(utterance: Utterance) -> list[Proposal]:
+    found: dict[tuple[str, str, str], Proposal] = {}
+    for proposal in itertools.chain(_extract(utterance), find_events(utterance)):
+        found.setdefault((proposal.relation, proposal.object, proposal.when), proposal)
+        if len(found) == MOST_OF_TURN:
+            break
+    return list(found.values())
 
 
 def _extract(utterance: Utterance) -> Iterator[Proposal]:
@@ -47,9 +54,9 @@ def _extract(utterance: Utterance) -> Iterator[Proposal]:
         for relation, pattern in PATTERNS:
             for match in pattern.finditer(sentence.text):
                 said = _TRAILING.sub("", " ".join(match["object"].split()))
-                if relation == "has" and said.split()[-1] in FAMILY | PLURAL_FAMILY:
-                    relation = "family"
-                yield Proposal(utterance.speaker, relation, said, "", (utterance.id,), line=sentence.text)
+                is_family = relation == "has" and said.split()[-1] in FAMILY | PLURAL_FAMILY
+                slot = "family" if is_family else relation
+                yield Proposal(utterance.speaker, slot, said, "", (utterance.id,), line=sentence.text)
     for person in find_people(utterance.text):
         relation = "friend" if person.noun == "friend" else "family" if person.noun in FAMILY | PLURAL_FAMILY else "has"
         if person.name:

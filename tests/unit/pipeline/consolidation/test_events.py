@@ -88,6 +88,11 @@ async def test_what_is_no_event_or_not_clear_is_left_to_its_turn(said: str) -> N
     assert await events(f"Ana: {said}") == []
 
 
+async def test_what_has_no_end_in_sight_is_no_event() -> None:
+    assert await events(f"Ana: Yesterday I went {' ' * 300} home") == []
+    assert await events(f"Ana: Yesterday I went home and {'sang and ' * 300}") == [("Ana went home", "2022-04-10")]
+
+
 async def test_an_assistants_deeds_are_nobodys() -> None:
     assert await events("Assistant: I ran a marathon yesterday.") == []
 

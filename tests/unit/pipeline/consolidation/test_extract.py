@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lightmem_server.pipeline.consolidation.episodes import segment
-from lightmem_server.pipeline.consolidation.extract import extract, represent
+from lightmem_server.pipeline.consolidation.extract import MOST_OF_TURN, extract, represent
 from lightmem_server.pipeline.consolidation.facts import find_facts
 from lightmem_server.pipeline.consolidation.gate import statement
 from lightmem_server.pipeline.consolidation.model import Reason
@@ -128,6 +128,20 @@ async def test_the_gate_holds_for_patterns_too(line: str) -> None:
 )
 async def test_a_list_and_a_pet_are_no_names_of_people(said: str, fact: str) -> None:
     assert fact not in await facts(f"Ana: {said}")
+
+
+def test_a_turn_made_of_facts_gives_each_once_and_not_all_of_them() -> None:
+    assert len(extract(window("Ana: " + "My dog Max barked. " * 50))) == 1
+    names = [f"{first}{second}max" for first in "ABCDEFGHIJ" for second in "abcdefghij"]
+    assert len(extract(window("Ana: " + " ".join(f"My dog {name} barked." for name in names)))) == MOST_OF_TURN
+
+
+async def test_children_do_not_make_dogs_relatives() -> None:
+    window_ = window("Ana: I have three kids, and I have two dogs.")
+    assert [(each.relation, each.object) for each in extract(window_)] == [
+        ("family", "three kids"),
+        ("has", "two dogs"),
+    ]
 
 
 async def test_the_rejects_are_counted() -> None:
