@@ -15,7 +15,7 @@ import asyncio
 import functools
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Generic, TypeAlias, TypeVar
@@ -79,6 +79,7 @@ class Batcher(Generic[Item, Result]):
         *,
         cost: Callable[[Item], int],
         limits: BatcherLimits,
+        kind: Callable[[Item], Hashable] | None = None,
         run_passages: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]] | None = None,
         stands_aside: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.perf_counter,
@@ -88,11 +89,13 @@ class Batcher(Generic[Item, Result]):
             run: Gets a batch, gives one result per item, in order. Its awaitable's exceptions go to the batch's callers;
                 the call itself raises none. A future is begun sooner than a coroutine, which waits for its turn.
             cost: Of an item, at least 1; what max_batch_cost counts.
+            kind: Only items of the same kind share a batch; whose turn it is says which. None: all do.
             run_passages: Instead of `run` for batches of passages, such as on threads that give way; None: `run` as well.
             stands_aside: While it says so, batches of passages leave one place, which is a core, to others; but for the last.
         """
         self._run_of = {Priority.QUERY: run, Priority.PASSAGE: run_passages or run}
         self._cost = cost
+        self._kind = kind
         self._limits = limits
         self._stands_aside = stands_aside
         self._clock = clock
@@ -210,6 +213,8 @@ class Batcher(Generic[Item, Result]):
 
     def _cut(self, priority: Priority) -> _Batch[Item, Result]:
         """Take a batch's worth of (request, index of its item) from the front."""
+        if self._kind is not None:
+            return self._cut_alike(priority, self._kind)
         batch: _Batch[Item, Result] = []
         room = self._limits.max_batch_cost
         requests = self._waiting[priority]
@@ -226,6 +231,24 @@ class Batcher(Generic[Item, Result]):
                 requests.popleft()
         if requests and requests[0].taken:
             requests.rotate(-1)  # what is left of a large one waits behind those that came meanwhile
+        return batch
+
+    def _cut_alike(self, priority: Priority, kind: Callable[[Item], Hashable]) -> _Batch[Item, Result]:
+        """Take what is of the first item's kind, of each request as far as its items are."""
+        batch: _Batch[Item, Result] = []
+        room = self._limits.max_batch_cost
+        requests = self._waiting[priority]
+        wanted = kind(requests[0].items[requests[0].taken])
+        for request in list(requests):
+            while request.taken < len(request.items) and kind(item := request.items[request.taken]) == wanted:
+                if batch and self._cost(item) > room:
+                    return batch
+                room -= self._cost(item)
+                batch.append((request, request.taken))
+                self._count([item], -1)
+                request.taken += 1
+            if request.taken == len(request.items):
+                requests.remove(request)
         return batch
 
 

@@ -143,6 +143,7 @@ class ScriptedWriter:
         *,
         max_tokens: int,
         stops: Sequence[str] = (),
+        until: Callable[[str], bool] | None = None,
         deadline: float | None = None,
         is_online: bool = False,
     ) -> Written:
@@ -162,6 +163,10 @@ class ScriptedWriter:
             text, count = text + word, count + 1
             if any(stop in text for stop in stops):
                 text, ending = text[: min(text.index(stop) for stop in stops if stop in text)], Ending.STOP
+                break
+            following = words[count] if count < len(words) else ""
+            if until is not None and following.startswith("\n") and until(f"{text}\n"):
+                ending = Ending.ENOUGH
                 break
         prompt_tokens = sum(self.tokens.count(message.text) for message in prompt)
         return Written(text.strip(), ending, prompt_tokens, count)

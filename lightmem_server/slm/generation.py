@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 from tokenizers import Tokenizer
 
-from lightmem_server.slm.foreground import Foreground
 from lightmem_server.slm.protocols import Ending, Written
 
-MAX_YIELD_SECONDS = 1.0
-"""How long a background step waits for online requests to end. On a server that is never idle background work then still
-does a step a second, instead of holding its place for ever."""
+EXPECTED_SHARE = 4
+"""A text has a quarter of the tokens that it may have."""
 
 LONGEST_PERIOD, LEAST_COPIES, LEAST_REPEATED = 32, 3, 12
 """A text turns in circles when its last tokens, up to LONGEST_PERIOD, were said LEAST_COPIES times in a row, and those
@@ -48,30 +46,43 @@ class Generation:
         *,
         tokenizer: Tokenizer,
         end_id: int,
+        is_online: bool,
         max_tokens: int,
         stops: Sequence[str],
+        until: Callable[[str], bool] | None = None,
         deadline: float | None,
-        foreground: Foreground | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
         Args:
             static, prompt: Tokens; the first are those that the model may keep from call to call.
             end_id: The token that ends a turn.
+            is_online: A request waits for it: it is written alone.
+            until: See Writer.generate.
             deadline: On `clock`.
-            foreground: What to stand aside for; None: nothing.
         """
         self.static, self.prompt = static, prompt
+        self.is_online = is_online
         self.max_tokens = max_tokens
         self.deadline = deadline
         self._tokenizer = tokenizer
         self._end_id = end_id
         self._stops = stops
-        self._foreground = foreground
+        self._until = until
         self._clock = clock
         self._ids: list[int] = []
         self._ending: Ending | None = None
         self._is_cancelled = False
+
+    @property
+    def kind(self) -> Hashable:
+        """What those have in common that can be written together."""
+        return self if self.is_online or not self.static else (tuple(self.static), len(self.prompt))
+
+    @property
+    def cost(self) -> int:
+        """Tokens that it takes to write it, about."""
+        return len(self.static) + len(self.prompt) + self.max_tokens // EXPECTED_SHARE
 
     @property
     def is_over(self) -> bool:
@@ -84,7 +95,7 @@ class Generation:
         self._ending = self._ending or ending
 
     def step(self, token_id: int) -> bool:
-        """Take a token; True to write no more. Waits here, between two steps, while online requests are at work."""
+        """Take a token; True to write no more."""
         if token_id == self._end_id:
             self._ending = Ending.DONE
             return True
@@ -96,10 +107,12 @@ class Generation:
         elif repeated := count_repeated(self._ids):
             del self._ids[-repeated:]
             self._ending = Ending.REPETITION
+        elif self._until is not None and "\n" in self._decode([token_id]) and self._until(self._decode(self._ids)):
+            self._ending = Ending.ENOUGH
         elif self.is_over:
             self._ending = Ending.DEADLINE
-        elif self._foreground is not None:
-            self._foreground.wait_idle(MAX_YIELD_SECONDS)
+        elif len(self._ids) >= self.max_tokens:
+            self._ending = Ending.MAX_TOKENS
         return self._ending is not None or self.is_over
 
     def written(self) -> Written:

@@ -9,7 +9,7 @@ dropped before it starts. A full queue raises OverloadedError at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol
@@ -109,6 +109,8 @@ class Ending(StrEnum):
     DEADLINE = "deadline"
     REPETITION = "repetition"
     """It turned in circles; the copies are cut off."""
+    ENOUGH = "enough"
+    """The caller wanted no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,7 @@ class Writer(Protocol):
         *,
         max_tokens: int,
         stops: Sequence[str] = (),
+        until: Callable[[str], bool] | None = None,
         deadline: float | None = None,
         is_online: bool = False,
     ) -> Written:
@@ -158,6 +161,8 @@ class Writer(Protocol):
                 it is none.
             max_tokens: Most tokens to write, at least 1.
             stops: Texts that end the writing.
+            until: Gets the text after each line; True to end the writing. Called in the model's thread, which waits for
+                it: a few milliseconds at most, and nothing shared that isn't safe to share. It raises nothing.
             deadline: time.monotonic() seconds; None: no limit. What was written by then is returned then.
             is_online: A request waits for it: it goes ahead of background work, which in turn stands aside between two
                 tokens while online requests are at work.

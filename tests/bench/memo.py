@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -149,17 +149,18 @@ class RememberingWriter:
         *,
         max_tokens: int,
         stops: Sequence[str] = (),
+        until: Callable[[str], bool] | None = None,
         deadline: float | None = None,
         is_online: bool = False,
     ) -> Written:
-        """See Writer. What a deadline cut is not remembered."""
+        """See Writer. What a deadline cut is not remembered; `until` is taken for the same from call to call."""
         prompt = json.dumps([asdict(message) for message in (*static, *messages)])
-        key = _key(self.identity, prompt, str(max_tokens), *stops)
+        key = _key(self.identity, prompt, str(max_tokens), *stops, str(until is not None))
         if (made := self._memory.get(key)) is not None:
             fields = json.loads(made)
             return Written(**fields | {"ending": Ending(fields["ending"])})
         written = await self._writer.generate(
-            static, messages, max_tokens=max_tokens, stops=stops, deadline=deadline, is_online=is_online
+            static, messages, max_tokens=max_tokens, stops=stops, until=until, deadline=deadline, is_online=is_online
         )
         if written.ending is not Ending.DEADLINE:
             self._memory.put({key: json.dumps(asdict(written)).encode()})

@@ -81,6 +81,16 @@ def begins_clause(sentence: Sentence, words: Sequence[Word], place: int) -> bool
     return before.base in _STARTERS or re.search(r"[,;:\u2014\u2013(\"-]", between) is not None
 
 
+def may_be_elided(words: Sequence[Word]) -> bool:
+    """Whether a sentence may be its speaker's without saying so, whoever of its capitalised words is a person."""
+    for word in words:
+        if word.base in _STARTERS:
+            continue
+        if _begins_elided(word) or not word.is_capitalised:
+            return _begins_elided(word)
+    return False
+
+
 def _subject_at(
     sentence: Sentence, words: Sequence[Word], place: int, at: int, known_names: Collection[str]
 ) -> ClauseSubject | None:
@@ -141,6 +151,9 @@ def _elided(words: Sequence[Word], known_names: Collection[str]) -> ClauseSubjec
     for word in words:
         if word.base in _STARTERS or word.text in known_names:
             continue
-        is_verb = word.base in _ELIDED or (word.base.endswith("ed") and len(word.base) > 4)
-        return ClauseSubject(About.SPEAKER) if is_verb else ClauseSubject(About.OTHER)
+        return ClauseSubject(About.SPEAKER if _begins_elided(word) else About.OTHER)
     return ClauseSubject(About.OTHER)
+
+
+def _begins_elided(word: Word) -> bool:
+    return word.base in _ELIDED or (word.base.endswith("ed") and len(word.base) > 4)

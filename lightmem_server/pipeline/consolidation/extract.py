@@ -23,7 +23,7 @@ from lightmem_server.pipeline.passages import informativeness
 from lightmem_server.types import Memory
 
 MOST_OF_TURN = 20
-"""The gate reads the whole turn for each, on the event loop: of a long turn of nothing else there would be thousands."""
+"""The gate reads the whole turn for each: of a long turn of nothing else there would be thousands."""
 LONGEST_WORD = 40
 """Characters, with the space before it."""
 REPRESENTATIVES = 2

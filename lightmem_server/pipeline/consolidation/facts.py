@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from lightmem_server.pipeline.consolidation.extract import extract
 from lightmem_server.pipeline.consolidation.gate import Score, check, check_all
-from lightmem_server.pipeline.consolidation.model import Window, WindowOutcome
-from lightmem_server.pipeline.consolidation.proposals import FactsPrompt, Proposed, propose
+from lightmem_server.pipeline.consolidation.grounds import ground
+from lightmem_server.pipeline.consolidation.model import Proposal, Window, WindowOutcome
+from lightmem_server.pipeline.consolidation.proposals import FactsPrompt, Proposed, Relation, propose
+from lightmem_server.pipeline.consolidation.when import date_of_claim, without_time
 from lightmem_server.slm.protocols import Writer
+
+
+def with_time(proposal: Proposal, window: Window, relations: Mapping[str, Relation]) -> Proposal:
+    """A proposal with the time to which its words belong, and without the words for it: "yesterday" is another day when it is
+    read again."""
+    grounds = ground(proposal, window, relations)
+    date = date_of_claim(grounds) if grounds is not None else None
+    if grounds is None or date is None:
+        return proposal
+    said = without_time(proposal.object, grounds.cited.text[date.start : date.end])
+    return replace(proposal, object=said or proposal.object, when=date.value)
+
+
+def _with_times(
+    proposals: Sequence[Proposal], window: Window, relations: Mapping[str, Relation]
+) -> tuple[Proposal, ...]:
+    return tuple(with_time(proposal, window, relations) for proposal in proposals)
 
 
 async def find_facts(
@@ -29,10 +50,16 @@ async def find_facts(
     Raises:
         OverloadedError: A model's queue is full.
     """
-    proposed = Proposed(extract(window), 0) if writer is None else await propose(window, writer, prompt)
     relations = prompt.by_name
+    if writer is None:
+        proposed = Proposed(await asyncio.to_thread(extract, window), 0)
+    else:
+        proposed = await propose(window, writer, prompt)
+        proposed = replace(
+            proposed, proposals=await asyncio.to_thread(_with_times, proposed.proposals, window, relations)
+        )
     if score is None:
-        gated = check(proposed.proposals, window, relations, recalled=recalled)
+        gated = await asyncio.to_thread(check, proposed.proposals, window, relations, recalled=recalled)
     else:
         gated = await check_all(proposed.proposals, window, relations, score, recalled=recalled)
     return WindowOutcome(gated.kept, gated.rejected, proposed.malformed, proposed.prompt_tokens, proposed.tokens)

@@ -5,6 +5,7 @@ The first broken rule (rules.py) is the reason that is counted; the Selector jud
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -92,7 +93,7 @@ async def check_all(
     min_logit: float = MIN_LOGIT,
 ) -> Gated:
     """All rules, and then the Selector: does the turn, with the one before it, tell what the statement says?"""
-    gated = check(proposals, window, relations, recalled=recalled)
+    gated = await asyncio.to_thread(check, proposals, window, relations, recalled=recalled)
     kept, rejected = [], list(gated.rejected)
     for proposal in gated.kept:
         (logit,) = await score(statement(proposal, relations), [evidence(proposal, window)])

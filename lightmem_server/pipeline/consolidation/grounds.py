@@ -25,6 +25,8 @@ _CLAUSE_END = re.compile(
     r"[,;:\u2014\u2013]|\b(?:but|because|so that|although|though|while|when|if|since|until|and I|and we)\b"
 )
 _TURN = re.compile(r"\b(?:but|although|though|because|while|whereas|so|until)\b", re.IGNORECASE)
+ANSWER_PLACE = 60
+"""How many characters into a turn a sentence may begin that answers the question before it."""
 _LIKENESS = re.compile(
     r"\b(?:looks?|feels?|felt|sounds?|seems?|was|is|are|were|be|been|it's|that's|i'm|you're|he's|she's)\s+like\b"
     r"|(?<!\bi )\bjust\s+like\b"
@@ -101,7 +103,7 @@ class Grounds:
         if self.preceding is None or self.preceding.speaker == self.cited.speaker:
             return ""
         sentences = split_sentences(self.preceding.text)
-        if not sentences or not sentences[-1].is_question or self.sentence.start > 60:
+        if not sentences or not sentences[-1].is_question or self.sentence.start > ANSWER_PLACE:
             return ""
         return sentences[-1].text
 

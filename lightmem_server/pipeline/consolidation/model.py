@@ -60,10 +60,18 @@ class Utterance:
     @property
     def annotated(self) -> str:
         """The text with dates and persons in brackets behind the words that mean them."""
+        return self._annotate(ResolutionKind.DATE, ResolutionKind.PERSON)
+
+    @property
+    def with_persons(self) -> str:
+        """The text with persons in brackets behind the words that mean them."""
+        return self._annotate(ResolutionKind.PERSON)
+
+    def _annotate(self, *kinds: ResolutionKind) -> str:
         pieces, at = [], 0
         for resolution in self.resolutions:
             is_new = resolution.value not in self.text[resolution.start : resolution.end]
-            if resolution.kind is not ResolutionKind.SPEAKER and is_new:
+            if resolution.kind in kinds and is_new:
                 pieces.append(f"{self.text[at : resolution.end]} [{resolution.value}]")
                 at = resolution.end
         return "".join([*pieces, self.text[at:]])
@@ -79,10 +87,17 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What the Writer reads at once: facts are asked of `turns`, `context` only explains them."""
+    """What the Writer reads at once: facts are asked of `turns`, `context` only explains them; and so do those of the turns
+    that are `silent`, by their ids, because the gate would keep nothing of them."""
 
     context: tuple[Utterance, ...]
     turns: tuple[Utterance, ...]
+    silent: frozenset[uuid.UUID] = frozenset()
+
+    @property
+    def asked(self) -> tuple[Utterance, ...]:
+        """The turns that the Writer is asked about, oldest first."""
+        return tuple(turn for turn in self.turns if turn.id not in self.silent)
 
     @property
     def utterances(self) -> tuple[Utterance, ...]:

@@ -1,7 +1,8 @@
 """Asks the Writer for the facts of a window, and reads its lines.
 
-The grammar is a line a fact: `subject | relation | object | when | turn`. A line that isn't one is counted and dropped, and
-the lines around it are kept.
+The grammar is a line a fact: `turn | relation | object`, or `turn | subject | relation | object` where it is about a relative of
+the one who speaks in the turn. Every token takes a tenth of a second, so nothing is asked for that code knows: who speaks, and
+to which time the words belong (when.py). A line that isn't one is counted and dropped, and the lines around it are kept.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from lightmem_server.pipeline.consolidation.model import Proposal, Window
 from lightmem_server.pipeline.consolidation.people import RELATIVES
 from lightmem_server.slm.prompt import Prompt
 from lightmem_server.slm.protocols import Ending, Message, Writer
-from lightmem_server.slm.time_window import speaks_of_time
 
-PROMPT = "facts-1"
+PROMPT = "facts-2"
 OTHER, HAS = "other", "has"
 """The relation whose object is a whole predicate, and the one of what and whom somebody has."""
-LINE_TOKENS = 36
+LINE_TOKENS = 24
 """What a line takes at most, of the Writer's tokens."""
-LINES_PER_TURN = 2.5
-STOPS = ("\n\n", "\nTurns:", "\nBefore:")
+LINES_PER_TURN = 4
+MOST_MALFORMED = 2
+"""Lines in a row, after which a text has lost the grammar."""
+STOPS = ("\n\n", "\nFacts:")
 LONGEST_FIELD = 120
 LONGEST_TURN = 2000
 """Characters of a turn that the Writer reads."""
@@ -32,7 +34,6 @@ LONGEST_CONTEXT = 300
 """Characters of a turn before the window, from its end."""
 
 _NOTHING = re.compile(r"^\W*(?:none|nothing|no facts)\W*$", re.IGNORECASE)
-_UNSAID = frozenset(["", "-", "\u2013", "none", "n/a", "unknown", "now"])
 
 
 class Relation(BaseModel):
@@ -94,6 +95,11 @@ class Relation(BaseModel):
     lasts_days: float = 0.0
     shared_as: str = ""
 
+    @property
+    def has_time(self) -> bool:
+        """Whether a time that is told with it says when it was, is or will be so: not of a taste, nor of who somebody's sister is."""
+        return self.is_predicate or (self.is_state and not self.is_general)
+
 
 class FactsPrompt(Prompt):
     """The instructions, and the relations that they speak of."""
@@ -141,13 +147,14 @@ async def propose(window: Window, writer: Writer, prompt: FactsPrompt) -> Propos
     Raises:
         OverloadedError: The Writer's queue is full.
     """
-    if not any(utterance.is_evidence for utterance in window.turns):
+    if not any(utterance.is_evidence for utterance in window.asked):
         return Proposed((), 0)  # nobody's own words: nothing can be kept
     written = await writer.generate(
         prompt.static,
         ask(window, prompt),
-        max_tokens=int(LINE_TOKENS * LINES_PER_TURN * len(window.turns)),
+        max_tokens=LINE_TOKENS * LINES_PER_TURN * len(window.asked),
         stops=STOPS,
+        until=lambda text: has_said_all(text, window),
     )
     is_cut = written.ending in (Ending.MAX_TOKENS, Ending.DEADLINE)
     proposals, malformed = read_lines(written.text, window, is_cut=is_cut)
@@ -155,24 +162,45 @@ async def propose(window: Window, writer: Writer, prompt: FactsPrompt) -> Propos
 
 
 def ask(window: Window, prompt: FactsPrompt) -> Sequence[Message]:
-    """The part of the prompt that is the window's own."""
-    context = "\n".join(f"{said.speaker}: {_flat(said.text[-LONGEST_CONTEXT:])}" for said in window.context)
-    turns = "\n".join(
-        f"{number} {said.speaker}: {_flat(said.annotated[:LONGEST_TURN])}"
-        for number, said in enumerate(window.turns, 1)
-    )
-    return prompt.ask(context=context or "-", turns=turns)
+    """The part of the prompt that is the window's own: turns that are asked about have numbers, the others explain them."""
+    lines = [f"- {said.speaker}: {_flat(said.text[-LONGEST_CONTEXT:])}" for said in window.context]
+    number = 0
+    for said, following in zip(window.turns, (*window.turns[1:], None), strict=True):
+        if said.id not in window.silent:
+            number += 1
+            lines.append(f"{number} {said.speaker}: {_flat(said.with_persons[:LONGEST_TURN])}")
+        elif following is not None and following.id not in window.silent:
+            lines.append(f"- {said.speaker}: {_flat(said.text[-LONGEST_CONTEXT:])}")
+    return prompt.ask(turns="\n".join(lines))
+
+
+def has_said_all(text: str, window: Window) -> bool:
+    """Whether nothing new is to be expected of a text that ends with a whole line: it said that there is nothing, said again what
+    stands above, perhaps of another turn, lost the grammar, or has more lines than the turns can have facts."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return False
+    if _NOTHING.match(lines[-1]) or len(lines) >= LINES_PER_TURN * len(window.asked):
+        return True
+    read = [_read_line(line, window) for line in lines]
+    if read[-1] is None:
+        return len(read) >= MOST_MALFORMED and not any(read[-MOST_MALFORMED:])
+    return any(each is not None and _claim(each) == _claim(read[-1]) for each in read[:-1])
+
+
+def _claim(proposal: Proposal) -> tuple[str, str, str]:
+    return proposal.subject.lower(), proposal.relation, proposal.object.lower()
 
 
 def read_lines(text: str, window: Window, *, is_cut: bool = False) -> tuple[tuple[Proposal, ...], int]:
     """The proposals of a Writer's text, and how many of its lines are none.
 
     Args:
-        is_cut: The writing was ended: a last line without all its fields is half a line.
+        is_cut: The writing was ended anywhere: of the last line a part may be missing.
     """
     proposals, malformed = [], 0
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    for line in lines:
+    for line in lines[: len(lines) - is_cut]:
         if _NOTHING.match(line):
             continue
         proposal = _read_line(line, window)
@@ -180,37 +208,29 @@ def read_lines(text: str, window: Window, *, is_cut: bool = False) -> tuple[tupl
             malformed += 1
         else:
             proposals.append(proposal)
-    if is_cut and proposals and lines and proposals[-1].line == lines[-1] and not lines[-1][-1].isdigit():
-        proposals.pop()
-        malformed += 1
-    return tuple(proposals), malformed
+    return tuple(proposals), malformed + bool(is_cut and lines)
 
 
 def _read_line(line: str, window: Window) -> Proposal | None:
     fields = [" ".join(field.split()) for field in line.lstrip("-*\u2022 ").split("|")]
-    if len(fields) != 5 or any(len(field) > LONGEST_FIELD for field in fields):
+    if len(fields) not in (3, 4) or any(len(field) > LONGEST_FIELD for field in fields):
         return None
-    subject, relation, said, when, turn = fields
+    turn, *named, relation, said = fields
     number = re.fullmatch(r"\D{0,6}(\d{1,2})\D?", turn)
-    if number is None or not 1 <= int(number[1]) <= len(window.turns):
+    if number is None or not 1 <= int(number[1]) <= len(window.asked):
         return None
+    cited = window.asked[int(number[1]) - 1]
+    subject = named[0] if named else cited.speaker
     if not subject or not said or re.fullmatch(r"[a-z]+(?:[_ ][a-z]+)*", relation.lower()) is None:
         return None
     return Proposal(
         subject=subject,
         relation=relation.lower().replace(" ", "_"),
         object=said.strip("\"'. "),
-        when=_read_when(when),
-        evidence_ids=(window.turns[int(number[1]) - 1].id,),
+        when="",
+        evidence_ids=(cited.id,),
         line=line,
     )
-
-
-def _read_when(when: str) -> str:
-    """The time that a line gives; "" for none, and for a place or a name that slipped into its column."""
-    said = when.strip("[]")
-    is_time = any(map(str.isdigit, said)) or speaks_of_time(said)
-    return said if is_time and said.lower() not in _UNSAID else ""
 
 
 def _flat(text: str) -> str:

@@ -148,6 +148,11 @@ def is_courtesy(grounds: Grounds) -> bool:
     return _COURTESY.search(grounds.sentence.text) is not None and not _tells_more(grounds)
 
 
+def is_only_courtesy(sentence: str) -> bool:
+    """Whether a sentence only greets, thanks or congratulates, whatever is claimed."""
+    return _COURTESY.search(sentence) is not None and _beyond_courtesy(sentence) is None
+
+
 def is_question(grounds: Grounds) -> bool:
     """The sentence asks."""
     return not mentions_as_own(grounds) and grounds.sentence.is_question
@@ -290,7 +295,11 @@ def _denies_question(grounds: Grounds) -> bool:
 
 def _tells_more(grounds: Grounds) -> bool:
     """Whether a sentence that begins with a courtesy goes on: "Thanks, I moved to Lisbon"."""
-    after = _COURTESY.sub("", grounds.sentence.text, count=1)
-    first = re.search(r"\b(?:I|we|my)\b", after)
-    words = grounds.sentence.words
-    return first is not None and bool(words) and words[grounds.first].start >= len(grounds.sentence.text) - len(after)
+    begins, words = _beyond_courtesy(grounds.sentence.text), grounds.sentence.words
+    return begins is not None and bool(words) and words[grounds.first].start >= begins
+
+
+def _beyond_courtesy(sentence: str) -> int | None:
+    """Where a sentence that begins with a courtesy goes on about its speaker; None: it doesn't."""
+    after = _COURTESY.sub("", sentence, count=1)
+    return len(sentence) - len(after) if re.search(r"\b(?:I|we|my)\b", after) else None

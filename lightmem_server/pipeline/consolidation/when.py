@@ -13,6 +13,7 @@ from lightmem_server.pipeline.consolidation.words import split_words
 from lightmem_server.slm.time_window import EPOCH, MICROSECOND, speaks_of_time
 
 _SUBJECTS = frozenset(["i", "we", "you", "he", "she", "they", "it", "my", "our"])
+_TIE = re.compile(r"(?:\s+(?:on|in|at|by|for|during|over|since|until|this|the|last|next|back|just|only))+\s*$", re.IGNORECASE)
 HALF_DAY = timedelta(hours=12)
 
 
@@ -25,6 +26,36 @@ def find_when(when: str, cited: Utterance) -> Resolution | None:
         if wanted in (label, words, label.removeprefix("week of ")) or (wanted and label.startswith(f"{wanted}-")):
             return date
     return None
+
+
+def date_of_claim(grounds: Grounds) -> Resolution | None:
+    """The date to which a claim's words belong; None where they have none, or several, or one that doesn't go with what is
+    claimed: what was done was before it was told, and what is planned comes after."""
+    relation, said_at = grounds.relation, grounds.cited.turn.occurred_at
+    if relation is None or not relation.has_time:
+        return None
+    dates = [
+        each for each in grounds.cited.resolutions if each.kind is ResolutionKind.DATE and is_of_claim(each, grounds)
+    ]
+    if len({date.value for date in dates}) != 1:
+        return None
+    begins, ends = dates[0].valid_from or 0, dates[0].valid_to or 0
+    if (relation.is_past and begins > said_at) or (relation.is_plan and ends <= said_at):
+        return None
+    return dates[0]
+
+
+def without_time(said: str, time: str) -> str:
+    """Words without those of a time at their end, or in front, nor what ties it to them.
+
+    >>> without_time("saw two eagles on Monday", "Monday"), without_time("last week went home", "last week")
+    ('saw two eagles', 'went home')
+    """
+    if said.lower().endswith(time.lower()):
+        return _TIE.sub("", said[: len(said) - len(time)]).rstrip(" ,")
+    if said.lower().startswith(time.lower()):
+        return said[len(time) :].lstrip(" ,")
+    return said
 
 
 def is_day_of(when: str, cited: Utterance) -> bool:

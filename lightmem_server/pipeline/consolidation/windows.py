@@ -13,18 +13,31 @@ WINDOW_CHARACTERS = 2400
 
 
 def cut_windows(
-    utterances: Sequence[Utterance], *, turns: int = WINDOW_TURNS, context: int = CONTEXT_TURNS
+    utterances: Sequence[Utterance],
+    *,
+    turns: int = WINDOW_TURNS,
+    context: int = CONTEXT_TURNS,
+    telling: Sequence[bool] | None = None,
 ) -> tuple[Window, ...]:
-    """Each utterance is asked about in exactly one window, in order; the ones before a window are its context."""
+    """Each utterance is in the turns of exactly one window, in order; the ones before a window are its context.
+
+    Args:
+        turns: Most that are asked about in a window.
+        telling: For each utterance whether it is asked about; None: all are.
+    """
+    asked = telling or [True] * len(utterances)
     windows: list[Window] = []
     start = 0
     while start < len(utterances):
-        end, size = start, 0
-        while end < len(utterances) and end - start < turns:
-            size += len(utterances[end].text)
-            if end > start and size > WINDOW_CHARACTERS:
-                break
+        end, size, count = start, 0, 0
+        while end < len(utterances):
+            if asked[end]:
+                count, size = count + 1, size + len(utterances[end].text)
+                if count > turns or (count > 1 and size > WINDOW_CHARACTERS):
+                    break
             end += 1
-        windows.append(Window(tuple(utterances[max(0, start - context) : start]), tuple(utterances[start:end])))
+        silent = frozenset(utterances[place].id for place in range(start, end) if not asked[place])
+        before = tuple(utterances[max(0, start - context) : start])
+        windows.append(Window(before, tuple(utterances[start:end]), silent))
         start = end
     return tuple(windows)
