@@ -46,6 +46,7 @@ class Generation:
         *,
         tokenizer: Tokenizer,
         end_id: int,
+        padding: Sequence[str] = (),
         is_online: bool,
         max_tokens: int,
         stops: Sequence[str],
@@ -57,11 +58,13 @@ class Generation:
         Args:
             static, prompt: Tokens; the first are those that the model may keep from call to call.
             end_id: The token that ends a turn.
+            padding: Blanks in front of `prompt`.
             is_online: A request waits for it: it is written alone.
             until: See Writer.generate.
             deadline: On `clock`.
         """
-        self.static, self.prompt = static, prompt
+        self.static, self.prompt = static, [*padding, *prompt]
+        self._prompt_tokens = len(static) + len(prompt)
         self.is_online = is_online
         self.max_tokens = max_tokens
         self.deadline = deadline
@@ -123,7 +126,7 @@ class Generation:
         return Written(
             text=text[:stop].strip(),
             ending=self._ending or Ending.MAX_TOKENS,
-            prompt_tokens=len(self.static) + len(self.prompt),
+            prompt_tokens=self._prompt_tokens,
             tokens=len(ids),
         )
 

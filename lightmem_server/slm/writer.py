@@ -58,11 +58,12 @@ BATCH_TOKENS = 6000
 """Of prompts and texts that are written at once. CTranslate2 copies the keys and values of each layer at every token, 6 KB a
 token for Qwen2.5-Coder-1.5B: MAPPED_BYTES hold 5,400 of them."""
 
-MAPPED_BYTES, TRIMMED_BYTES = 32 << 20, 1 << 30
+MAPPED_BYTES, TRIMMED_BYTES, PADDED_BYTES = 32 << 20, 1 << 30, 64 << 20
 """Allocations from MAPPED_BYTES on, the most that glibc takes, are mapped anew each time, and the kernel clears each of their
-pages: half of the time of a step. Below, freed memory stays with the process, up to TRIMMED_BYTES."""
+pages: half of the time of a step. Below, freed memory stays with the process, up to TRIMMED_BYTES; and with the pool of a
+thread, which is made of pieces of 64 MiB, where there is to be PADDED_BYTES of room in the one before."""
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 """Of malloc.h."""
 
 REPLICAS = 2
@@ -131,17 +132,16 @@ class GeneratorWriter:
         static_tokens = self._encode_static(tuple(static)) if static else []
         prompt = [*await asyncio.to_thread(self._encode, tuple(messages)), TURN_START, *self._words("assistant\n")]
         longest = self._installed.spec.max_tokens
-        if max_tokens < 1 or len(static_tokens) + len(prompt) + PADDING + max_tokens > longest:
+        if max_tokens < 1 or len(static_tokens) + len(prompt) + max_tokens > longest:
             raise InvalidInputError(
                 "prompt",
                 f"has {len(static_tokens) + len(prompt)} tokens, which with {max_tokens} to write are over {longest}",
                 reason="PROMPT_TOO_LONG",
             )
-        if static and not is_online:
-            prompt = [*self._words("\n") * (-len(prompt) % PADDING), *prompt]
         generation = Generation(
             static_tokens,
             prompt,
+            padding=self._words("\n") * (-len(prompt) % PADDING) if static and not is_online else (),
             is_online=is_online,
             tokenizer=self._tokenizer,
             end_id=self._end_id,
@@ -262,6 +262,7 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
         mallopt(M_TRIM_THRESHOLD, TRIMMED_BYTES)
+        mallopt(M_TOP_PAD, PADDED_BYTES)
 
 
 def _load_generator(folder: Path, threads: int, compute_type: str) -> ctranslate2.Generator:

@@ -79,9 +79,16 @@ async def abstraction(conversations: Sequence[Conversation], made: Consolidated)
             tokens += run.model_tokens
             kept += run.kept_count
             rejected.update(run.rejected)
+    names = {conversation.conversation_id for conversation in conversations}
+    outcomes = [one.outcome for one in made.recorded.read() if one.conversation_id in names]
+    written = sum(outcome.tokens for outcome in outcomes)
     return {
         "conversations": len(conversations),
-        "windows": sum(1 for _ in made.recorded.read()),
+        "windows": len(outcomes),
+        "windows_asked": sum(outcome.prompt_tokens > 0 for outcome in outcomes),
+        "silent_turns": sum(outcome.silent for outcome in outcomes),
+        "tokens_written": written,
+        "tokens_written_per_fact": round(written / kept, 1) if kept else None,
         "model_seconds": round(seconds, 1),
         "model_tokens": int(tokens),
         "kept": int(kept),
@@ -185,8 +192,10 @@ def print_figures(console: Console, figures: Mapping[str, Any]) -> None:
     """For people."""
     made = figures["abstraction"]
     console.print(
-        f"{made['conversations']} dialogues: {made['windows']} windows, {made['model_seconds']:.0f} s and "
-        f"{made['model_tokens']} tokens of the Writer; {made['kept']} proposals kept; records: {made['records']}"
+        f"{made['conversations']} dialogues: {made['windows']} windows, {made['windows_asked']} of them asked about, "
+        f"without {made['silent_turns']} turns that can tell nothing; {made['model_seconds']:.0f} s and {made['model_tokens']} "
+        f"tokens of the Writer, {made['tokens_written']} of them facts' lines written, {made['tokens_written_per_fact']} for "
+        f"each of {made['kept']} kept; records: {made['records']}"
     )
     table = Table("rejected because", "proposals", box=None, header_style="bold")
     for reason, count in made["rejected"].items():

@@ -72,7 +72,7 @@ async def test_in_float32_the_text_is_the_same_however_the_prompt_is_divided(tmp
     writer = load_writer(tmp_path, "tiny", compute_type="float32")
     whole = await writer.generate([], [*SYSTEM, *ASK], max_tokens=20)
     for _ in range(2):
-        assert await writer.generate(SYSTEM, ASK, max_tokens=20) == whole
+        assert await writer.generate(SYSTEM, ASK, max_tokens=20, is_online=True) == whole
     await writer.close()
 
 
@@ -82,6 +82,43 @@ async def test_a_stop_ends_the_text_and_is_no_part_of_it(writer: Writer) -> None
     written = await writer.generate(SYSTEM, ASK, max_tokens=8, stops=["never said", stop])
     assert written.ending is Ending.STOP
     assert written.text == whole.text[: whole.text.index(stop)].strip()
+
+
+async def test_who_has_enough_is_asked_no_more(writer: Writer) -> None:
+    seen: list[str] = []
+    written = await writer.generate(SYSTEM, ASK, max_tokens=8, until=lambda text: bool(seen.append(text)) or True)
+    assert len(seen) <= 1
+    assert (written.ending is Ending.ENOUGH) is bool(seen)
+
+
+async def test_many_texts_at_once_are_each_their_callers(writer: Writer) -> None:
+    asks = [[Message("user", f"Say {word} twice.")] for word in ("one", "two", "three", "four", "five")]
+    alone = [await writer.generate(SYSTEM, ask, max_tokens=6) for ask in asks]
+    together = await asyncio.gather(*(writer.generate(SYSTEM, ask, max_tokens=6) for ask in asks))
+    assert [each.prompt_tokens for each in together] == [each.prompt_tokens for each in alone]
+    assert all(0 < each.tokens <= 6 for each in together)
+
+
+async def test_texts_written_together_are_those_written_alone(tmp_path: Path) -> None:
+    tiny_gguf.install(tmp_path, "tiny")
+    writer = load_writer(tmp_path, "tiny", compute_type="float32")
+    asks = [([Message("user", f"Say {word}.")], length) for word, length in (("one", 20), ("two", 3), ("eleven", 9))]
+    alone = [await writer.generate(SYSTEM, ask, max_tokens=length) for ask, length in asks]
+    together = await asyncio.gather(*(writer.generate(SYSTEM, ask, max_tokens=length) for ask, length in asks))
+    assert together == alone
+    assert [each.tokens for each in together] == [length for _, length in asks]
+    await writer.close()
+
+
+async def test_one_of_many_that_leaves_takes_nobody_along(tmp_path: Path) -> None:
+    writer = load("tiny", tmp_path)
+    tasks = [asyncio.create_task(writer.generate(SYSTEM, ASK, max_tokens=20)) for _ in range(4)]
+    await asyncio.sleep(0)
+    tasks[2].cancel()
+    made = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(made[2], asyncio.CancelledError)
+    assert [one.tokens for one in made if isinstance(one, protocols.Written)] == [20] * 3
+    await writer.close()
 
 
 async def test_a_past_deadline_writes_nothing_and_returns_at_once(writer: Writer) -> None:

@@ -62,4 +62,11 @@ async def find_facts(
         gated = await asyncio.to_thread(check, proposed.proposals, window, relations, recalled=recalled)
     else:
         gated = await check_all(proposed.proposals, window, relations, score, recalled=recalled)
-    return WindowOutcome(gated.kept, gated.rejected, proposed.malformed, proposed.prompt_tokens, proposed.tokens)
+    return WindowOutcome(
+        gated.kept,
+        gated.rejected,
+        proposed.malformed,
+        proposed.prompt_tokens,
+        proposed.tokens,
+        silent=len(window.silent),
+    )

@@ -128,6 +128,24 @@ async def test_a_batch_is_cut_by_cost() -> None:
     assert model.batches[1:] == [["aaaa", "bbbb"], ["cccc", "dd"]]
 
 
+async def test_only_what_is_of_the_first_ones_kind_shares_a_batch() -> None:
+    model = Model()
+    limits = BatcherLimits(max_batch_cost=5, max_queued_items=100)
+    batcher = Batcher(model.run, cost=len, kind=lambda item: item[0], limits=limits, clock=Clock())
+    first = submit(batcher, "x")
+    await model.started(1)
+    tasks = [submit(batcher, *items) for items in (("a1",), ("b1", "a2"), ("a3", "a4"), ("b2",))]
+    await settle()
+    for index in range(4):
+        await model.started(index + 1)
+        model.finish(index)
+        await settle()
+    assert model.batches[:4] == [["x"], ["a1", "a3"], ["b1", "b2"], ["a2", "a4"]]
+    assert [await task for task in tasks] == [["A1"], ["B1", "A2"], ["A3", "A4"], ["B2"]]
+    await first
+    assert batcher.queued_items == 0
+
+
 async def test_a_large_request_takes_turns_with_those_that_came_later() -> None:
     model, batcher, _ = await occupied(cost=2)
     tasks = [submit(batcher, "a", "b", "c", "d", "e", "f"), submit(batcher, "x", "y", "z")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,24 +12,31 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from lightmem_server.slm.generation import Generation, count_repeated
 from lightmem_server.slm.protocols import Ending
 
-VOCABULARY = {character: id_ for id_, character in enumerate("abcdefghijklmnopqrstuvwxyz. ")}
+VOCABULARY = {character: id_ for id_, character in enumerate("abcdefghijklmnopqrstuvwxyz. \n")}
 END = 99
 
 
 def make(
-    max_tokens: int = 100, stops: tuple[str, ...] = (), deadline: float | None = None, now: float = 0
+    max_tokens: int = 100,
+    stops: tuple[str, ...] = (),
+    until: Callable[[str], bool] | None = None,
+    deadline: float | None = None,
+    now: float = 0,
+    prompt: str = "x",
+    is_online: bool = False,
 ) -> Generation:
     tokenizer = Tokenizer(models.WordLevel(VOCABULARY, unk_token=" "))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     return Generation(
         ["<s>"],
-        ["x"],
+        list(prompt),
+        is_online=is_online,
         tokenizer=tokenizer,
         end_id=END,
         max_tokens=max_tokens,
         stops=stops,
+        until=until,
         deadline=deadline,
-        foreground=None,
         clock=lambda: now,
     )
 
@@ -51,6 +60,31 @@ def test_a_deadline_ends_the_text_after_the_token_that_passed_it() -> None:
     generation = make(deadline=5, now=6)
     assert generation.step(0)
     assert generation.written().ending is Ending.DEADLINE
+
+
+def test_a_text_ends_at_its_own_longest() -> None:
+    generation = make(max_tokens=3)
+    assert feed(generation, "abcdef") == 3
+    assert (generation.written().ending, generation.written().text) == (Ending.MAX_TOKENS, "abc")
+
+
+def test_the_caller_is_asked_after_each_line_whether_it_has_enough() -> None:
+    seen: list[str] = []
+
+    def until(text: str) -> bool:
+        seen.append(text)
+        return "c" in text
+
+    generation = make(until=until)
+    assert feed(generation, "ab\ncd\nef\n") == len("ab\ncd\n")
+    assert seen == ["ab\n", "ab\ncd\n"]
+    assert (generation.written().ending, generation.written().text) == (Ending.ENOUGH, "ab\ncd")
+
+
+def test_texts_of_the_same_front_and_length_can_be_written_together() -> None:
+    assert make(prompt="abc").kind == make(prompt="xyz").kind
+    assert make(prompt="abc").kind != make(prompt="ab").kind
+    assert make(prompt="abc", is_online=True).kind != make(prompt="abc", is_online=True).kind
 
 
 def test_a_caller_who_left_gets_no_more_tokens() -> None:

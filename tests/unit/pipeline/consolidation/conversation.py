@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import UTC, datetime
 
-from lightmem_server.pipeline.consolidation.model import Window
+from lightmem_server.pipeline.consolidation.model import Proposal, Window
 from lightmem_server.pipeline.consolidation.normalise import normalise
 from lightmem_server.slm.time_window import to_micros
 from lightmem_server.types import Kind, Memory, Role, Tier
@@ -40,3 +40,13 @@ def window(*lines: str, context: int = 0) -> Window:
     """A window of all lines; the first `context` of them only explain."""
     utterances = normalise(turns(*lines))
     return Window(utterances[:context], utterances[context:])
+
+
+def proposals(text: str, window: Window) -> tuple[Proposal, ...]:
+    """Proposals from lines `subject | relation | object | when | turn`, "-" for no time."""
+    read = []
+    for line in text.splitlines():
+        subject, relation, said, when, number = (field.strip() for field in line.split("|"))
+        cited = window.turns[int(number) - 1]
+        read.append(Proposal(subject, relation, said, when.strip("-[]"), (cited.id,), line=line))
+    return tuple(read)

@@ -18,7 +18,7 @@ from lightmem_server.pipeline.consolidation.proposals import FactsPrompt
 from lightmem_server.types import Statement
 from tests.contract.store_records import make_memory
 
-RELATIONS = FactsPrompt.load("facts-1").by_name
+RELATIONS = FactsPrompt.load("facts-2").by_name
 NAMES = name_words(["Ana Ruiz", "support-bot", "zoe_77", "the baker"])
 
 

@@ -8,23 +8,22 @@ from hypothesis import strategies as st
 
 from lightmem_server.pipeline.consolidation.gate import check, check_all, statement
 from lightmem_server.pipeline.consolidation.model import Proposal, Reason
-from lightmem_server.pipeline.consolidation.proposals import FactsPrompt, read_lines
+from lightmem_server.pipeline.consolidation.proposals import FactsPrompt
 from lightmem_server.pipeline.consolidation.rules import RULES
-from tests.unit.pipeline.consolidation.conversation import window
+from tests.unit.pipeline.consolidation.conversation import proposals, window
 
-RELATIONS = FactsPrompt.load("facts-1").by_name
+RELATIONS = FactsPrompt.load("facts-2").by_name
 
 
 def judge(lines: list[str], *proposed: str, recalled: tuple[str, ...] = ()) -> list[str]:
     """What becomes of each proposal of one window: "kept", or the reason."""
     its = window(*lines)
-    proposals, malformed = read_lines("\n".join(proposed), its)
-    assert malformed == 0
-    gated = check(proposals, its, RELATIONS, recalled=recalled)
+    made = proposals("\n".join(proposed), its)
+    gated = check(made, its, RELATIONS, recalled=recalled)
     reasons = {id(rejection.proposal): rejection.reason.value for rejection in gated.rejected}
     by_line = {rejection.proposal.line: rejection.reason.value for rejection in gated.rejected}
-    assert len(reasons) + len(gated.kept) == len(proposals)
-    return [by_line.get(proposal.line, "kept") for proposal in proposals]
+    assert len(reasons) + len(gated.kept) == len(made)
+    return [by_line.get(proposal.line, "kept") for proposal in made]
 
 
 @pytest.mark.parametrize(
@@ -155,10 +154,10 @@ def test_an_answer_takes_its_question_along() -> None:
 
 def test_a_miscounted_turn_is_put_right_and_stays_the_speakers() -> None:
     its = window("Ana: I live in Porto.", "Ben: Nice! I have a dog.")
-    proposals, _ = read_lines(
+    made = proposals(
         "Ana | lives_in | Porto | - | 2\nAna | has | a dog | - | 1\nBen | has | a dog | - | 1", its
     )
-    gated = check(proposals, its, RELATIONS)
+    gated = check(made, its, RELATIONS)
     assert [(each.subject, each.evidence_ids) for each in gated.kept] == [
         ("Ana", (its.turns[0].id,)),
         ("Ben", (its.turns[1].id,)),
@@ -187,8 +186,8 @@ def test_only_turns_of_the_window_are_evidence() -> None:
 
 def test_a_kept_fact_has_the_date_that_its_words_resolve_to() -> None:
     its = window("Ana Reis: I moved to Lisbon last month.")
-    proposals, _ = read_lines("ana | lives_in | Lisbon | last month | 1", its)
-    (kept,) = check(proposals, its, RELATIONS).kept
+    made = proposals("ana | lives_in | Lisbon | last month | 1", its)
+    (kept,) = check(made, its, RELATIONS).kept
     assert (kept.subject, kept.when) == ("Ana Reis", "2022-03")
     assert kept.valid_from is not None
     assert kept.valid_to is not None
@@ -198,14 +197,14 @@ def test_a_kept_fact_has_the_date_that_its_words_resolve_to() -> None:
 
 async def test_the_selector_has_the_last_word() -> None:
     its = window("Ana: I live in Lisbon and I have two cats.")
-    proposals, _ = read_lines("Ana | lives_in | Lisbon | - | 1\nAna | has | two cats | - | 1", its)
+    made = proposals("Ana | lives_in | Lisbon | - | 1\nAna | has | two cats | - | 1", its)
     asked: list[tuple[str, list[str]]] = []
 
     async def score(query: str, passages: object) -> list[float | None]:
         asked.append((query, list(passages)))  # type: ignore[call-overload]
         return [-9.0 if "cats" in query else 3.0]
 
-    gated = await check_all(proposals, its, RELATIONS, score, min_logit=0.0)
+    gated = await check_all(made, its, RELATIONS, score, min_logit=0.0)
     assert [(kept.object, kept.score) for kept in gated.kept] == [("Lisbon", 3.0)]
     assert [(each.reason, each.proposal.score) for each in gated.rejected] == [(Reason.INCONSISTENT, -9.0)]
     assert asked[0] == ("Ana lives in Lisbon", ["Ana: I live in Lisbon and I have two cats."])

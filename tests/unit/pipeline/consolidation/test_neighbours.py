@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from lightmem_server.pipeline.consolidation.gate import check
-from lightmem_server.pipeline.consolidation.model import Window
+from lightmem_server.pipeline.consolidation.model import Proposal, Window
 from lightmem_server.pipeline.consolidation.normalise import normalise
-from lightmem_server.pipeline.consolidation.proposals import FactsPrompt, read_lines
+from lightmem_server.pipeline.consolidation.proposals import FactsPrompt
 from lightmem_server.pipeline.consolidation.windows import cut_windows
 from tests.bench.dialogue_file import read_dialogue
 
-PROMPT = FactsPrompt.load("facts-1")
+PROMPT = FactsPrompt.load("facts-2")
 SESSIONS = read_dialogue(Path("tests/bench/dialogues/neighbours.toml"))
 
 TRUE = {  # (session, turn): what is said there
@@ -134,9 +134,9 @@ def place(session: int, number: int) -> tuple[Window, int]:
 def fate(at: tuple[int, int], line: str) -> str:
     """ "kept", or why it was refused."""
     window, number = place(*at)
-    proposals, malformed = read_lines(f"{line} | {number}", window)
-    assert malformed == 0
-    gated = check([PROMPT.settle(proposal) for proposal in proposals], window, PROMPT.by_name)
+    subject, relation, said, when = line.split(" | ")
+    proposal = Proposal(subject, relation, said, when.strip("-"), (window.turns[number - 1].id,))
+    gated = check([PROMPT.settle(proposal)], window, PROMPT.by_name)
     return "kept" if gated.kept else gated.rejected[0].reason
 
 

@@ -2,51 +2,58 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightmem_server.pipeline.consolidation.model import Window
 from lightmem_server.pipeline.consolidation.proposals import (
     LINE_TOKENS,
     LINES_PER_TURN,
     LONGEST_TURN,
     FactsPrompt,
     ask,
+    has_said_all,
     propose,
     read_lines,
 )
 from lightmem_server.slm.fakes import ScriptedWriter
 from tests.unit.pipeline.consolidation.conversation import window
 
-PROMPT = FactsPrompt.load("facts-1")
-LINE = "Ana | lives_in | Lisbon | - | 1"
+PROMPT = FactsPrompt.load("facts-2")
+LINE = "1 | lives_in | Lisbon"
 
 
 def test_a_line_is_a_proposal() -> None:
     its = window("Ana: I moved to Lisbon.", "Ben: Oh.")
-    (proposal,), malformed = read_lines('- Ana |Lives in|  "old  Lisbon". | [2022-03] | 1', its)
+    (proposal,), malformed = read_lines('- 1 |Lives in|  "old  Lisbon".', its)
     assert malformed == 0
     assert (proposal.subject, proposal.relation, proposal.object) == ("Ana", "lives_in", "old Lisbon")
-    assert (proposal.when, proposal.evidence_ids) == ("2022-03", (its.turns[0].id,))
+    assert (proposal.when, proposal.evidence_ids) == ("", (its.turns[0].id,))
 
 
-@pytest.mark.parametrize(
-    ("when", "read"), [("Lisbon", ""), ("none", ""), ("[2022-03]", "2022-03"), ("last week", "last week")]
-)
-def test_only_a_time_is_a_time(when: str, read: str) -> None:
-    (proposal,), _ = read_lines(f"Ana | works_as | nurse | {when} | 1", window("Ana: I'm a nurse in Lisbon."))
-    assert proposal.when == read
+def test_a_line_may_name_whom_it_is_about() -> None:
+    (proposal,), _ = read_lines("2 | Ben's aunt | lives_in | Brno", window("Ana: Oh.", "Ben: My aunt lives in Brno."))
+    assert (proposal.subject, proposal.object) == ("Ben's aunt", "Brno")
+
+
+def test_numbers_are_those_of_the_turns_that_are_asked_about() -> None:
+    its = window("Ana: Really?", "Ben: I live in Brno.")
+    its = Window((), its.turns, silent=frozenset([its.turns[0].id]))
+    (proposal,), malformed = read_lines("1 | lives_in | Brno\n2 | lives_in | Brno", its)
+    assert (proposal.subject, proposal.evidence_ids, malformed) == ("Ben", (its.turns[1].id,), 1)
 
 
 @pytest.mark.parametrize(
     "line",
     [
         "Ana lives in Lisbon.",
-        "Ana | lives_in | Lisbon | -",
-        "Ana | lives_in | Lisbon | - | 1 | more",
-        "Ana | lives_in | Lisbon | - | 3",
-        "Ana | lives_in | Lisbon | - | 0",
-        "Ana | lives_in | Lisbon | - | one",
-        " | lives_in | Lisbon | - | 1",
-        "Ana | lives_in |  | - | 1",
-        "Ana | <b>1</b> | Lisbon | - | 1",
-        f"Ana | lives_in | {'x' * 200} | - | 1",
+        "1 | lives_in",
+        "1 | Ana | lives_in | Lisbon | more",
+        "3 | lives_in | Lisbon",
+        "0 | lives_in | Lisbon",
+        "one | lives_in | Lisbon",
+        "lives_in | Lisbon",
+        "1 |  | lives_in | Lisbon",
+        "1 | lives_in | ",
+        "1 | <b>1</b> | Lisbon",
+        f"1 | lives_in | {'x' * 200}",
     ],
 )
 def test_a_malformed_line_is_counted_and_its_neighbours_are_kept(line: str) -> None:
@@ -60,8 +67,29 @@ def test_none_is_no_fact_and_nothing_malformed() -> None:
 
 def test_a_line_that_was_cut_is_malformed() -> None:
     its = window("Ana: I moved to Lisbon.")
-    assert read_lines(f"{LINE}\nAna | has", its, is_cut=True)[1] == 1
-    assert len(read_lines(f"{LINE}\nAna | has", its, is_cut=True)[0]) == 1
+    assert read_lines(f"{LINE}\n1 | lives_in | Lis", its, is_cut=True)[1] == 1
+    assert len(read_lines(f"{LINE}\n1 | lives_in | Lis", its, is_cut=True)[0]) == 1
+    assert read_lines("", its, is_cut=True) == ((), 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "has_said_it"),
+    [
+        ("1 | has | a cat\n", False),
+        ("1 | has | a cat\n2 | has | a cat\n", False),
+        ("1 | has | a cat\n1 | likes | a cat\n1 | lives_in | Brno\n", False),
+        ("1 | has | a cat\nwhat\n1 | lives_in | Brno\n", False),
+        ("none\n", True),
+        ("1 | has | a cat\nnone\n", True),
+        ("1 | has | a cat\n1 | lives_in | Brno\n1 | has | A cat.\n", True),
+        ("1 | has | a cat\n3 | has | a cat\n", True),
+        ("1 | has | a cat\nwhat\nwho\n", True),
+        ("".join(f"1 | has | {number} cats\n" for number in range(LINES_PER_TURN * 3)), True),
+        ("", False),
+    ],
+)
+def test_a_text_ends_where_nothing_new_is_to_be_expected(text: str, has_said_it: bool) -> None:
+    assert has_said_all(text, window("Ana: I have a cat.", "Ben: So do I.", "Ana: It is grey.")) is has_said_it
 
 
 @given(st.text(st.sampled_from("Ana|lives_in 1-2\n[]x.\u2022"), max_size=200), st.booleans())
@@ -73,10 +101,8 @@ def test_any_text_is_read(text: str, is_cut: bool) -> None:
 def test_a_turn_cannot_write_lines_of_the_grammar() -> None:
     (message,) = ask(window("Ben: hi\nthere", f"Ana: x\n\nFacts:\n{LINE}", context=1), PROMPT)
     assert message.text.splitlines() == [
-        "Before:",
-        "Ben: hi there",
-        "Turns:",
-        "1 Ana: x Facts: Ana / lives_in / Lisbon / - / 1",
+        "- Ben: hi there",
+        "1 Ana: x Facts: 1 / lives_in / Lisbon",
         "Facts:",
     ]
 
@@ -86,15 +112,29 @@ def test_a_long_turn_is_cut_for_the_writer() -> None:
     assert len(message.text) < LONGEST_TURN + 100
 
 
-async def test_the_writer_is_asked_with_dates_and_bounds() -> None:
+def test_silent_turns_are_shown_where_they_lead_to_one_that_is_asked_about() -> None:
+    its = window("Ben: a", "Ana: b", "Ben: c", "Ana: d", "Ben: e", context=1)
+    its = Window(its.context, its.turns, silent=frozenset(its.turns[place].id for place in (0, 1, 3)))
+    (message,) = ask(its, PROMPT)
+    assert message.text.splitlines() == ["- Ben: a", "- Ben: c", "1 Ana: d", "Facts:"]
+
+
+async def test_the_writer_is_asked_with_persons_and_bounds() -> None:
     writer = ScriptedWriter(lambda prompt: f"{LINE}\nnonsense\n\nTurns: another")
-    its = window("Ana: I moved to Lisbon yesterday.")
+    its = window("Ana: I live with my sister Mia, she moved to Lisbon yesterday.")
     proposed = await propose(its, writer, PROMPT)
     assert ([each.line for each in proposed.proposals], proposed.malformed) == ([LINE], 1)
-    assert "yesterday [2022-04-10]" in writer.prompts[0][-1].text
+    assert "she [Ana's sister Mia] moved to Lisbon yesterday." in writer.prompts[0][-1].text
     assert writer.prompts[0][: len(PROMPT.static)] == PROMPT.static
     assert 0 < proposed.tokens <= LINE_TOKENS * LINES_PER_TURN
     assert proposed.prompt_tokens > 100
+
+
+async def test_the_writer_is_stopped_where_it_says_the_same_again() -> None:
+    lines = [f"1 | has | cat {number}" for number in (1, 2, 1, 3)]
+    writer = ScriptedWriter(lambda prompt: "\n".join(lines))
+    proposed = await propose(window("Ana: I have cat 1, cat 2, cat 3."), writer, PROMPT)
+    assert [each.line for each in proposed.proposals] == lines[:3]
 
 
 async def test_nothing_is_asked_of_an_assistants_turns() -> None:
@@ -108,8 +148,8 @@ def test_the_prompt_names_its_relations_and_its_examples_keep_the_grammar() -> N
     assert listed.split(", ") == [relation.name for relation in PROMPT.relations]
     told = [each.states.format(subject="Ana", object="x", named="x", deed="Ana: x") for each in PROMPT.relations]
     assert all("Ana" in text and "x" in text and "{" not in text for text in told)
-    three = window("Ana: a", "Ben: b", "Ana: c")
+    its = window("Ana: a", "Ben: b", "Ana: c", "Ben: d")
     for example in PROMPT.examples:
-        proposals, malformed = read_lines(example.assistant, three)
+        proposals, malformed = read_lines(example.assistant, its)
         assert malformed == 0
         assert {each.relation for each in proposals} <= set(PROMPT.by_name)

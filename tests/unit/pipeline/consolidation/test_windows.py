@@ -18,6 +18,17 @@ def test_long_turns_get_windows_of_their_own() -> None:
     assert [[each.speaker for each in window.turns] for window in windows] == [["b"], ["a"], ["c"]]
 
 
+def test_silent_turns_take_no_room() -> None:
+    windows = cut_windows(normalise(turns(*"abcdefg")), turns=2, context=1, telling=[c in "bdeg" for c in "abcdefg"])
+    shape = [tuple("".join(each.speaker for each in part) for part in (w.context, w.turns, w.asked)) for w in windows]
+    assert shape == [("", "abcd", "bd"), ("d", "efg", "eg")]
+
+
+def test_where_nothing_tells_there_is_a_window_that_asks_nothing() -> None:
+    (window,) = cut_windows(normalise(turns("a: x", "b: y")), telling=[False, False])
+    assert (len(window.turns), window.asked) == (2, ())
+
+
 @given(st.lists(st.integers(0, 3000), max_size=12), st.integers(1, 4), st.integers(0, 3))
 def test_each_turn_is_asked_about_once(lengths: list[int], size: int, context: int) -> None:
     utterances = normalise(turns(*(f"Ana: {'x' * length}" for length in lengths)))

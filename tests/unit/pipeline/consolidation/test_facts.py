@@ -1,0 +1,71 @@
+"""From a Writer's lines to facts: the time that code finds for them, and the event loop that isn't held meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from lightmem_server.pipeline.consolidation.facts import find_facts
+from lightmem_server.pipeline.consolidation.gate import dated_statement
+from lightmem_server.pipeline.consolidation.proposals import PROMPT, FactsPrompt
+from lightmem_server.slm.fakes import OverlapSelector, ScriptedWriter
+from tests.unit.pipeline.consolidation.conversation import window
+
+FACTS = FactsPrompt.load(PROMPT)
+
+
+async def told(said: str, line: str) -> list[str]:
+    outcome = await find_facts(window(f"Ana: {said}"), FACTS, writer=ScriptedWriter(lambda prompt: line))
+    return [dated_statement(fact, FACTS.by_name) for fact in outcome.kept]
+
+
+@pytest.mark.parametrize(
+    ("said", "line", "fact"),
+    [
+        ("I saw two eagles yesterday.", "1 | did | saw two eagles", "Ana saw two eagles (2022-04-10)"),
+        ("I saw two eagles yesterday.", "1 | did | saw two eagles yesterday", "Ana saw two eagles (2022-04-10)"),
+        ("Yesterday I saw two eagles.", "1 | did | saw two eagles", "Ana saw two eagles (2022-04-10)"),
+        ("I plan to visit Porto next month.", "1 | plans | visit Porto", "Ana plans: visit Porto (2022-05)"),
+        ("I saw two eagles, and I left yesterday.", "1 | did | saw two eagles", "Ana saw two eagles"),
+        ("I saw eagles in 2019 and in 2020.", "1 | did | saw eagles", "Ana saw eagles"),
+    ],
+    ids=["behind", "in the object", "in front", "to come", "of another clause", "one of two"],
+)
+async def test_what_was_done_has_the_time_of_its_clause(said: str, line: str, fact: str) -> None:
+    assert await told(said, line) == [fact]
+
+
+async def test_a_state_begins_at_its_time_and_a_taste_has_none() -> None:
+    its = window("Ana: I moved to Lisbon last month. I love the sea breeze, tried it yesterday.")
+    writer = ScriptedWriter(lambda prompt: "1 | lives_in | Lisbon\n1 | likes | sea breeze")
+    facts = {fact.relation: fact for fact in (await find_facts(its, FACTS, writer=writer)).kept}
+    assert facts["lives_in"].when == "2022-03"
+    assert facts["likes"].valid_from is None
+
+
+async def test_where_nothing_can_be_told_the_writer_is_not_asked() -> None:
+    writer = ScriptedWriter(lambda prompt: "1 | has | a cat")
+    its = window("Ana: Really?")
+    silent = type(its)((), its.turns, silent=frozenset([its.turns[0].id]))
+    assert await find_facts(silent, FACTS, writer=writer) == await find_facts(silent, FACTS, writer=writer)
+    assert writer.prompts == []
+
+
+@pytest.mark.parametrize("writer", [None, ScriptedWriter(lambda prompt: "1 | has | a cat")], ids=["rules", "writer"])
+async def test_a_long_turn_does_not_hold_the_event_loop(writer: ScriptedWriter | None) -> None:
+    said = "Ana: I have a cat" + ", I" * 3000
+    beats = 0
+
+    async def beat() -> None:
+        nonlocal beats
+        while True:
+            await asyncio.sleep(0)
+            beats += 1
+
+    heart = asyncio.create_task(beat())
+    await asyncio.sleep(0)
+    before = beats
+    await find_facts(window(said), FACTS, writer=writer, score=OverlapSelector(clock=lambda: 0.0).judge)
+    heart.cancel()
+    assert beats - before > 100
