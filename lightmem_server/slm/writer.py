@@ -248,9 +248,9 @@ def load_writer(
     if end_id is None:
         raise ModelError(f"the tokenizer of {name} has no {TURN_END}")
     prefer_avx512()
-    keep_freed_memory()
     with ThreadPoolExecutor(1) as loader:  # the model's threads inherit the priority of the one that makes them
         model = loader.submit(_load_generator, folder, threads, compute_type).result()
+    keep_freed_memory()
     return GeneratorWriter(
         installed, model, tokenizer, end_id=end_id, foreground=foreground or Foreground(), max_queued=max_queued
     )

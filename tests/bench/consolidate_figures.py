@@ -85,8 +85,8 @@ async def abstraction(conversations: Sequence[Conversation], made: Consolidated)
     return {
         "conversations": len(conversations),
         "windows": len(outcomes),
-        "windows_asked": sum(outcome.prompt_tokens > 0 for outcome in outcomes),
-        "silent_turns": sum(outcome.silent for outcome in outcomes),
+        "turns": sum(1 for conversation in conversations for _ in conversation.turns),
+        "turns_asked": sum(outcome.asked for outcome in outcomes),
         "tokens_written": written,
         "tokens_written_per_fact": round(written / kept, 1) if kept else None,
         "model_seconds": round(seconds, 1),
@@ -192,8 +192,8 @@ def print_figures(console: Console, figures: Mapping[str, Any]) -> None:
     """For people."""
     made = figures["abstraction"]
     console.print(
-        f"{made['conversations']} dialogues: {made['windows']} windows, {made['windows_asked']} of them asked about, "
-        f"without {made['silent_turns']} turns that can tell nothing; {made['model_seconds']:.0f} s and {made['model_tokens']} "
+        f"{made['conversations']} dialogues: {made['windows']} windows, which ask about {made['turns_asked']} of {made['turns']} "
+        f"turns; {made['model_seconds']:.0f} s and {made['model_tokens']} "
         f"tokens of the Writer, {made['tokens_written']} of them facts' lines written, {made['tokens_written_per_fact']} for "
         f"each of {made['kept']} kept; records: {made['records']}"
     )

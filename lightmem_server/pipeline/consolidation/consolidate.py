@@ -234,7 +234,7 @@ class _Work:
         return [
             window
             for window in cut_windows(utterances, telling=telling)
-            if any(said.id in selection.new_ids for said in window.turns)
+            if any(said.id in selection.new_ids for said in window.asked)
         ]
 
     async def _find_facts(self, utterances: Sequence[Utterance], selection: Selection) -> list[WindowOutcome] | None:

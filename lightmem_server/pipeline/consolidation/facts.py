@@ -11,8 +11,18 @@ from lightmem_server.pipeline.consolidation.gate import Score, check, check_all
 from lightmem_server.pipeline.consolidation.grounds import ground
 from lightmem_server.pipeline.consolidation.model import Proposal, Window, WindowOutcome
 from lightmem_server.pipeline.consolidation.proposals import FactsPrompt, Proposed, Relation, propose
+from lightmem_server.pipeline.consolidation.rules import find_reason
 from lightmem_server.pipeline.consolidation.when import date_of_claim, without_time
 from lightmem_server.slm.protocols import Writer
+
+
+def with_evidence(proposal: Proposal, window: Window, relations: Mapping[str, Relation]) -> Proposal:
+    """A proposal that cites the turn which tells it: of those that the Writer was asked about the first for which the gate lets it
+    pass, else the one that has its words."""
+    cites = [ground(replace(proposal, evidence_ids=(turn.id,)), window, relations) for turn in window.asked]
+    found = [grounds for grounds in cites if grounds is not None]
+    best = next((grounds for grounds in found if find_reason(grounds) is None), found[0])
+    return replace(proposal, evidence_ids=(best.cited.id,))
 
 
 def with_time(proposal: Proposal, window: Window, relations: Mapping[str, Relation]) -> Proposal:
@@ -26,10 +36,12 @@ def with_time(proposal: Proposal, window: Window, relations: Mapping[str, Relati
     return replace(proposal, object=said or proposal.object, when=date.value)
 
 
-def _with_times(
+def _complete(
     proposals: Sequence[Proposal], window: Window, relations: Mapping[str, Relation]
 ) -> tuple[Proposal, ...]:
-    return tuple(with_time(proposal, window, relations) for proposal in proposals)
+    return tuple(
+        with_time(with_evidence(proposal, window, relations), window, relations) for proposal in proposals
+    )
 
 
 async def find_facts(
@@ -56,7 +68,7 @@ async def find_facts(
     else:
         proposed = await propose(window, writer, prompt)
         proposed = replace(
-            proposed, proposals=await asyncio.to_thread(_with_times, proposed.proposals, window, relations)
+            proposed, proposals=await asyncio.to_thread(_complete, proposed.proposals, window, relations)
         )
     if score is None:
         gated = await asyncio.to_thread(check, proposed.proposals, window, relations, recalled=recalled)
@@ -68,5 +80,5 @@ async def find_facts(
         proposed.malformed,
         proposed.prompt_tokens,
         proposed.tokens,
-        silent=len(window.silent),
+        asked=len(window.asked),
     )

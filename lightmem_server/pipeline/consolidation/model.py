@@ -169,15 +169,14 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class WindowOutcome:
-    """What became of one window. `malformed` counts the lines that were no proposals, `silent` the turns that the Writer wasn't
-    asked about."""
+    """What became of one window. `malformed` counts the lines that were no proposals, `asked` the turns that were asked about."""
 
     kept: tuple[Proposal, ...] = ()
     rejected: tuple[Rejection, ...] = ()
     malformed: int = 0
     prompt_tokens: int = 0
     tokens: int = 0
-    silent: int = 0
+    asked: int = 0
 
     @property
     def reasons(self) -> Counter[Reason]:

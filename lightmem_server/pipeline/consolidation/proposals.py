@@ -30,8 +30,10 @@ STOPS = ("\n\n", "\nFacts:")
 LONGEST_FIELD = 120
 LONGEST_TURN = 2000
 """Characters of a turn that the Writer reads."""
-LONGEST_CONTEXT = 300
-"""Characters of a turn before the window, from its end."""
+LONGEST_CONTEXT = 200
+"""Characters of a turn that is shown to explain another, from its end."""
+MOST_BEFORE = 2
+"""Turns before the first that is asked about."""
 
 _NOTHING = re.compile(r"^\W*(?:none|nothing|no facts)\W*$", re.IGNORECASE)
 
@@ -162,16 +164,17 @@ async def propose(window: Window, writer: Writer, prompt: FactsPrompt) -> Propos
 
 
 def ask(window: Window, prompt: FactsPrompt) -> Sequence[Message]:
-    """The part of the prompt that is the window's own: turns that are asked about have numbers, the others explain them."""
-    lines = [f"- {said.speaker}: {_flat(said.text[-LONGEST_CONTEXT:])}" for said in window.context]
-    number = 0
-    for said, following in zip(window.turns, (*window.turns[1:], None), strict=True):
+    """The part of the prompt that is the window's own. Of silent turns those are shown that lead to one that is asked about."""
+    first = next((place for place, said in enumerate(window.turns) if said.id not in window.silent), 0)
+    before = (*window.context, *window.turns[:first])[-MOST_BEFORE:]
+    context = "\n".join(f"{said.speaker}: {_flat(said.text[-LONGEST_CONTEXT:])}" for said in before)
+    turns = []
+    for said, following in zip(window.turns[first:], (*window.turns[first + 1 :], None), strict=True):
         if said.id not in window.silent:
-            number += 1
-            lines.append(f"{number} {said.speaker}: {_flat(said.with_persons[:LONGEST_TURN])}")
+            turns.append(f"{said.speaker}: {_flat(said.with_persons[:LONGEST_TURN])}")
         elif following is not None and following.id not in window.silent:
-            lines.append(f"- {said.speaker}: {_flat(said.text[-LONGEST_CONTEXT:])}")
-    return prompt.ask(turns="\n".join(lines))
+            turns.append(f"{said.speaker}: {_flat(said.text[-LONGEST_CONTEXT:])}")
+    return prompt.ask(context=context or "-", turns="\n".join(turns))
 
 
 def has_said_all(text: str, window: Window) -> bool:
@@ -213,14 +216,9 @@ def read_lines(text: str, window: Window, *, is_cut: bool = False) -> tuple[tupl
 
 def _read_line(line: str, window: Window) -> Proposal | None:
     fields = [" ".join(field.split()) for field in line.lstrip("-*\u2022 ").split("|")]
-    if len(fields) not in (3, 4) or any(len(field) > LONGEST_FIELD for field in fields):
+    if len(fields) != 3 or any(len(field) > LONGEST_FIELD for field in fields):
         return None
-    turn, *named, relation, said = fields
-    number = re.fullmatch(r"\D{0,6}(\d{1,2})\D?", turn)
-    if number is None or not 1 <= int(number[1]) <= len(window.asked):
-        return None
-    cited = window.asked[int(number[1]) - 1]
-    subject = named[0] if named else cited.speaker
+    subject, relation, said = fields
     if not subject or not said or re.fullmatch(r"[a-z]+(?:[_ ][a-z]+)*", relation.lower()) is None:
         return None
     return Proposal(
@@ -228,7 +226,7 @@ def _read_line(line: str, window: Window) -> Proposal | None:
         relation=relation.lower().replace(" ", "_"),
         object=said.strip("\"'. "),
         when="",
-        evidence_ids=(cited.id,),
+        evidence_ids=tuple(turn.id for turn in window.asked[:1]),
         line=line,
     )
 

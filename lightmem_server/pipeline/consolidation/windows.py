@@ -22,7 +22,7 @@ def cut_windows(
     """Each utterance is in the turns of exactly one window, in order; the ones before a window are its context.
 
     Args:
-        turns: Most that are asked about in a window.
+        turns: Most that are asked about in a window; it ends with the last of them, so that what is said later doesn't change it.
         telling: For each utterance whether it is asked about; None: all are.
     """
     asked = telling or [True] * len(utterances)
@@ -30,11 +30,12 @@ def cut_windows(
     start = 0
     while start < len(utterances):
         end, size, count = start, 0, 0
-        while end < len(utterances):
+        while end < len(utterances) and count < turns:
             if asked[end]:
-                count, size = count + 1, size + len(utterances[end].text)
-                if count > turns or (count > 1 and size > WINDOW_CHARACTERS):
+                size += len(utterances[end].text)
+                if count and size > WINDOW_CHARACTERS:
                     break
+                count += 1
             end += 1
         silent = frozenset(utterances[place].id for place in range(start, end) if not asked[place])
         before = tuple(utterances[max(0, start - context) : start])

