@@ -126,8 +126,8 @@ class Written:
 
 
 class Writer(Protocol):
-    """Writes short texts, always the most likely token: the same prompt, divided the same way and asked for online or not, gives
-    the same text. Divided otherwise, or beside others, it may differ by what 8-bit arithmetic rounds; in float32 it doesn't.
+    """Writes short texts, always the most likely token: the same prompt, divided the same way and asked for online or not,
+    gives the same text. Divided otherwise, or beside others, it may differ by what 8-bit arithmetic rounds; in float32 it doesn't.
     In the background blank lines may stand in front of a prompt, so that texts are written several at once."""
 
     @property
@@ -162,8 +162,8 @@ class Writer(Protocol):
                 it is none.
             max_tokens: Most tokens to write, at least 1.
             stops: Texts that end the writing.
-            until: Gets the text after each line; True to end the writing. Called in the model's thread, which waits for
-                it: a few milliseconds at most, and nothing shared that isn't safe to share. It raises nothing.
+            until: Gets the text after each line; True to end the writing. Called in the model's thread, which waits for it:
+                a few milliseconds at most, and nothing shared that isn't safe to share. It raises nothing.
             deadline: time.monotonic() seconds; None: no limit. What was written by then is returned then.
             is_online: A request waits for it: it goes ahead of background work, which in turn stands aside between two
                 tokens while online requests are at work.

@@ -192,8 +192,8 @@ def print_figures(console: Console, figures: Mapping[str, Any]) -> None:
     """For people."""
     made = figures["abstraction"]
     console.print(
-        f"{made['conversations']} dialogues: {made['windows']} windows, which ask about {made['turns_asked']} of {made['turns']} "
-        f"turns; {made['model_seconds']:.0f} s and {made['model_tokens']} "
+        f"{made['conversations']} dialogues: {made['windows']} windows, which ask about {made['turns_asked']} of "
+        f"{made['turns']} turns; {made['model_seconds']:.0f} s and {made['model_tokens']} "
         f"tokens of the Writer, {made['tokens_written']} of them facts' lines written, {made['tokens_written_per_fact']} for "
         f"each of {made['kept']} kept; records: {made['records']}"
     )

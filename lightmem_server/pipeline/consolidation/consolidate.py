@@ -57,8 +57,8 @@ LONGEST_ASIDE_SECONDS = 0.5
 """How long a step waits for online requests to end: on a server that is never idle a run still does two steps a second."""
 
 AT_ONCE = 32
-"""Texts that the Writer is asked for together: enough for it to find some with prompts of the same length, and few enough not to
-spend much more model time than the namespace has left."""
+"""Texts that the Writer is asked for together: enough for it to find some with prompts of the same length, and few enough not
+to spend much more model time than the namespace has left."""
 
 ATTEMPTS = 4
 """How often an episode is integrated anew when its records are changed meanwhile."""

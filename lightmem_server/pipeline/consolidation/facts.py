@@ -17,8 +17,8 @@ from lightmem_server.slm.protocols import Writer
 
 
 def with_evidence(proposal: Proposal, window: Window, relations: Mapping[str, Relation]) -> Proposal:
-    """A proposal that cites the turn which tells it: of those that the Writer was asked about the first for which the gate lets it
-    pass, else the one that has its words."""
+    """A proposal that cites the turn which tells it: of those that the Writer was asked about the first with which the gate
+    lets it pass, else the one that has its words."""
     cites = [ground(replace(proposal, evidence_ids=(turn.id,)), window, relations) for turn in window.asked]
     found = [grounds for grounds in cites if grounds is not None]
     best = next((grounds for grounds in found if find_reason(grounds) is None), found[0])
@@ -26,8 +26,8 @@ def with_evidence(proposal: Proposal, window: Window, relations: Mapping[str, Re
 
 
 def with_time(proposal: Proposal, window: Window, relations: Mapping[str, Relation]) -> Proposal:
-    """A proposal with the time to which its words belong, and without the words for it: "yesterday" is another day when it is
-    read again."""
+    """A proposal with the time to which its words belong, and without the words for it: "yesterday" is another day when it
+    is read again."""
     grounds = ground(proposal, window, relations)
     date = date_of_claim(grounds) if grounds is not None else None
     if grounds is None or date is None:
@@ -36,12 +36,8 @@ def with_time(proposal: Proposal, window: Window, relations: Mapping[str, Relati
     return replace(proposal, object=said or proposal.object, when=date.value)
 
 
-def _complete(
-    proposals: Sequence[Proposal], window: Window, relations: Mapping[str, Relation]
-) -> tuple[Proposal, ...]:
-    return tuple(
-        with_time(with_evidence(proposal, window, relations), window, relations) for proposal in proposals
-    )
+def _complete(proposals: Sequence[Proposal], window: Window, relations: Mapping[str, Relation]) -> tuple[Proposal, ...]:
+    return tuple(with_time(with_evidence(proposal, window, relations), window, relations) for proposal in proposals)
 
 
 async def find_facts(

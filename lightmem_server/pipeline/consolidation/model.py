@@ -169,7 +169,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class WindowOutcome:
-    """What became of one window. `malformed` counts the lines that were no proposals, `asked` the turns that were asked about."""
+    """What became of one window. `malformed` counts the lines that were no proposals, `asked` the turns that it asks about."""
 
     kept: tuple[Proposal, ...] = ()
     rejected: tuple[Rejection, ...] = ()

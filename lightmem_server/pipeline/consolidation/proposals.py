@@ -1,8 +1,8 @@
 """Asks the Writer for the facts of a window, and reads its lines.
 
-The grammar is a line a fact: `turn | relation | object`, or `turn | subject | relation | object` where it is about a relative of
-the one who speaks in the turn. Every token takes a tenth of a second, so nothing is asked for that code knows: who speaks, and
-to which time the words belong (when.py). A line that isn't one is counted and dropped, and the lines around it are kept.
+The grammar is a line a fact: `subject | relation | object`. Every token takes a tenth of a second, so nothing is asked for
+that code finds: which turn tells it (facts.py), and to which time the words belong (when.py); that makes `subject | relation
+| object | when` of a line. A line that isn't one is counted and dropped, and the lines around it are kept.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ConfigDict
 
+from lightmem_server.pipeline.consolidation.lexicon import PASTS
 from lightmem_server.pipeline.consolidation.model import Proposal, Window
 from lightmem_server.pipeline.consolidation.people import RELATIVES
 from lightmem_server.slm.prompt import Prompt
 from lightmem_server.slm.protocols import Ending, Message, Writer
 
 PROMPT = "facts-2"
-OTHER, HAS = "other", "has"
-"""The relation whose object is a whole predicate, and the one of what and whom somebody has."""
+OTHER, DID, HAS = "other", "did", "has"
+"""The relations whose object is a whole predicate, of any time and of the past, and the one of what and whom somebody has."""
+SHORTEST_PAST = 4
+"""Letters that a past in "ed" has more of: "need" and "bed" are none."""
 LINE_TOKENS = 24
 """What a line takes at most, of the Writer's tokens."""
-LINES_PER_TURN = 4
+LINES_PER_TURN = 3
 MOST_MALFORMED = 2
 """Lines in a row, after which a text has lost the grammar."""
 STOPS = ("\n\n", "\nFacts:")
@@ -99,7 +102,7 @@ class Relation(BaseModel):
 
     @property
     def has_time(self) -> bool:
-        """Whether a time that is told with it says when it was, is or will be so: not of a taste, nor of who somebody's sister is."""
+        """Whether a time that is told with it says when it was, is or will be so: not of a taste, nor of somebody's kin."""
         return self.is_predicate or (self.is_state and not self.is_general)
 
 
@@ -114,7 +117,7 @@ class FactsPrompt(Prompt):
         return {relation.name: relation for relation in self.relations}
 
     def settle(self, proposal: Proposal) -> Proposal:
-        """A proposal in a slot: its own, one that it is another word for, or else OTHER with the words that it has for one.
+        """A proposal in a slot: its own, one that it is another word for, or else DID or OTHER with the words that it has.
 
         A small model fills the slot with a verb of the turn, "Ben | unpacked | boxes"; the words say what it means, and the
         gate wants them in the turn as those of the object.
@@ -130,7 +133,9 @@ class FactsPrompt(Prompt):
             return replace(proposal, relation=HAS, object=f"{proposal.relation} {proposal.object}")
         words = proposal.relation.replace("_", " ")
         said = words if proposal.object.lower() in words else f"{words} {proposal.object}"
-        return replace(proposal, relation=OTHER, object=said)
+        verb = words.split()[0]
+        is_past = verb in PASTS or (verb.endswith("ed") and len(verb) > SHORTEST_PAST)
+        return replace(proposal, relation=DID if is_past else OTHER, object=said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +183,8 @@ def ask(window: Window, prompt: FactsPrompt) -> Sequence[Message]:
 
 
 def has_said_all(text: str, window: Window) -> bool:
-    """Whether nothing new is to be expected of a text that ends with a whole line: it said that there is nothing, said again what
-    stands above, perhaps of another turn, lost the grammar, or has more lines than the turns can have facts."""
+    """Whether nothing new is to be expected of a text that ends with a whole line: it said that there is nothing, said again
+    what stands above, lost the grammar, or has more lines than the turns can have facts."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         return False

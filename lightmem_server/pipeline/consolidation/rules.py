@@ -27,12 +27,12 @@ from lightmem_server.pipeline.consolidation.claims import (
 from lightmem_server.pipeline.consolidation.clauses import About
 from lightmem_server.pipeline.consolidation.grounds import Grounds, has_cue
 from lightmem_server.pipeline.consolidation.instructions import is_instruction_text
-from lightmem_server.pipeline.consolidation.lexicon import LEXICON
+from lightmem_server.pipeline.consolidation.lexicon import LEXICON, PASTS
 from lightmem_server.pipeline.consolidation.model import Reason
 from lightmem_server.pipeline.consolidation.normalise import quotations
 from lightmem_server.pipeline.consolidation.people import find_people
 from lightmem_server.pipeline.consolidation.when import find_when, is_day_of, is_of_claim, is_said
-from lightmem_server.pipeline.consolidation.words import proper_names, split_words
+from lightmem_server.pipeline.consolidation.words import Word, proper_names, split_words
 
 Rule: TypeAlias = Callable[[Grounds], bool]
 
@@ -53,6 +53,7 @@ _COURTESY = re.compile(
     re.IGNORECASE,
 )
 _BEFORE_NOUNS = LEXICON["determiners"] | LEXICON["own_possessives"] | LEXICON["prepositions"]
+_HAVING = LEXICON["having_verbs"]
 _ATTEMPTS = LEXICON["attempts"]
 _PAST_STATES = LEXICON["past_states"]
 RIGHT_AFTER_WORDS = 3
@@ -76,7 +77,11 @@ def is_empty(grounds: Grounds) -> bool:
 def is_dangling(grounds: Grounds) -> bool:
     """The object breaks off, or means something only in its turn: "the taste of", "making him happy", "the smell"."""
     said = split_words(grounds.proposal.object)
-    if not said or said[-1].base in _OPEN_ENDS or said[-1].lower in ("my", "our", "your", "their", "his", "its"):
+    if (
+        not said
+        or said[-1].base in _OPEN_ENDS | {"one", "ones"}
+        or said[-1].lower in ("my", "our", "your", "their", "his", "its")
+    ):
         return True
     if grounds.relation is None or not grounds.relation.is_general:
         return False
@@ -196,6 +201,8 @@ def has_wrong_relation(grounds: Grounds) -> bool:
     claimed = split_words(grounds.proposal.object)
     if claimed and claimed[0].base in _AUXILIARIES - _GERUNDS and not relation.is_predicate:
         return True  # "the woman I love is tall": what is loved isn't "is tall"
+    if relation.nouns and {word.base for word in claimed} & _AUXILIARIES:
+        return True  # "grandmother had one" tells what she had, not whom somebody has
     if relation.is_feeling and {word.base for word in claimed} & {"a", "an", "the"}:
         return True
     if relation.needs_number and not any(word.is_number for word in claimed):
@@ -211,6 +218,13 @@ def has_wrong_relation(grounds: Grounds) -> bool:
     is_noun = bool(set(before[-1:]) & _BEFORE_NOUNS) and not begins_with_own(grounds)
     if relation.is_predicate and not relation.is_plan and is_noun:
         return True  # "I love the quiet" tells of no "quiet" that somebody did
+    if (
+        relation.is_predicate
+        and not relation.is_plan
+        and set(before[-1:]) & _HAVING
+        and not (claimed and _is_verb_form(claimed[0]))
+    ):
+        return True  # nor "I love long rides" of "long rides"
     if relation.right_after and not set(before[-RIGHT_AFTER_WORDS:]) & set(relation.right_after):
         return True
     return not has_cue(relation, f"{grounds.answers} {grounds.claim_clause}")
@@ -282,6 +296,11 @@ RULES: tuple[tuple[Reason, Rule], ...] = (
 def find_reason(grounds: Grounds) -> Reason | None:
     """The first rule that a proposal breaks."""
     return next((reason for reason, breaks in RULES if breaks(grounds)), None)
+
+
+def _is_verb_form(word: Word) -> bool:
+    """Whether a word may be a participle or a gerund."""
+    return word.base in PASTS or word.base.endswith(("ed", "ing"))
 
 
 def _has_negation(text: str) -> bool:

@@ -13,7 +13,9 @@ from lightmem_server.pipeline.consolidation.words import split_words
 from lightmem_server.slm.time_window import EPOCH, MICROSECOND, speaks_of_time
 
 _SUBJECTS = frozenset(["i", "we", "you", "he", "she", "they", "it", "my", "our"])
-_TIE = re.compile(r"(?:\s+(?:on|in|at|by|for|during|over|since|until|this|the|last|next|back|just|only))+\s*$", re.IGNORECASE)
+_TIE = re.compile(
+    r"(?:\s+(?:on|in|at|by|for|during|over|since|until|this|the|last|next|back|just|only))+\s*$", re.IGNORECASE
+)
 HALF_DAY = timedelta(hours=12)
 
 

@@ -22,7 +22,8 @@ def cut_windows(
     """Each utterance is in the turns of exactly one window, in order; the ones before a window are its context.
 
     Args:
-        turns: Most that are asked about in a window; it ends with the last of them, so that what is said later doesn't change it.
+        turns: Most that are asked about in a window; it ends with the last of them, so that what is said later doesn't
+            change it.
         telling: For each utterance whether it is asked about; None: all are.
     """
     asked = telling or [True] * len(utterances)

@@ -23,12 +23,12 @@ async def told(said: str, line: str) -> list[str]:
 @pytest.mark.parametrize(
     ("said", "line", "fact"),
     [
-        ("I saw two eagles yesterday.", "1 | did | saw two eagles", "Ana saw two eagles (2022-04-10)"),
-        ("I saw two eagles yesterday.", "1 | did | saw two eagles yesterday", "Ana saw two eagles (2022-04-10)"),
-        ("Yesterday I saw two eagles.", "1 | did | saw two eagles", "Ana saw two eagles (2022-04-10)"),
-        ("I plan to visit Porto next month.", "1 | plans | visit Porto", "Ana plans: visit Porto (2022-05)"),
-        ("I saw two eagles, and I left yesterday.", "1 | did | saw two eagles", "Ana saw two eagles"),
-        ("I saw eagles in 2019 and in 2020.", "1 | did | saw eagles", "Ana saw eagles"),
+        ("I saw two eagles yesterday.", "Ana | did | saw two eagles", "Ana saw two eagles (2022-04-10)"),
+        ("I saw two eagles yesterday.", "Ana | did | saw two eagles yesterday", "Ana saw two eagles (2022-04-10)"),
+        ("Yesterday I saw two eagles.", "Ana | did | saw two eagles", "Ana saw two eagles (2022-04-10)"),
+        ("I plan to visit Porto next month.", "Ana | plans | visit Porto", "Ana plans: visit Porto (2022-05)"),
+        ("I saw two eagles, and I left yesterday.", "Ana | did | saw two eagles", "Ana saw two eagles"),
+        ("I saw eagles in 2019 and in 2020.", "Ana | did | saw eagles", "Ana saw eagles"),
     ],
     ids=["behind", "in the object", "in front", "to come", "of another clause", "one of two"],
 )
@@ -38,21 +38,30 @@ async def test_what_was_done_has_the_time_of_its_clause(said: str, line: str, fa
 
 async def test_a_state_begins_at_its_time_and_a_taste_has_none() -> None:
     its = window("Ana: I moved to Lisbon last month. I love the sea breeze, tried it yesterday.")
-    writer = ScriptedWriter(lambda prompt: "1 | lives_in | Lisbon\n1 | likes | sea breeze")
+    writer = ScriptedWriter(lambda prompt: "Ana | lives_in | Lisbon\nAna | likes | sea breeze")
     facts = {fact.relation: fact for fact in (await find_facts(its, FACTS, writer=writer)).kept}
     assert facts["lives_in"].when == "2022-03"
     assert facts["likes"].valid_from is None
 
 
+async def test_a_line_rests_on_the_turn_that_tells_it() -> None:
+    its = window("Ana: Is Porto nice?", "Ben: I live in Porto.", "Ana: Porto, wow! I moved to Porto too.")
+    outcome = await find_facts(
+        its, FACTS, writer=ScriptedWriter(lambda prompt: "Ana | lives_in | Porto\nBen | has | a cat")
+    )
+    assert [fact.evidence_ids for fact in outcome.kept] == [(its.turns[2].id,)]
+    assert len(outcome.rejected) == 1
+
+
 async def test_where_nothing_can_be_told_the_writer_is_not_asked() -> None:
-    writer = ScriptedWriter(lambda prompt: "1 | has | a cat")
+    writer = ScriptedWriter(lambda prompt: "Ana | has | a cat")
     its = window("Ana: Really?")
     silent = type(its)((), its.turns, silent=frozenset([its.turns[0].id]))
     assert await find_facts(silent, FACTS, writer=writer) == await find_facts(silent, FACTS, writer=writer)
     assert writer.prompts == []
 
 
-@pytest.mark.parametrize("writer", [None, ScriptedWriter(lambda prompt: "1 | has | a cat")], ids=["rules", "writer"])
+@pytest.mark.parametrize("writer", [None, ScriptedWriter(lambda prompt: "Ana | has | a cat")], ids=["rules", "writer"])
 async def test_a_long_turn_does_not_hold_the_event_loop(writer: ScriptedWriter | None) -> None:
     said = "Ana: I have a cat" + ", I" * 3000
     beats = 0

@@ -53,6 +53,8 @@ def judge(lines: list[str], *proposed: str, recalled: tuple[str, ...] = ()) -> l
             "Ana: I live here.\u0020I have a cat, Biscuit. Biscuit caught a mouse.",
             "Biscuit | did | caught a mouse | - | 1",
         ),
+        ("Ana: I have climbed a hill.", "Ana | did | climbed a hill | - | 1"),
+        ("Ana: I love running in the rain.", "Ana | other | running in the rain | - | 1"),
         ("Ana: I started at Wielhof.", "Ana | works_at | Wielhof | 2022-04-11 | 1"),
         ("Ana: Do you know my brother Emil?", "Ana | family | brother Emil | - | 1"),
     ],
@@ -72,6 +74,9 @@ def test_what_was_said_is_kept(said: str, proposed: str) -> None:
         ("Ana: I like the colour.", "Ana | likes | the colour | - | 1", Reason.DANGLING),
         ("Ana: I hate when he sings.", "Ana | dislikes | when he sings | - | 1", Reason.DANGLING),
         ("Ana: I went to my", "Ana | did | went to my | - | 1", Reason.DANGLING),
+        ("Ana: I baked one.", "Ana | did | baked one | - | 1", Reason.DANGLING),
+        ("Ana: My grandmother had a boat.", "Ana | family | grandmother had a boat | - | 1", Reason.WRONG_RELATION),
+        ("Ana: I love long slow rides.", "Ana | did | long slow rides | - | 1", Reason.WRONG_RELATION),
         ("Ana: Lisbon is beautiful.", "Lisbon | other | is beautiful | - | 1", Reason.NOT_A_PERSON),
         ("Ana: I met a man called Tom.", "Tom | other | man | - | 1", Reason.NOT_A_PERSON),
         ("Assistant: Ana lives in Lisbon.", "Assistant | lives_in | Lisbon | - | 1", Reason.ASSISTANT),
@@ -154,9 +159,7 @@ def test_an_answer_takes_its_question_along() -> None:
 
 def test_a_miscounted_turn_is_put_right_and_stays_the_speakers() -> None:
     its = window("Ana: I live in Porto.", "Ben: Nice! I have a dog.")
-    made = proposals(
-        "Ana | lives_in | Porto | - | 2\nAna | has | a dog | - | 1\nBen | has | a dog | - | 1", its
-    )
+    made = proposals("Ana | lives_in | Porto | - | 2\nAna | has | a dog | - | 1\nBen | has | a dog | - | 1", its)
     gated = check(made, its, RELATIONS)
     assert [(each.subject, each.evidence_ids) for each in gated.kept] == [
         ("Ana", (its.turns[0].id,)),

@@ -17,43 +17,27 @@ from lightmem_server.slm.fakes import ScriptedWriter
 from tests.unit.pipeline.consolidation.conversation import window
 
 PROMPT = FactsPrompt.load("facts-2")
-LINE = "1 | lives_in | Lisbon"
+LINE = "Ana | lives_in | Lisbon"
 
 
 def test_a_line_is_a_proposal() -> None:
     its = window("Ana: I moved to Lisbon.", "Ben: Oh.")
-    (proposal,), malformed = read_lines('- 1 |Lives in|  "old  Lisbon".', its)
+    (proposal,), malformed = read_lines('- Ana |Lives in|  "old  Lisbon".', its)
     assert malformed == 0
     assert (proposal.subject, proposal.relation, proposal.object) == ("Ana", "lives_in", "old Lisbon")
     assert (proposal.when, proposal.evidence_ids) == ("", (its.turns[0].id,))
-
-
-def test_a_line_may_name_whom_it_is_about() -> None:
-    (proposal,), _ = read_lines("2 | Ben's aunt | lives_in | Brno", window("Ana: Oh.", "Ben: My aunt lives in Brno."))
-    assert (proposal.subject, proposal.object) == ("Ben's aunt", "Brno")
-
-
-def test_numbers_are_those_of_the_turns_that_are_asked_about() -> None:
-    its = window("Ana: Really?", "Ben: I live in Brno.")
-    its = Window((), its.turns, silent=frozenset([its.turns[0].id]))
-    (proposal,), malformed = read_lines("1 | lives_in | Brno\n2 | lives_in | Brno", its)
-    assert (proposal.subject, proposal.evidence_ids, malformed) == ("Ben", (its.turns[1].id,), 1)
 
 
 @pytest.mark.parametrize(
     "line",
     [
         "Ana lives in Lisbon.",
-        "1 | lives_in",
-        "1 | Ana | lives_in | Lisbon | more",
-        "3 | lives_in | Lisbon",
-        "0 | lives_in | Lisbon",
-        "one | lives_in | Lisbon",
-        "lives_in | Lisbon",
-        "1 |  | lives_in | Lisbon",
-        "1 | lives_in | ",
-        "1 | <b>1</b> | Lisbon",
-        f"1 | lives_in | {'x' * 200}",
+        "Ana | lives_in",
+        "Ana | lives_in | Lisbon | more",
+        " | lives_in | Lisbon",
+        "Ana | lives_in | ",
+        "Ana | <b>1</b> | Lisbon",
+        f"Ana | lives_in | {'x' * 200}",
     ],
 )
 def test_a_malformed_line_is_counted_and_its_neighbours_are_kept(line: str) -> None:
@@ -67,24 +51,24 @@ def test_none_is_no_fact_and_nothing_malformed() -> None:
 
 def test_a_line_that_was_cut_is_malformed() -> None:
     its = window("Ana: I moved to Lisbon.")
-    assert read_lines(f"{LINE}\n1 | lives_in | Lis", its, is_cut=True)[1] == 1
-    assert len(read_lines(f"{LINE}\n1 | lives_in | Lis", its, is_cut=True)[0]) == 1
+    assert read_lines(f"{LINE}\nAna | lives_in | Lis", its, is_cut=True)[1] == 1
+    assert len(read_lines(f"{LINE}\nAna | lives_in | Lis", its, is_cut=True)[0]) == 1
     assert read_lines("", its, is_cut=True) == ((), 0)
 
 
 @pytest.mark.parametrize(
     ("text", "has_said_it"),
     [
-        ("1 | has | a cat\n", False),
-        ("1 | has | a cat\n2 | has | a cat\n", False),
-        ("1 | has | a cat\n1 | likes | a cat\n1 | lives_in | Brno\n", False),
-        ("1 | has | a cat\nwhat\n1 | lives_in | Brno\n", False),
+        ("Ana | has | a cat\n", False),
+        ("Ana | has | a cat\nBen | has | a cat\n", False),
+        ("Ana | has | a cat\nAna | likes | a cat\nAna | lives_in | Brno\n", False),
+        ("Ana | has | a cat\nwhat\nAna | lives_in | Brno\n", False),
         ("none\n", True),
-        ("1 | has | a cat\nnone\n", True),
-        ("1 | has | a cat\n1 | lives_in | Brno\n1 | has | A cat.\n", True),
-        ("1 | has | a cat\n3 | has | a cat\n", True),
-        ("1 | has | a cat\nwhat\nwho\n", True),
-        ("".join(f"1 | has | {number} cats\n" for number in range(LINES_PER_TURN * 3)), True),
+        ("Ana | has | a cat\nnone\n", True),
+        ("Ana | has | a cat\nAna | lives_in | Brno\nAna | has | A cat.\n", True),
+        ("Ana | has | a cat\nAna | has | a cat\n", True),
+        ("Ana | has | a cat\nwhat\nwho\n", True),
+        ("".join(f"Ana | has | {number} cats\n" for number in range(LINES_PER_TURN * 3)), True),
         ("", False),
     ],
 )
@@ -101,8 +85,10 @@ def test_any_text_is_read(text: str, is_cut: bool) -> None:
 def test_a_turn_cannot_write_lines_of_the_grammar() -> None:
     (message,) = ask(window("Ben: hi\nthere", f"Ana: x\n\nFacts:\n{LINE}", context=1), PROMPT)
     assert message.text.splitlines() == [
-        "- Ben: hi there",
-        "1 Ana: x Facts: 1 / lives_in / Lisbon",
+        "Before:",
+        "Ben: hi there",
+        "Turns:",
+        "Ana: x Facts: Ana / lives_in / Lisbon",
         "Facts:",
     ]
 
@@ -116,7 +102,7 @@ def test_silent_turns_are_shown_where_they_lead_to_one_that_is_asked_about() -> 
     its = window("Ben: a", "Ana: b", "Ben: c", "Ana: d", "Ben: e", context=1)
     its = Window(its.context, its.turns, silent=frozenset(its.turns[place].id for place in (0, 1, 3)))
     (message,) = ask(its, PROMPT)
-    assert message.text.splitlines() == ["- Ben: a", "- Ben: c", "1 Ana: d", "Facts:"]
+    assert message.text.splitlines() == ["Before:", "Ana: b", "Ben: c", "Turns:", "Ana: d", "Facts:"]
 
 
 async def test_the_writer_is_asked_with_persons_and_bounds() -> None:
@@ -131,7 +117,7 @@ async def test_the_writer_is_asked_with_persons_and_bounds() -> None:
 
 
 async def test_the_writer_is_stopped_where_it_says_the_same_again() -> None:
-    lines = [f"1 | has | cat {number}" for number in (1, 2, 1, 3)]
+    lines = [f"Ana | has | cat {number}" for number in (1, 2, 1, 3)]
     writer = ScriptedWriter(lambda prompt: "\n".join(lines))
     proposed = await propose(window("Ana: I have cat 1, cat 2, cat 3."), writer, PROMPT)
     assert [each.line for each in proposed.proposals] == lines[:3]
