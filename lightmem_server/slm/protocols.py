@@ -127,8 +127,8 @@ class Written:
 
 class Writer(Protocol):
     """Writes short texts, always the most likely token: the same prompt, divided the same way and asked for online or not,
-    gives the same text. Divided otherwise, or beside others, it may differ by what 8-bit arithmetic rounds; in float32 it doesn't.
-    In the background blank lines may stand in front of a prompt, so that texts are written several at once."""
+    gives the same text. Divided otherwise, or beside others, it may differ by what 8-bit arithmetic rounds; in float32 it
+    doesn't. In the background blank lines may stand in front of a prompt, so that several texts are written at once."""
 
     @property
     def name(self) -> str:

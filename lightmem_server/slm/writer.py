@@ -54,9 +54,9 @@ does a step a second, instead of holding its place for ever."""
 PADDING = 32
 """Tokens. Less wastes less reading and finds fewer prompts of the same length."""
 
-BATCH_TOKENS = 6000
-"""Of prompts and texts that are written at once. CTranslate2 copies the keys and values of each layer at every token, 6 KB a
-token for Qwen2.5-Coder-1.5B: MAPPED_BYTES hold 5,400 of them."""
+BATCH_TOKENS = 3000
+"""Of prompts and texts that are written at once. CTranslate2 keeps 344 KB for each with Qwen2.5-Coder-1.5B, and copies them at
+every token, 6 KB a layer: of more than 5,400 the copies would have MAPPED_BYTES."""
 
 MAPPED_BYTES, TRIMMED_BYTES, PADDED_BYTES = 32 << 20, 1 << 30, 64 << 20
 """Allocations from MAPPED_BYTES on, the most that glibc takes, are mapped anew each time, and the kernel clears each of their
@@ -82,6 +82,7 @@ class GeneratorWriter:
         end_id: int,
         foreground: Foreground,
         max_queued: int,
+        batch_tokens: int,
     ) -> None:
         """Use load_writer."""
         self._installed = installed
@@ -98,7 +99,7 @@ class GeneratorWriter:
             cost=lambda generation: generation.cost,
             kind=lambda generation: generation.kind,
             limits=BatcherLimits(
-                max_batch_cost=BATCH_TOKENS, max_queued_items=max_queued, concurrency=1, extra_for_queries=1
+                max_batch_cost=batch_tokens, max_queued_items=max_queued, concurrency=1, extra_for_queries=1
             ),
         )
 
@@ -223,6 +224,7 @@ def load_writer(
     *,
     threads: int = 1,
     max_queued: int = 64,
+    batch_tokens: int = BATCH_TOKENS,
     foreground: Foreground | None = None,
     compute_type: str = "int8",
 ) -> GeneratorWriter:
@@ -232,6 +234,7 @@ def load_writer(
         directory: The models' folder.
         threads: Of each replica.
         max_queued: Waiting texts, beyond which callers get OverloadedError.
+        batch_tokens: Of prompts and texts that are written at once in the background: what they take of memory.
         foreground: The online requests that background writing stands aside for.
 
     Raises:
@@ -252,7 +255,13 @@ def load_writer(
         model = loader.submit(_load_generator, folder, threads, compute_type).result()
     keep_freed_memory()
     return GeneratorWriter(
-        installed, model, tokenizer, end_id=end_id, foreground=foreground or Foreground(), max_queued=max_queued
+        installed,
+        model,
+        tokenizer,
+        end_id=end_id,
+        foreground=foreground or Foreground(),
+        max_queued=max_queued,
+        batch_tokens=batch_tokens,
     )
 
 

@@ -58,6 +58,8 @@ EMBEDDING = "bench"
 TURN_KEY = "turn"
 """Metadata of a stored turn: its id in the data."""
 PAGE = 500
+BATCH_TOKENS = 5400
+"""The most that pays, see load_writer: a bench may take 7 GB."""
 OUTCOMES_FILE, MEMO_FILE = "outcomes.jsonl", "remembered.sqlite"
 
 
@@ -226,7 +228,11 @@ async def consolidated(
     real_embedder = load_embedder(settings.models_dir, settings.embedder)
     real_selector = load_selector(settings.models_dir, settings.selector)
     name = WRITERS[writer]
-    real_writer = load_writer(settings.models_dir, name, threads=threads) if name and is_complete else None
+    real_writer = (
+        load_writer(settings.models_dir, name, threads=threads, batch_tokens=BATCH_TOKENS)
+        if name and is_complete
+        else None
+    )
     embedder, selector = RememberingEmbedder(real_embedder, memory), RememberingSelector(real_selector, memory)
     recorded = RecordedOutcomes(folder / OUTCOMES_FILE)
     with ThreadPoolExecutor(2) as executor:
