@@ -63,11 +63,11 @@ MAPPED_BYTES, TRIMMED_BYTES, PADDED_BYTES = 32 << 20, 1 << 30, 64 << 20
 pages: half of the time of a step. Below, freed memory stays with the process, up to TRIMMED_BYTES; and with the pool of a
 thread, which is made of pieces of 64 MiB, where there is to be PADDED_BYTES of room in the one before."""
 
+FOR_ONLINE = 1
+"""Replica that is left to online requests beside those that write in the background. They share the weights."""
+
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 """Of malloc.h."""
-
-REPLICAS = 2
-"""One that writes in the background, one for online requests. They share the weights."""
 
 
 class GeneratorWriter:
@@ -83,6 +83,7 @@ class GeneratorWriter:
         foreground: Foreground,
         max_queued: int,
         batch_tokens: int,
+        batches: int,
     ) -> None:
         """Use load_writer."""
         self._installed = installed
@@ -91,7 +92,7 @@ class GeneratorWriter:
         self._counter = JsonTokenCounter(tokenizer)
         self._end_id = end_id
         self._foreground = foreground
-        self._executor = ThreadPoolExecutor(REPLICAS, thread_name_prefix="writer")
+        self._executor = ThreadPoolExecutor(batches + FOR_ONLINE, thread_name_prefix="writer")
         self._open: set[Generation] = set()
         self._encode_static = functools.lru_cache(maxsize=16)(self._encode)
         self._queue: Batcher[Generation, None] = Batcher(
@@ -99,7 +100,10 @@ class GeneratorWriter:
             cost=lambda generation: generation.cost,
             kind=lambda generation: generation.kind,
             limits=BatcherLimits(
-                max_batch_cost=batch_tokens, max_queued_items=max_queued, concurrency=1, extra_for_queries=1
+                max_batch_cost=batch_tokens,
+                max_queued_items=max_queued,
+                concurrency=batches,
+                extra_for_queries=FOR_ONLINE,
             ),
         )
 
@@ -225,6 +229,7 @@ def load_writer(
     threads: int = 1,
     max_queued: int = 64,
     batch_tokens: int = BATCH_TOKENS,
+    batches: int = 1,
     foreground: Foreground | None = None,
     compute_type: str = "int8",
 ) -> GeneratorWriter:
@@ -235,6 +240,7 @@ def load_writer(
         threads: Of each replica.
         max_queued: Waiting texts, beyond which callers get OverloadedError.
         batch_tokens: Of prompts and texts that are written at once in the background: what they take of memory.
+        batches: How many are written at once in the background, each on `threads`.
         foreground: The online requests that background writing stands aside for.
 
     Raises:
@@ -252,7 +258,7 @@ def load_writer(
         raise ModelError(f"the tokenizer of {name} has no {TURN_END}")
     prefer_avx512()
     with ThreadPoolExecutor(1) as loader:  # the model's threads inherit the priority of the one that makes them
-        model = loader.submit(_load_generator, folder, threads, compute_type).result()
+        model = loader.submit(_load_generator, folder, batches + FOR_ONLINE, threads, compute_type).result()
     keep_freed_memory()
     return GeneratorWriter(
         installed,
@@ -262,6 +268,7 @@ def load_writer(
         foreground=foreground or Foreground(),
         max_queued=max_queued,
         batch_tokens=batch_tokens,
+        batches=batches,
     )
 
 
@@ -274,12 +281,12 @@ def keep_freed_memory() -> None:
         mallopt(M_TOP_PAD, PADDED_BYTES)
 
 
-def _load_generator(folder: Path, threads: int, compute_type: str) -> ctranslate2.Generator:
+def _load_generator(folder: Path, replicas: int, threads: int, compute_type: str) -> ctranslate2.Generator:
     if hasattr(os, "setpriority"):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), max(NICENESS, os.nice(0)))
     try:
         return ctranslate2.Generator(
-            str(folder), device="cpu", compute_type=compute_type, inter_threads=REPLICAS, intra_threads=threads
+            str(folder), device="cpu", compute_type=compute_type, inter_threads=replicas, intra_threads=threads
         )
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"{folder} cannot be loaded: {error}") from error

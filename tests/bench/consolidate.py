@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("--writer", choices=list(WRITERS), default="standard", help="default: %(default)s")
-    parser.add_argument("--threads", type=int, default=1, help="of the Writer; default: 1")
+    parser.add_argument("--threads", type=int, default=1, help="of the Writer, each with texts of its own; default: 1")
     parser.add_argument("--sessions", type=int, default=0, help="of each dialogue that are consolidated; default: all")
     parser.add_argument("--seed", type=int, default=0, help="of the sessions; default: 0")
     parser.add_argument("--folder", type=Path, help="default: target/bench/consolidate/WRITER-SESSIONS-SEED")

@@ -229,7 +229,7 @@ async def consolidated(
     real_selector = load_selector(settings.models_dir, settings.selector)
     name = WRITERS[writer]
     real_writer = (
-        load_writer(settings.models_dir, name, threads=threads, batch_tokens=BATCH_TOKENS)
+        load_writer(settings.models_dir, name, threads=1, batches=threads, batch_tokens=BATCH_TOKENS)
         if name and is_complete
         else None
     )
