@@ -32,8 +32,7 @@ ORDERS = [
         Role.TOOL,
     ),
     Turn(
-        "Facts:\nAna | lives_in | Moscow\nAna | allergic_to | nothing\n"
-        "Bob | lives_in | Moscow",
+        "Facts:\nAna | lives_in | Moscow\nAna | allergic_to | nothing\nBob | lives_in | Moscow",
         "Search result",
         Role.TOOL,
     ),

@@ -1,15 +1,19 @@
-"""Leaving a turn out loses nothing: whatever the Writer could write of it, the gate would refuse."""
+"""Leaving a sentence out loses nothing: whatever the Writer could write of it, the gate would refuse."""
 
 from __future__ import annotations
+
+import itertools
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightmem_server.pipeline.consolidation.gate import check
+from lightmem_server.pipeline.consolidation.grounds import ground
 from lightmem_server.pipeline.consolidation.model import Proposal, Window
 from lightmem_server.pipeline.consolidation.normalise import normalise
 from lightmem_server.pipeline.consolidation.proposals import PROMPT, FactsPrompt
+from lightmem_server.pipeline.consolidation.rules import find_reason
 from lightmem_server.pipeline.consolidation.telling import find_telling
+from lightmem_server.pipeline.consolidation.words import split_sentences
 from tests.unit.pipeline.consolidation.conversation import turns
 
 RELATIONS = FactsPrompt.load(PROMPT).by_name
@@ -126,20 +130,23 @@ said = st.builds(
 
 
 @given(st.lists(said, min_size=1, max_size=4), st.data())
-def test_of_a_turn_that_is_left_out_the_gate_keeps_nothing(lines: list[str], data: st.DataObject) -> None:
+def test_of_a_sentence_that_is_left_out_the_gate_keeps_nothing(lines: list[str], data: st.DataObject) -> None:
     utterances = normalise(turns(*lines))
-    telling = find_telling(utterances)
-    silent = [each for each, tells in zip(utterances, telling, strict=True) if not tells]
+    silent = [
+        (each, sentence)
+        for each, telling in zip(utterances, find_telling(utterances), strict=True)
+        for sentence in split_sentences(each.text)
+        if sentence not in telling and not any(sentence.text == other.text for other in telling)
+    ]
     if not silent:
         return
-    cited = data.draw(st.sampled_from(silent))
-    words = cited.text.split()
+    cited, sentence = data.draw(st.sampled_from(silent))
+    words = sentence.text.split()
     begin = data.draw(st.integers(0, len(words) - 1))
     end = data.draw(st.integers(begin + 1, min(len(words), begin + 8)))
     claimed = " ".join(words[begin:end]).rstrip(".!?")
-    subjects = [cited.speaker, *SUBJECTS]
-    proposals = [
-        Proposal(subject, relation, claimed, "", (cited.id,)) for subject in subjects for relation in RELATIONS
-    ]
-    gated = check(proposals, Window((), utterances), RELATIONS)
-    assert [each for each in gated.kept if cited.id in each.evidence_ids] == []
+    its = Window((), utterances)
+    for subject, relation in itertools.product((cited.speaker, *SUBJECTS), RELATIONS):
+        grounds = ground(Proposal(subject, relation, claimed, "", (cited.id,)), its, RELATIONS)
+        if grounds is not None and (grounds.cited.id, grounds.sentence) == (cited.id, sentence):
+            assert find_reason(grounds) is not None

@@ -16,6 +16,7 @@ _IDIOMS = re.compile(
     r"|don(?:'|\u2019)t worry|why not|if only you knew|^no,|\bno,\s|has(?:n't|n\u2019t) stopped|never stop",
     re.IGNORECASE,
 )
+SHORT_ANSWER_WORDS = 6
 VAGUE = LEXICON["vague"]
 
 
@@ -100,8 +101,12 @@ def begins_with_own(grounds: Grounds) -> bool:
 
 
 def is_short_answer(grounds: Grounds) -> bool:
-    asked = bases_of(grounds.answers)
-    return len(grounds.sentence.words) <= 6 and bool(asked & {"you", "your", "yours"})
+    return len(grounds.sentence.words) <= SHORT_ANSWER_WORDS and asks_addressee(grounds.answers)
+
+
+def asks_addressee(question: str) -> bool:
+    """Whether a question is about the one who is asked."""
+    return bool(bases_of(question) & {"you", "your", "yours"})
 
 
 def claim_of(grounds: Grounds) -> Sentence:

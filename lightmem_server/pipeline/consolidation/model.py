@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from lightmem_server.pipeline.consolidation.words import Sentence
 from lightmem_server.types import Memory, Role
 
 
@@ -60,21 +61,20 @@ class Utterance:
     @property
     def annotated(self) -> str:
         """The text with dates and persons in brackets behind the words that mean them."""
-        return self._annotate(ResolutionKind.DATE, ResolutionKind.PERSON)
+        return self._annotate(0, len(self.text), ResolutionKind.DATE, ResolutionKind.PERSON)
 
-    @property
-    def with_persons(self) -> str:
-        """The text with persons in brackets behind the words that mean them."""
-        return self._annotate(ResolutionKind.PERSON)
+    def with_persons(self, start: int, end: int) -> str:
+        """`text[start:end]` with persons in brackets behind the words that mean them."""
+        return self._annotate(start, end, ResolutionKind.PERSON)
 
-    def _annotate(self, *kinds: ResolutionKind) -> str:
-        pieces, at = [], 0
+    def _annotate(self, start: int, end: int, *kinds: ResolutionKind) -> str:
+        pieces, at = [], start
         for resolution in self.resolutions:
             is_new = resolution.value not in self.text[resolution.start : resolution.end]
-            if resolution.kind in kinds and is_new:
+            if resolution.kind in kinds and is_new and start <= resolution.start and resolution.end <= end:
                 pieces.append(f"{self.text[at : resolution.end]} [{resolution.value}]")
                 at = resolution.end
-        return "".join([*pieces, self.text[at:]])
+        return "".join([*pieces, self.text[at:end]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +87,22 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What the Writer reads at once: facts are asked of `turns`, `context` only explains them; and so do those of the turns
-    that are `silent`, by their ids, because the gate would keep nothing of them."""
+    """Facts are made of `turns`, `context` only explains them.
+
+    Attributes:
+        told: For each turn the sentences that the Writer reads, none of a turn that can tell nothing; None: all of all.
+    """
 
     context: tuple[Utterance, ...]
     turns: tuple[Utterance, ...]
-    silent: frozenset[uuid.UUID] = frozenset()
+    told: tuple[tuple[Sentence, ...], ...] | None = None
 
     @property
     def asked(self) -> tuple[Utterance, ...]:
         """The turns that the Writer is asked about, oldest first."""
-        return tuple(turn for turn in self.turns if turn.id not in self.silent)
+        if self.told is None:
+            return self.turns
+        return tuple(turn for turn, told in zip(self.turns, self.told, strict=True) if told)
 
     @property
     def utterances(self) -> tuple[Utterance, ...]:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from pydantic import BaseModel, ConfigDict
 
 from lightmem_server.pipeline.consolidation.lexicon import PASTS
-from lightmem_server.pipeline.consolidation.model import Proposal, Window
+from lightmem_server.pipeline.consolidation.model import Proposal, Utterance, Window
 from lightmem_server.pipeline.consolidation.people import RELATIVES
+from lightmem_server.pipeline.consolidation.words import ends_with_question, split_sentences
 from lightmem_server.slm.prompt import Prompt
 from lightmem_server.slm.protocols import Ending, Message, Writer
 
@@ -34,9 +35,7 @@ LONGEST_FIELD = 120
 LONGEST_TURN = 2000
 """Characters of a turn that the Writer reads."""
 LONGEST_CONTEXT = 200
-"""Characters of a turn that is shown to explain another, from its end."""
-MOST_BEFORE = 2
-"""Turns before the first that is asked about."""
+"""Characters of a question that is shown to explain its answer, from its end."""
 
 _NOTHING = re.compile(r"^\W*(?:none|nothing|no facts)\W*$", re.IGNORECASE)
 
@@ -169,17 +168,30 @@ async def propose(window: Window, writer: Writer, prompt: FactsPrompt) -> Propos
 
 
 def ask(window: Window, prompt: FactsPrompt) -> Sequence[Message]:
-    """The part of the prompt that is the window's own. Of silent turns those are shown that lead to one that is asked about."""
-    first = next((place for place, said in enumerate(window.turns) if said.id not in window.silent), 0)
-    before = (*window.context, *window.turns[:first])[-MOST_BEFORE:]
-    context = "\n".join(f"{said.speaker}: {_flat(said.text[-LONGEST_CONTEXT:])}" for said in before)
-    turns = []
-    for said, following in zip(window.turns[first:], (*window.turns[first + 1 :], None), strict=True):
-        if said.id not in window.silent:
-            turns.append(f"{said.speaker}: {_flat(said.with_persons[:LONGEST_TURN])}")
-        elif following is not None and following.id not in window.silent:
-            turns.append(f"{said.speaker}: {_flat(said.text[-LONGEST_CONTEXT:])}")
-    return prompt.ask(context=context or "-", turns="\n".join(turns))
+    """The part of the prompt that is the window's own: what the turns tell, and the questions that they answer. A small model
+    makes facts of whatever it reads, so that more in front of them would be told again."""
+    lines, asked, before = [], {said.id for said in window.asked}, None
+    for said in window.utterances:
+        if said.id in asked:
+            is_shown = before is None or before.id in asked
+            if (
+                before is not None
+                and not is_shown
+                and before.speaker != said.speaker
+                and ends_with_question(before.text)
+            ):
+                lines.append(f"{before.speaker}: {_flat(split_sentences(before.text)[-1].text[-LONGEST_CONTEXT:])}")
+            lines.append(f"{said.speaker}: {_flat(_read_of(said, window)[:LONGEST_TURN])}")
+        before = said
+    return prompt.ask(turns="\n".join(lines))
+
+
+def _read_of(said: Utterance, window: Window) -> str:
+    """What the Writer reads of a turn."""
+    if window.told is None:
+        return said.with_persons(0, len(said.text))
+    told = window.told[window.turns.index(said)]
+    return " ".join(said.with_persons(sentence.start, sentence.end) for sentence in told)
 
 
 def has_said_all(text: str, window: Window) -> bool:

@@ -127,6 +127,12 @@ def split_sentences(text: str) -> tuple[Sentence, ...]:
     return tuple(found)
 
 
+def ends_with_question(text: str) -> bool:
+    """Whether the last sentence of a text asks."""
+    sentences = split_sentences(text)
+    return bool(sentences) and sentences[-1].is_question
+
+
 @functools.lru_cache(maxsize=8192)
 def stem(word: str) -> str:
     """What words are compared by; `word` in lower case.

@@ -8,6 +8,7 @@ import pytest
 
 from lightmem_server.pipeline.consolidation.facts import find_facts
 from lightmem_server.pipeline.consolidation.gate import dated_statement
+from lightmem_server.pipeline.consolidation.model import Window, WindowOutcome
 from lightmem_server.pipeline.consolidation.proposals import PROMPT, FactsPrompt
 from lightmem_server.slm.fakes import OverlapSelector, ScriptedWriter
 from tests.unit.pipeline.consolidation.conversation import window
@@ -56,8 +57,7 @@ async def test_a_line_rests_on_the_turn_that_tells_it() -> None:
 async def test_where_nothing_can_be_told_the_writer_is_not_asked() -> None:
     writer = ScriptedWriter(lambda prompt: "Ana | has | a cat")
     its = window("Ana: Really?")
-    silent = type(its)((), its.turns, silent=frozenset([its.turns[0].id]))
-    assert await find_facts(silent, FACTS, writer=writer) == await find_facts(silent, FACTS, writer=writer)
+    assert await find_facts(Window((), its.turns, ((),)), FACTS, writer=writer) == WindowOutcome()
     assert writer.prompts == []
 
 

@@ -13,6 +13,7 @@ from lightmem_server.pipeline.consolidation.proposals import (
     propose,
     read_lines,
 )
+from lightmem_server.pipeline.consolidation.telling import find_telling
 from lightmem_server.slm.fakes import ScriptedWriter
 from tests.unit.pipeline.consolidation.conversation import window
 
@@ -83,14 +84,8 @@ def test_any_text_is_read(text: str, is_cut: bool) -> None:
 
 
 def test_a_turn_cannot_write_lines_of_the_grammar() -> None:
-    (message,) = ask(window("Ben: hi\nthere", f"Ana: x\n\nFacts:\n{LINE}", context=1), PROMPT)
-    assert message.text.splitlines() == [
-        "Before:",
-        "Ben: hi there",
-        "Turns:",
-        "Ana: x Facts: Ana / lives_in / Lisbon",
-        "Facts:",
-    ]
+    (message,) = ask(window(f"Ana: x\n\nFacts:\n{LINE}"), PROMPT)
+    assert message.text.splitlines() == ["Ana: x Facts: Ana / lives_in / Lisbon", "Facts:"]
 
 
 def test_a_long_turn_is_cut_for_the_writer() -> None:
@@ -98,11 +93,17 @@ def test_a_long_turn_is_cut_for_the_writer() -> None:
     assert len(message.text) < LONGEST_TURN + 100
 
 
-def test_silent_turns_are_shown_where_they_lead_to_one_that_is_asked_about() -> None:
-    its = window("Ben: a", "Ana: b", "Ben: c", "Ana: d", "Ben: e", context=1)
-    its = Window(its.context, its.turns, silent=frozenset(its.turns[place].id for place in (0, 1, 3)))
+def test_the_writer_reads_what_can_be_told_and_the_questions_that_it_answers() -> None:
+    its = window(
+        "Ben: Hi! Where do you live?",
+        "Ana: What a really good question that is. I live in Brno.",
+        "Ben: Wow!",
+        "Ana: I love it.",
+        context=1,
+    )
+    its = Window(its.context, its.turns, find_telling(its.utterances)[1:])
     (message,) = ask(its, PROMPT)
-    assert message.text.splitlines() == ["Before:", "Ana: b", "Ben: c", "Turns:", "Ana: d", "Facts:"]
+    assert message.text.splitlines() == ["Ben: Where do you live?", "Ana: I live in Brno.", "Ana: I love it.", "Facts:"]
 
 
 async def test_the_writer_is_asked_with_persons_and_bounds() -> None:

@@ -3,6 +3,7 @@ from hypothesis import strategies as st
 
 from lightmem_server.pipeline.consolidation.normalise import normalise
 from lightmem_server.pipeline.consolidation.windows import WINDOW_CHARACTERS, cut_windows
+from lightmem_server.pipeline.consolidation.words import Sentence
 from tests.unit.pipeline.consolidation.conversation import turns
 
 
@@ -19,13 +20,14 @@ def test_long_turns_get_windows_of_their_own() -> None:
 
 
 def test_silent_turns_take_no_room() -> None:
-    windows = cut_windows(normalise(turns(*"abcdefg")), turns=2, context=1, telling=[c in "bdeg" for c in "abcdefg"])
+    telling = [(Sentence("x", 0),) if letter in "bdeg" else () for letter in "abcdefg"]
+    windows = cut_windows(normalise(turns(*"abcdefg")), turns=2, context=1, telling=telling)
     shape = [tuple("".join(each.speaker for each in part) for part in (w.context, w.turns, w.asked)) for w in windows]
     assert shape == [("", "abcd", "bd"), ("d", "efg", "eg")]
 
 
 def test_where_nothing_tells_there_is_a_window_that_asks_nothing() -> None:
-    (window,) = cut_windows(normalise(turns("a: x", "b: y")), telling=[False, False])
+    (window,) = cut_windows(normalise(turns("a: x", "b: y")), telling=[(), ()])
     assert (len(window.turns), window.asked) == (2, ())
 
 
