@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
+import sys
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -91,6 +94,9 @@ class RecordedOutcomes:
             item = {"conversation": conversation_id, "window": window, "outcome": outcome}
             file.write(json.dumps(item) + "\n")
 
+    def __len__(self) -> int:
+        return len(self._lines)
+
     def read(self) -> list[Recorded]:
         """All of them, in the order in which they came."""
         return [
@@ -145,6 +151,23 @@ class _RecordingConsolidator:
     async def run(self, run: RunHandle) -> None:
         """See Consolidator."""
         await self._consolidator.run(_RecordingHandle(run, self._recorded, self._note))
+
+
+class Log:
+    """A line now and then where there is no terminal to draw a bar on: hours pass in a file."""
+
+    def __init__(self, bars: Progress, *, every_seconds: float = 60.0) -> None:
+        self._bars = bars
+        self._every_seconds = every_seconds
+        self._last = -math.inf
+
+    def say(self, line: str) -> None:
+        """Print a line, unless one was printed lately."""
+        now = time.monotonic()
+        if self._bars.console.is_terminal or now - self._last < self._every_seconds:
+            return
+        self._last = now
+        print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
 
 class Consolidated:
@@ -265,10 +288,14 @@ async def consolidated(
                 task = bars.add_task("consolidating", total=len(conversations))
                 inner = bars.add_task("episodes", total=None)
 
+                log, name_of = Log(bars), ""
+
                 def note(stage: str, done: int, total: int) -> None:
                     bars.update(inner, description=stage, completed=done, total=total)
+                    log.say(f"{name_of}: {stage} {done} of {total}; {len(recorded)} windows in all")
 
                 for conversation in conversations:
+                    name_of = conversation.conversation_id
                     await _consolidate(
                         conversation.conversation_id,
                         store,
