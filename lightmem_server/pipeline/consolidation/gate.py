@@ -42,7 +42,7 @@ _TOLD = {
     "ours": "theirs",
     "ourselves": "themselves",
 }
-_FIRST_PERSON = re.compile(rf"\b(?:{'|'.join(_TOLD)})\b(?!['\u2019])", re.IGNORECASE)
+_FIRST_PERSON = re.compile(rf"\b(?:{'|'.join(_TOLD)})\b(?!['\u2019]|-\w)", re.IGNORECASE)
 
 Score: TypeAlias = Callable[[str, Sequence[str]], Awaitable[Sequence[float | None]]]
 """Selector.judge: logits of passages for a statement."""
@@ -136,6 +136,8 @@ def in_third_person(said: str) -> str:
 
     >>> in_third_person("expressing myself at my job")
     'expressing themselves at their job'
+    >>> in_third_person("carved out some me-time")
+    'carved out some me-time'
     """
     return _FIRST_PERSON.sub(lambda match: _TOLD[match[0].lower()], said)
 

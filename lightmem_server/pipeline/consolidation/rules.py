@@ -53,6 +53,8 @@ _COURTESY = re.compile(
     re.IGNORECASE,
 )
 _BEFORE_NOUNS = LEXICON["determiners"] | LEXICON["own_possessives"] | LEXICON["prepositions"]
+_OF_OTHERS = LEXICON["others_possessives"] | frozenset(["that", "this", "these", "those"])
+_BE = frozenset(["is", "are", "was", "were"])
 _HAVING = LEXICON["having_verbs"]
 _ATTEMPTS = LEXICON["attempts"]
 _PAST_STATES = LEXICON["past_states"]
@@ -209,7 +211,11 @@ def has_wrong_relation(grounds: Grounds) -> bool:
         return True
     if relation.nouns and not mentions_as_own(grounds) and not {word.base for word in claimed} & set(relation.nouns):
         return True
+    if relation.is_past and {word.base for word in claimed} & _BE and not (claimed and _is_verb_form(claimed[0])):
+        return True  # "support was helpful" tells what that was, not what somebody did
     before = [word.base for word in grounds.sentence.words[: grounds.first]]
+    if relation.is_general and set(before[-1:]) & _OF_OTHERS:
+        return True  # "I love that painting" tells of no "painting" in general
     if set(before[-1:]) & set(relation.not_after) or set(before[-4:]) & set(relation.not_near):
         return True
     if claimed and claimed[0].base == "had":  # its verb is in the claim: "had a picnic" tells of no "picnic" alone

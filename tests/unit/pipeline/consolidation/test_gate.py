@@ -77,6 +77,13 @@ def test_what_was_said_is_kept(said: str, proposed: str) -> None:
         ("Ana: I baked one.", "Ana | did | baked one | - | 1", Reason.DANGLING),
         ("Ana: My grandmother had a boat.", "Ana | family | grandmother had a boat | - | 1", Reason.WRONG_RELATION),
         ("Ana: I love long slow rides.", "Ana | did | long slow rides | - | 1", Reason.WRONG_RELATION),
+        ("Ana: Wow, love that painting!", "Ana | likes | painting | - | 1", Reason.WRONG_RELATION),
+        ("Ana: I love your painting!", "Ana | likes | painting | - | 1", Reason.WRONG_RELATION),
+        (
+            "Ana: I was ill, and support I got was helpful.",
+            "Ana | did | support I got was helpful | - | 1",
+            Reason.WRONG_RELATION,
+        ),
         ("Ana: Lisbon is beautiful.", "Lisbon | other | is beautiful | - | 1", Reason.NOT_A_PERSON),
         ("Ana: I met a man called Tom.", "Tom | other | man | - | 1", Reason.NOT_A_PERSON),
         ("Assistant: Ana lives in Lisbon.", "Assistant | lives_in | Lisbon | - | 1", Reason.ASSISTANT),
