@@ -2,21 +2,18 @@
 
     select ─▶ for each episode with something new: summarise ─▶ facts (Writer, gate) ─▶ integrate ─▶ profile ─▶ forget ─▶ share
 
-What the Writer gave for a window or an episode is a step, kept until the run ends: a run that was interrupted does not ask
-again. It is asked ahead, about several episodes at once, because it writes eight texts in the time of three. What is made of it
-is committed episode by episode. Without a Writer the same stages run on rules.
+What the Writer gave for a window or an episode is a step, kept until the run ends (asking.py): a run that was interrupted does
+not ask again. What is made of it is committed episode by episode. Without a Writer the same stages run on rules.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import uuid
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, tzinfo
-from typing import Any
 
 import numpy as np
 import uuid_utils.compat
@@ -24,22 +21,18 @@ from numpy.typing import NDArray
 
 from lightmem_server.errors import NotFoundError, VersionMismatchError
 from lightmem_server.pipeline.clock import Clock
-from lightmem_server.pipeline.consolidation import outcomes
+from lightmem_server.pipeline.consolidation.asking import Asking
 from lightmem_server.pipeline.consolidation.confidence import has_faded
 from lightmem_server.pipeline.consolidation.denials import find_denials
-from lightmem_server.pipeline.consolidation.facts import find_facts
 from lightmem_server.pipeline.consolidation.gate import statement
 from lightmem_server.pipeline.consolidation.integrate import Integrator
-from lightmem_server.pipeline.consolidation.model import Episode, Summary, Utterance, Window, WindowOutcome
+from lightmem_server.pipeline.consolidation.model import Episode, Summary, Utterance, WindowOutcome
 from lightmem_server.pipeline.consolidation.normalise import normalise
 from lightmem_server.pipeline.consolidation.profile import Profile, make_profiles, same_facts
 from lightmem_server.pipeline.consolidation.proposals import FactsPrompt
 from lightmem_server.pipeline.consolidation.run import RunHandle
 from lightmem_server.pipeline.consolidation.selection import Selection, select
 from lightmem_server.pipeline.consolidation.sharing import Sharing, count_refusals
-from lightmem_server.pipeline.consolidation.summaries import summarise
-from lightmem_server.pipeline.consolidation.telling import find_telling
-from lightmem_server.pipeline.consolidation.windows import cut_windows
 from lightmem_server.pipeline.passages import VIEW_NAMES
 from lightmem_server.slm.foreground import Foreground
 from lightmem_server.slm.prompt import Prompt
@@ -55,10 +48,6 @@ PROFILE = "profile"
 
 LONGEST_ASIDE_SECONDS = 0.5
 """How long a step waits for online requests to end: on a server that is never idle a run still does two steps a second."""
-
-AT_ONCE = 32
-"""Texts that the Writer is asked for together: enough for it to find some with prompts of the same length, and few enough not
-to spend much more model time than the namespace has left."""
 
 ATTEMPTS = 4
 """How often an episode is integrated anew when its records are changed meanwhile."""
@@ -141,27 +130,31 @@ class _Work:
         self._kept = 0
         self._rejected: Counter[str] = Counter()
         self._told: set[uuid.UUID] = set()
-        self._ahead = 0
-        """Episodes from the front that the Writer was asked about."""
-        self._tokens = 0
-        """Read and written, and not accounted for yet."""
+        self._asking = Asking(
+            run,
+            server.selector,
+            server.writer,
+            facts_prompt=server.facts_prompt,
+            summary_prompt=server.summary_prompt,
+            clock=server.clock,
+            zone=server.zone,
+            stand_aside=server.stand_aside,
+        )
 
     async def do(self) -> None:
         """All stages."""
         selection = await self._select()
-        episodes = selection.episodes
+        episodes, ahead = selection.episodes, 0
         for done, episode in enumerate(episodes):
-            if self._server.writer is not None and done >= self._ahead:
-                await self._ask_ahead(episodes[done:], selection)
             await self._report("abstract", done, len(episodes))
+            if done >= ahead:
+                ahead = done + await self._asking.ask_ahead(episodes[done:], selection)
             if await self._run.load_step("integrate", episode.identity) is not None:
                 continue
             await self._server.stand_aside()
-            began = self._server.clock.monotonic()
             utterances = await asyncio.to_thread(normalise, episode.turns, self._server.zone)
-            summary = await self._summarise(episode, selection)
-            found = await self._find_facts(utterances, selection)
-            await self._spend(began)
+            summary, found = await self._asking.ask(episode, utterances, selection)
+            self._count(found or ())
             if summary is None or found is None:
                 continue  # a turn was deleted meanwhile; the next run sees its neighbours as changed
             selection = await self._integrate(episode, utterances, summary, found, selection)
@@ -182,100 +175,12 @@ class _Work:
     async def _report(self, stage: str, done: int, total: int) -> None:
         await self._run.report(stage, done=done, total=total, kept=self._kept, rejected=dict(self._rejected))
 
-    async def _ask_ahead(self, episodes: Sequence[Episode], selection: Selection) -> None:
-        """Have the steps of the next episodes done, some AT_ONCE windows of them; what is done already isn't asked again."""
-        windows: list[Window] = []
-        summaries: list[Episode] = []
-        for episode in episodes:
-            if len(windows) >= AT_ONCE or len(summaries) >= AT_ONCE:
-                break
-            self._ahead += 1
-            if await self._run.load_step("integrate", episode.identity) is not None:
-                continue
-            utterances = await asyncio.to_thread(normalise, episode.turns, self._server.zone)
-            windows += await self._cut(utterances, selection)
-            summaries.append(episode)
-        for start in range(0, len(windows), AT_ONCE):
-            await self._together([self._ask(window, selection) for window in windows[start : start + AT_ONCE]])
-        await self._together([self._summarise(episode, selection) for episode in summaries])
-
-    async def _together(self, asked: Sequence[Coroutine[Any, Any, object]]) -> None:
-        await self._server.stand_aside()
-        began = self._server.clock.monotonic()
-        tasks = [asyncio.create_task(each) for each in asked]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        await self._spend(began)
-
-    async def _summarise(self, episode: Episode, selection: Selection) -> Summary | None:
-        """The episode's summary, from its step if there is one; None: a turn was deleted meanwhile."""
-        data = await self._run.load_step("summarise", episode.identity)
-        if data:
-            return outcomes.read_summary(data)
-        server = self._server
-        summary = await summarise(
-            episode, selection.vectors_of(episode), server.summary_prompt, writer=server.writer, zone=server.zone
-        )
-        ids = [turn.id for turn in episode.turns]
-        data = outcomes.write_summary(summary)
-        if not await self._run.save_step("summarise", episode.identity, data, memory_ids=ids):
-            return None
-        self._tokens += summary.prompt_tokens + summary.tokens
-        return summary
-
-    async def _cut(self, utterances: Sequence[Utterance], selection: Selection) -> list[Window]:
-        """The windows with something new; a Writer is asked about the turns that can tell something."""
-        has_writer = self._server.writer is not None
-        telling = await asyncio.to_thread(find_telling, utterances) if has_writer else None
-        return [
-            window
-            for window in cut_windows(utterances, telling=telling)
-            if any(said.id in selection.new_ids for said in window.asked)
-        ]
-
-    async def _find_facts(self, utterances: Sequence[Utterance], selection: Selection) -> list[WindowOutcome] | None:
-        """What each window with something new gave; None: a turn was deleted meanwhile."""
-        found = []
-        for window in await self._cut(utterances, selection):
-            await self._server.stand_aside()
-            outcome = await self._ask(window, selection)
-            if outcome is None:
-                return None
-            found.append(outcome)
+    def _count(self, found: Sequence[WindowOutcome]) -> None:
+        for outcome in found:
             self._kept += len(outcome.kept)
             self._rejected.update({str(reason): count for reason, count in outcome.reasons.items()})
             if outcome.malformed:
                 self._rejected["malformed"] += outcome.malformed
-        return found
-
-    async def _ask(self, window: Window, selection: Selection) -> WindowOutcome | None:
-        ids = [said.id for said in window.utterances]
-        key = hashlib.sha256(b"".join(id_.bytes for id_ in ids)).hexdigest()[:32]
-        data = await self._run.load_step("facts", key)
-        if data:
-            return outcomes.read_outcome(data)
-        server = self._server
-        outcome = await find_facts(
-            window,
-            server.facts_prompt,
-            writer=server.writer,
-            score=server.selector.judge,
-            recalled=selection.recalled_before(window),
-        )
-        if not await self._run.save_step("facts", key, outcomes.write_outcome(outcome), memory_ids=ids):
-            return None
-        self._tokens += outcome.prompt_tokens + outcome.tokens
-        return outcome
-
-    async def _spend(self, began: float) -> None:
-        """Account for what the Writer was asked since the last call."""
-        tokens, self._tokens = self._tokens, 0
-        if self._server.writer is not None and tokens:
-            await self._run.spend(seconds=self._server.clock.monotonic() - began, tokens=tokens)
 
     async def _integrate(
         self,

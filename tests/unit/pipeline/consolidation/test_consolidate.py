@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lightmem_server.errors import OverloadedError
 from lightmem_server.pipeline.clock import Clock
+from lightmem_server.pipeline.consolidation.asking import AT_ONCE
 from lightmem_server.pipeline.consolidation.consolidate import StagedConsolidator
 from lightmem_server.pipeline.consolidation.progress import ProgressBoard
 from lightmem_server.pipeline.consolidation.proposals import PROMPT, FactsPrompt
@@ -19,7 +23,7 @@ from lightmem_server.pipeline.consolidation.summaries import PROMPT as SUMMARY_P
 from lightmem_server.pipeline.consolidation.worker import Worker, WorkerPolicy
 from lightmem_server.slm.fakes import HashEmbedder, OverlapSelector, ScriptedWriter
 from lightmem_server.slm.prompt import load_prompt
-from lightmem_server.slm.protocols import Message, Writer
+from lightmem_server.slm.protocols import Message, Writer, Written
 from lightmem_server.slm.time_window import to_micros
 from lightmem_server.store.protocol import Change, JobRecord, VectorRecord
 from lightmem_server.store.sqlite import SqliteStore
@@ -233,3 +237,46 @@ async def test_where_an_episode_goes_on_its_earlier_windows_are_not_asked_again(
     await house.consolidate()
     (facts,) = [text for text in asked if text.endswith("Facts:")]
     assert facts == "Ana: I speak Czech.\nFacts:"
+
+
+class CrowdedWriter(ScriptedWriter):
+    """Counts how many texts it is asked for at once; the `refused`-th call is refused."""
+
+    def __init__(self, answer: Callable[[Sequence[Message]], str], refused: int = 0) -> None:
+        super().__init__(answer)
+        self.now = self.most = self.calls = 0
+        self.refused = refused
+
+    async def generate(self, *args: Any, **kwargs: Any) -> Written:
+        self.now += 1
+        self.calls += 1
+        self.most = max(self.most, self.now)
+        try:
+            if self.calls == self.refused:
+                raise OverloadedError("full", retry_after_seconds=1)
+            for _ in range(50):
+                await asyncio.sleep(0)
+            return await super().generate(*args, **kwargs)
+        finally:
+            self.now -= 1
+
+
+async def test_windows_of_several_episodes_are_asked_about_at_once(house: House) -> None:
+    house.writer = writer = CrowdedWriter(lambda prompt: "Ana | lives_in | Lisbon")
+    for day in range(2 * AT_ONCE):
+        await house.say("Ana: I live in Lisbon.", "Ben: Nice.", on=day, session_id=f"day {day}")
+    await house.consolidate()
+    assert 1 < writer.most <= AT_ONCE
+    assert writer.calls == 4 * AT_ONCE, "each window and each episode once"
+    assert await house.holding("lives_in", on=300) == ["Lisbon"]
+
+
+async def test_a_refusal_among_many_ends_the_run_and_what_was_answered_is_not_asked_again(house: House) -> None:
+    house.writer = writer = CrowdedWriter(lambda prompt: "none", refused=3)
+    for day in range(5):
+        await house.say("Ana: I live in Lisbon.", on=day, session_id=f"day {day}")
+    await house.consolidate()
+    assert (writer.now, await house.read(Kind.SUMMARY)) == (0, [])
+    house.now += DAY
+    await house.consolidate()
+    assert len(await house.read(Kind.SUMMARY)) == 5
