@@ -11,15 +11,17 @@
     scale      1k, 10k, 100k memories of one user, warm, in turns                       p50 at 100k <= 1.3x that at 1k
     cold       the first Retrieve of such users after a start of the server             none
     off        selector=OFF through gRPC beside tests/bench/plain_line.py, in turns     p50 no slower
-               (and what neither can do without: the embedding alone, an empty call)
+               (a line with the same users, and one with the user alone that is asked;
+               and what neither can do without: the embedding alone, an empty call)
     beside     one client while another user is consolidated, and alone, in turns       p95 <= 1.5x that alone
 
 Latency is the client's, from the moment a call was to be sent to its whole answer parsed (load.py says why); the generator
 runs on the same cores and is paid for in it. `throughput_of_selector` is the passages that the server judges per second for
-16 clients which never pause, with a deadline so long that nothing is cut, over what the Selector alone judges per second
-in a process of its own: the same passages, 16 callers in a closed loop, no store, no search, no embedding, no gRPC. The
-Selector alone is measured before and after, and the two averaged. `..._on_the_rest` leaves out the share of the cores that the
-generator itself took (`generator_cores`); the bar is without that. Users of `scale` and `cold` are made: fill.py says how.
+16 clients which never pause, in mode FAST (`full_...`: FULL), with a deadline so long that nothing is cut, over what the
+Selector alone judges per second in a process of its own: the same passages, 16 callers in a closed loop, no store, no search,
+no embedding, no gRPC. The Selector alone is measured before and after, and the two averaged. `..._on_the_rest` leaves out the
+share of the cores that the generator itself took (`generator_cores`); the bar is without that. Users of `scale` and `cold` are
+made: fill.py says how.
 
 Writes target/bench/latency.json. Ends with 1 when a bar is missed, unless it was quick.
 """

@@ -7,7 +7,7 @@ import functools
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -51,33 +51,46 @@ async def _clients(bench: Bench, target: str, key: str) -> dict[str, Any]:
             answered = advancing(bench, task)
             await open_loop(asking(clients, pairs), arrivals, clients=count, recorder=recorder, answered=answered)
 
-    work = await _judged_texts(bench, target, key)
-    alone = [await _selector_alone(bench, work)]
-    uncut = {"deadline_seconds": UNCUT_SECONDS}
-    for label, options in (("busy", {}), ("busy, uncut", uncut)):
-        recorder = steps[f"{sizes.busy_clients} {label}"] = Recorder()
-        task = bench.progress.add_task(f"{sizes.busy_clients} {label}", total=None)
-        async with connected(target, key, sizes.busy_clients) as clients:
-            await warm_up(clients, pairs)
-            call, answered = asking(clients, pairs, **options), advancing(bench, task)
-            before = time.process_time()
-            await closed_loop(
-                call, sizes.busy_seconds, clients=sizes.busy_clients, recorder=recorder, answered=answered
-            )
-            generator_cores = (time.process_time() - before) / recorder.elapsed_seconds
-        bench.progress.update(task, total=recorder.statuses.total(), completed=recorder.statuses.total())
-    alone.append(await _selector_alone(bench, work))
-    share = recorder.judged_count / recorder.elapsed_seconds / statistics.mean(alone)
+    name = f"{sizes.busy_clients} busy"
+    steps[name], _ = await _busy(bench, target, key, name)
+    made = {}
+    for mode in (SelectorMode.FAST, SelectorMode.FULL):
+        options = {"deadline_seconds": UNCUT_SECONDS, "selector_mode": mode}
+        work = await _judged_texts(bench, target, key, options)
+        alone = [await _selector_alone(bench, work)]
+        name = f"{sizes.busy_clients} busy, uncut, {mode.name}"
+        recorder, generator_cores = await _busy(bench, target, key, name, **options)
+        steps[name] = recorder
+        alone.append(await _selector_alone(bench, work))
+        share = recorder.judged_count / recorder.elapsed_seconds / statistics.mean(alone)
+        made[mode] = {
+            "selector_alone_judged_per_second": [round(rate, 1) for rate in alone],
+            "throughput_of_selector": round(share, 4),
+            "generator_cores": round(generator_cores, 3),
+            "throughput_of_selector_on_the_rest": round(share / (1 - generator_cores / available_threads()), 4),
+        }
     return {
         "steps": {name: one.figures() for name, one in steps.items()},
-        "selector_alone_judged_per_second": [round(rate, 1) for rate in alone],
-        "throughput_of_selector": round(share, 4),
-        "generator_cores": round(generator_cores, 3),
-        "throughput_of_selector_on_the_rest": round(share / (1 - generator_cores / available_threads()), 4),
+        **made[SelectorMode.FAST],
+        **{f"full_{name}": value for name, value in made[SelectorMode.FULL].items()},
     }
 
 
-async def _judged_texts(bench: Bench, target: str, key: str) -> list[tuple[str, list[str]]]:
+async def _busy(bench: Bench, target: str, key: str, name: str, **options: Any) -> tuple[Recorder, float]:
+    """Clients that ask again as soon as they were answered. Returns what came, and the cores that they took themselves."""
+    sizes, recorder = bench.sizes, Recorder()
+    task = bench.progress.add_task(name, total=None)
+    async with connected(target, key, sizes.busy_clients) as clients:
+        await warm_up(clients, bench.questions())
+        call, answered = asking(clients, bench.questions(), **options), advancing(bench, task)
+        before = time.process_time()
+        await closed_loop(call, sizes.busy_seconds, clients=sizes.busy_clients, recorder=recorder, answered=answered)
+        generator_cores = (time.process_time() - before) / recorder.elapsed_seconds
+    bench.progress.update(task, total=recorder.statuses.total(), completed=recorder.statuses.total())
+    return recorder, generator_cores
+
+
+async def _judged_texts(bench: Bench, target: str, key: str, options: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     """What the Selector reads for some of the questions: query and passages."""
     passages: dict[tuple[str, str], str] = {}
     for one in bench.told:
@@ -89,7 +102,7 @@ async def _judged_texts(bench: Bench, target: str, key: str) -> list[tuple[str, 
     pairs = bench.questions()[: bench.sizes.judged_questions]
     work = []
     async with connected(target, key, 1) as clients:
-        call = asking(clients, pairs, deadline_seconds=UNCUT_SECONDS)
+        call = asking(clients, pairs, **options)
         for number, (one, question) in enumerate(pairs):
             answer = await call(number, 0)
             judged = [candidate.memory_id for candidate in answer.trace.candidates if candidate.logit is not None]
@@ -249,19 +262,23 @@ def measure_cold(bench: Bench) -> dict[str, Any]:
 
 
 def measure_off(bench: Bench) -> dict[str, Any]:
-    """selector=OFF beside the plain line, call by call in turns."""
+    """selector=OFF beside the plain line, call by call in turns: the line with the server's users, and with the one that is
+    asked alone."""
     with bench.telling_server() as (target, key):
         one = bench.told[0]
-        texts = [f"{turn.speaker}: {turn.text}" for turn in one.conversation.turns]
-        line = PlainLine(bench.settings.models_dir, bench.settings.embedder, texts)
+        texts = {
+            told.user_id: [f"{turn.speaker}: {turn.text}" for turn in told.conversation.turns] for told in bench.told
+        }
+        make_line = functools.partial(PlainLine, bench.settings.models_dir, bench.settings.embedder)
+        lines = {"": make_line(texts), "of_one_": make_line({one.user_id: texts[one.user_id]})}
         with Client(target, api_key=key, timeout_seconds=60) as client:
-            return _off(bench, client, line, one)
+            return _off(bench, client, lines, one)
 
 
-def _off(bench: Bench, client: Client, line: PlainLine, one: Told) -> dict[str, Any]:
+def _off(bench: Bench, client: Client, lines: Mapping[str, PlainLine], one: Told) -> dict[str, Any]:
     sizes, recorder = bench.sizes, Recorder()
     ours: list[list[float]] = []
-    theirs: list[list[float]] = []
+    theirs: dict[str, list[list[float]]] = {name: [] for name in lines}
     embedding: list[float] = []
     empty: list[float] = []
     questions = itertools.cycle(one.conversation.questions)
@@ -285,32 +302,39 @@ def _off(bench: Bench, client: Client, line: PlainLine, one: Told) -> dict[str, 
         work()
         return time.perf_counter() - began
 
-    def search(question: Question) -> float:
-        return timed(lambda: line.search(question.text))
+    def search(name: str, question: Question) -> float:
+        return timed(lambda: lines[name].search(one.user_id, question.text))
 
     for question in itertools.islice(questions, 10):
         ask(question)
-        search(question)
+        for name in lines:
+            search(name, question)
     recorder = Recorder()
     for _ in range(sizes.off_rounds):
-        mine, other = [], []
+        mine: list[float] = []
+        others: dict[str, list[float]] = {name: [] for name in lines}
         for question in itertools.islice(questions, sizes.off_calls):
             mine.append(ask(question))
-            other.append(search(question))
-            embedding.append(timed(functools.partial(line.embed, question.text)))
+            for name, other in others.items():
+                other.append(search(name, question))
+            embedding.append(timed(functools.partial(lines[""].embed, question.text)))
             empty.append(timed(client.is_healthy))
             bench.progress.advance(task)
         ours.append(mine)
-        theirs.append(other)
-    plain = [seconds for round_ in theirs for seconds in round_]
-    return {
+        for name, other in others.items():
+            theirs[name].append(other)
+    made: dict[str, Any] = {
         "steps": {"selector=OFF through gRPC": recorder.figures()},
-        "plain_line_p50_ms": round(report.percentile(plain, 0.5) * 1e3, 3),
-        "plain_line_p95_ms": round(report.percentile(plain, 0.95) * 1e3, 3),
+        "plain_line_users": len(bench.told),
         "plain_line_embedding_p50_ms": round(report.percentile(embedding, 0.5) * 1e3, 3),
         "empty_call_p50_ms": round(report.percentile(empty, 0.5) * 1e3, 3),
-        **latency_report.paired_ratio(ours, theirs),
     }
+    for name, rounds in theirs.items():
+        plain = [seconds for round_ in rounds for seconds in round_]
+        made[f"plain_line_{name}p50_ms"] = round(report.percentile(plain, 0.5) * 1e3, 3)
+        made[f"plain_line_{name}p95_ms"] = round(report.percentile(plain, 0.95) * 1e3, 3)
+        made |= {f"{name}{key}": value for key, value in latency_report.paired_ratio(ours, rounds).items()}
+    return made
 
 
 MEASURES: dict[str, Callable[[Bench], dict[str, Any]]] = {

@@ -43,7 +43,7 @@ class Sizes:
         off_rounds, off_calls: Alternating rounds, and calls of each in a round.
     """
 
-    users: int = 4
+    users: int = 10
     rates: tuple[tuple[int, float], ...] = ((1, 4.0), (4, 8.0), (16, 12.0))
     step_seconds: float = 30.0
     busy_clients: int = 16

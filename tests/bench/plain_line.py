@@ -1,8 +1,10 @@
 """What one writes in an afternoon: SQLite FTS5, sqlite-vec and reciprocal rank fusion in one Python process.
 
-The measure of what a server with `selector=OFF` may cost: the same turns, the same embedder, no network, no durability, one
-user in a database of its own in memory, one passage view. The embedder is CTranslate2 called directly, with the threads
-that are fastest for one short query.
+The measure of what a server with `selector=OFF` may cost: the same turns, the same embedder, no network, no durability, a
+database in memory, one passage view. The embedder is CTranslate2 called directly, with the threads that are fastest for one
+short query. Users share the tables, as a server's do, and no answer holds another's turns: vectors are parted by a key, which
+costs nothing; FTS5 can't be parted, and ranks the words of all users before it leaves out the others'. With one user it is the
+fastest line of this kind.
 
 sqlite-vec is for this bench alone and not among the dependencies: `make bench-latency` installs it.
 """
@@ -10,7 +12,7 @@ sqlite-vec is for this bench alone and not among the dependencies: `make bench-l
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import apsw
@@ -54,10 +56,10 @@ def to_match(query: str) -> str:
 
 
 class PlainLine:
-    """Turns in memory, and a search over them. Needs the module sqlite_vec."""
+    """Turns of some users in memory, and a search over those of one. Needs the module sqlite_vec."""
 
-    def __init__(self, models_dir: Path, embedder: str, texts: Sequence[str]) -> None:
-        """Embeds and indexes the texts, one after the other: seconds for a thousand."""
+    def __init__(self, models_dir: Path, embedder: str, texts_of: Mapping[str, Sequence[str]]) -> None:
+        """Embeds and indexes each user's texts, one after the other: seconds for a thousand."""
         import sqlite_vec
 
         installed = read_installed(models_dir, embedder)
@@ -70,31 +72,37 @@ class PlainLine:
         self._connection = apsw.Connection(":memory:")
         self._connection.enable_load_extension(True)
         self._connection.load_extension(sqlite_vec.loadable_path())
-        self._connection.execute("CREATE VIRTUAL TABLE words USING fts5(text, tokenize='porter unicode61')")
         self._connection.execute(
-            f"CREATE VIRTUAL TABLE vectors USING vec0(vector float[{installed.spec.dim}] distance_metric=cosine)"
+            "CREATE VIRTUAL TABLE words USING fts5(text, user UNINDEXED, tokenize='porter unicode61')"
         )
+        self._connection.execute(
+            "CREATE VIRTUAL TABLE vectors USING "
+            f"vec0(user text partition key, vector float[{installed.spec.dim}] distance_metric=cosine)"
+        )
+        said = [(user, text) for user, texts in texts_of.items() for text in texts]
         with self._connection:
-            for row, text in enumerate(texts, start=1):
-                self._connection.execute("INSERT INTO words(rowid, text) VALUES (?, ?)", (row, text))
+            for row, (user, text) in enumerate(said, start=1):
+                self._connection.execute("INSERT INTO words(rowid, text, user) VALUES (?, ?, ?)", (row, text, user))
                 self._connection.execute(
-                    "INSERT INTO vectors(rowid, vector) VALUES (?, ?)",
-                    (row, self._embed(self._prefixes[1] + text).tobytes()),
+                    "INSERT INTO vectors(rowid, user, vector) VALUES (?, ?, ?)",
+                    (row, user, self._embed(self._prefixes[1] + text).tobytes()),
                 )
 
-    def search(self, query: str, count: int = 10) -> list[str]:
-        """The best texts, best first."""
+    def search(self, user: str, query: str, count: int = 10) -> list[str]:
+        """A user's best texts, best first."""
         vector = self.embed(query).tobytes()
         dense = [
             row
             for (row,) in self._connection.execute(
-                "SELECT rowid FROM vectors WHERE vector MATCH ? AND k = ? ORDER BY distance", (vector, DEPTH)
+                "SELECT rowid FROM vectors WHERE vector MATCH ? AND k = ? AND user = ? ORDER BY distance",
+                (vector, DEPTH, user),
             )
         ]
         lexical = [
             row
             for (row,) in self._connection.execute(
-                "SELECT rowid FROM words WHERE words MATCH ? ORDER BY rank LIMIT ?", (to_match(query), DEPTH)
+                "SELECT rowid FROM words WHERE words MATCH ? AND user = ? ORDER BY rank LIMIT ?",
+                (to_match(query), user, DEPTH),
             )
         ]
         best = fuse([dense, lexical], count)

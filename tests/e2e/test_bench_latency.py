@@ -22,8 +22,15 @@ def test_quick_run_measures_every_part_and_judges_nothing(
     figures = result["figures"]
     assert set(figures) - {"off"} == {"clients", "deadline", "scale", "cold", "beside"}
     assert ("off" in figures) != ("SKIPPED: off" in capsys.readouterr().err)
-    assert set(figures["clients"]["steps"]) == {"1 client", "2 clients", "2 busy", "2 busy, uncut"}
-    assert figures["clients"]["steps"]["2 busy, uncut"]["cut_share"] == 0
+    assert set(figures["clients"]["steps"]) == {
+        "1 client",
+        "2 clients",
+        "2 busy",
+        "2 busy, uncut, FAST",
+        "2 busy, uncut, FULL",
+    }
+    assert figures["clients"]["steps"]["2 busy, uncut, FAST"]["cut_share"] == 0
+    assert figures["clients"]["full_throughput_of_selector"] > 0
     assert set(figures["deadline"]) == {"20 ms", "200 ms"}
     assert set(figures["scale"]["steps"]) == {"40", "120", "40, off", "120, off"}
     assert set(figures["cold"]["steps"]) == {"40", "120"}

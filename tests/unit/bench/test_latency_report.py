@@ -21,7 +21,8 @@ def step(seconds: float, statuses: dict[str, int] | None = None) -> dict[str, An
 
 def clients(seconds: float, *, share: float = 0.95, statuses: dict[str, int] | None = None) -> dict[str, Any]:
     steps = {"1 client": step(seconds), "16 clients": step(seconds, statuses)}
-    return {"clients": {"steps": steps, "throughput_of_selector": share}}
+    shares = {"throughput_of_selector": share, "full_throughput_of_selector": share}
+    return {"clients": {"steps": steps, **shares}}
 
 
 def verdicts(figures: dict[str, Any]) -> dict[str, bool]:
@@ -34,6 +35,7 @@ def test_one_client_and_throughput_have_bars() -> None:
         "one_client_p50_ms": False,
         "one_client_p95_ms": True,
         "throughput_of_selector": True,
+        "full_throughput_of_selector": True,
         "errors_but_exhausted": True,
     }
     assert verdicts(clients(0.02, share=0.89))["throughput_of_selector"] is False
@@ -51,12 +53,17 @@ def test_answer_may_be_fifteen_milliseconds_late() -> None:
     assert verdicts(figures) == {"deadline_20_ms_p99_ms": True, "deadline_50_ms_p99_ms": False}
 
 
-@pytest.mark.parametrize(
-    ("part", "name", "bar"), [("scale", "p50_100k_over_1k", 1.3), ("off", "off_over_plain_line", 1.0)]
-)
-def test_ratio_has_an_inclusive_upper_bar(part: str, name: str, bar: float) -> None:
-    assert verdicts({part: {"ratio": bar}}) == {name: True}
-    assert verdicts({part: {"ratio": bar + 0.01}}) == {name: False}
+def test_ratio_has_an_inclusive_upper_bar() -> None:
+    assert verdicts({"scale": {"ratio": 1.3}}) == {"p50_100k_over_1k": True}
+    assert verdicts({"scale": {"ratio": 1.31}}) == {"p50_100k_over_1k": False}
+
+
+@pytest.mark.parametrize(("ratio", "of_one"), [(1.0, 1.01), (1.01, 1.0)])
+def test_plain_line_is_met_with_its_users_and_with_one(ratio: float, of_one: float) -> None:
+    assert verdicts({"off": {"ratio": ratio, "of_one_ratio": of_one}}) == {
+        "off_over_plain_line": ratio <= 1,
+        "off_over_plain_line_of_one": of_one <= 1,
+    }
 
 
 def test_parts_that_were_not_measured_have_no_bars() -> None:
@@ -70,7 +77,8 @@ def test_paired_ratio_is_of_the_medians_of_each_round() -> None:
 
 def test_tables_show_steps_stages_and_what_was_missed() -> None:
     text = io.StringIO()
-    figures = {**clients(0.1, statuses={"RESOURCE_EXHAUSTED": 3}), "off": {"steps": {"off": step(0.01)}, "ratio": 0.9}}
+    off = {"steps": {"off": step(0.01)}, "ratio": 0.9, "of_one_ratio": 1.1}
+    figures = {**clients(0.1, statuses={"RESOURCE_EXHAUSTED": 3}), "off": off}
     result = {"figures": figures, "targets": latency_report.targets(figures)}
     latency_report.print_tables(Console(file=text, width=160), result)
     for shown in ("16 clients", "embed", "RESOURCE_EXHAUSTED 3", "off: ratio: 0.9", "MISSED", "reached"):
