@@ -61,6 +61,8 @@ EMBEDDING = "bench"
 TURN_KEY = "turn"
 """Metadata of a stored turn: its id in the data."""
 PAGE = 500
+AT_ONCE = 128
+"""Texts that the Writer is asked for together: among so many it finds enough of one length."""
 BATCH_TOKENS = 5400
 """The most that pays, see load_writer: a bench may take 7 GB."""
 OUTCOMES_FILE, MEMO_FILE = "outcomes.jsonl", "remembered.sqlite"
@@ -252,7 +254,9 @@ async def consolidated(
     real_selector = load_selector(settings.models_dir, settings.selector)
     name = WRITERS[writer]
     real_writer = (
-        load_writer(settings.models_dir, name, threads=1, batches=threads, batch_tokens=BATCH_TOKENS)
+        load_writer(
+            settings.models_dir, name, threads=1, batches=threads, batch_tokens=BATCH_TOKENS, max_queued=AT_ONCE
+        )
         if name and is_complete
         else None
     )
@@ -284,6 +288,7 @@ async def consolidated(
                     facts_prompt=FactsPrompt.load(FACTS_PROMPT),
                     summary_prompt=load_prompt(SUMMARY_PROMPT),
                     zone=UTC,
+                    at_once=AT_ONCE,
                 )
                 task = bars.add_task("consolidating", total=len(conversations))
                 inner = bars.add_task("episodes", total=None)

@@ -45,10 +45,12 @@ class Asking:
         clock: Clock,
         zone: tzinfo,
         stand_aside: Callable[[], Awaitable[None]],
+        at_once: int = AT_ONCE,
     ) -> None:
         """
         Args:
             writer: None: profile `lite`, by rules alone.
+            at_once: Texts that the Writer is asked for together.
             stand_aside: Awaited before each step, for online requests.
         """
         self._run = run
@@ -59,11 +61,12 @@ class Asking:
         self._clock = clock
         self._zone = zone
         self._stand_aside = stand_aside
+        self._at_once = at_once
         self._tokens = 0
         """Read and written, and not accounted for yet."""
 
     async def ask_ahead(self, episodes: Sequence[Episode], selection: Selection) -> int:
-        """Have a Writer's steps of the next episodes done, of some AT_ONCE windows; what is done already isn't asked again.
+        """Have a Writer's steps of the next episodes done, some `at_once` windows; what is done already isn't asked again.
 
         Returns:
             How many of the episodes are done.
@@ -77,7 +80,7 @@ class Asking:
         told: list[Episode] = []
         done = 0
         for episode in episodes:
-            if len(windows) >= AT_ONCE or len(told) >= AT_ONCE:
+            if len(windows) >= self._at_once or len(told) >= self._at_once:
                 break
             done += 1
             if await self._run.load_step("integrate", episode.identity) is not None:
@@ -85,8 +88,9 @@ class Asking:
             utterances = await asyncio.to_thread(normalise, episode.turns, self._zone)
             windows += await self._cut(utterances, selection)
             told.append(episode)
-        for start in range(0, len(windows), AT_ONCE):
-            await self._together([self._ask(window, selection) for window in windows[start : start + AT_ONCE]])
+        for start in range(0, len(windows), self._at_once):
+            group = windows[start : start + self._at_once]
+            await self._together([self._ask(window, selection) for window in group])
         await self._together([self._summarise(episode, selection) for episode in told])
         return done
 

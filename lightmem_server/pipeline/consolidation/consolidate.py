@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from lightmem_server.errors import NotFoundError, VersionMismatchError
 from lightmem_server.pipeline.clock import Clock
-from lightmem_server.pipeline.consolidation.asking import Asking
+from lightmem_server.pipeline.consolidation.asking import AT_ONCE, Asking
 from lightmem_server.pipeline.consolidation.confidence import has_faded
 from lightmem_server.pipeline.consolidation.denials import find_denials
 from lightmem_server.pipeline.consolidation.gate import statement
@@ -70,6 +70,7 @@ class StagedConsolidator:
         zone: tzinfo = UTC,
         foreground: Foreground | None = None,
         min_shared_users: int | None = None,
+        at_once: int = AT_ONCE,
     ) -> None:
         """
         Args:
@@ -77,6 +78,7 @@ class StagedConsolidator:
             foreground: The online requests that each step stands aside for; None: none.
             embedding: The identity that vectors are stored under.
             zone: Where the users' days begin.
+            at_once: Texts that the Writer is asked for together.
             min_shared_users: How many users have to say the same for it to be shared; None: nothing is.
         """
         self.store = store
@@ -88,6 +90,7 @@ class StagedConsolidator:
         self.facts_prompt = facts_prompt
         self.summary_prompt = summary_prompt
         self.zone = zone
+        self.at_once = at_once
         self._foreground = foreground
         self.sharing = None
         if min_shared_users is not None:
@@ -139,6 +142,7 @@ class _Work:
             clock=server.clock,
             zone=server.zone,
             stand_aside=server.stand_aside,
+            at_once=server.at_once,
         )
 
     async def do(self) -> None:
