@@ -23,8 +23,9 @@ from lightmem_server.pipeline.consolidation.words import (
 
 _CLAUSE_END = re.compile(
     r"[,;:\u2014\u2013]|\b(?:but|because|so that|although|though|while|when|if|since|until|and I|and we)\b"
+    r"|['\u2019]cause\b"
 )
-_TURN = re.compile(r"\b(?:but|although|though|because|while|whereas|so|until)\b", re.IGNORECASE)
+_TURN = re.compile(r"\b(?:but|although|though|because|while|whereas|so|until)\b|['\u2019]cause\b", re.IGNORECASE)
 ANSWER_PLACE = 60
 """How many characters into a turn a sentence may begin that answers the question before it."""
 _LIKENESS = re.compile(

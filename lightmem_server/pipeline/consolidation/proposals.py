@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from lightmem_server.pipeline.consolidation.lexicon import PASTS
 from lightmem_server.pipeline.consolidation.model import Proposal, Utterance, Window
 from lightmem_server.pipeline.consolidation.people import RELATIVES
-from lightmem_server.pipeline.consolidation.words import ends_with_question, split_sentences
+from lightmem_server.pipeline.consolidation.words import ends_with_question, split_sentences, split_words
 from lightmem_server.slm.prompt import Prompt
 from lightmem_server.slm.protocols import Ending, Message, Writer
 
@@ -126,10 +126,10 @@ class FactsPrompt(Prompt):
                 return proposal
             if proposal.relation in relation.aliases:
                 return replace(proposal, relation=relation.name)
-            if proposal.relation in relation.nouns:  # "Ana | sister | Mia"
-                return replace(proposal, relation=relation.name, object=f"{proposal.relation} {proposal.object}")
+            if proposal.relation in relation.nouns:
+                return replace(proposal, relation=relation.name, object=_with_name(proposal))
         if proposal.relation in RELATIVES:
-            return replace(proposal, relation=HAS, object=f"{proposal.relation} {proposal.object}")
+            return replace(proposal, relation=HAS, object=_with_name(proposal))
         words = proposal.relation.replace("_", " ")
         said = words if proposal.object.lower() in words else f"{words} {proposal.object}"
         verb = words.split()[0]
@@ -206,6 +206,13 @@ def has_said_all(text: str, window: Window) -> bool:
     if read[-1] is None:
         return len(read) >= MOST_MALFORMED and not any(read[-MOST_MALFORMED:])
     return any(each is not None and _claim(each) == _claim(read[-1]) for each in read[:-1])
+
+
+def _with_name(proposal: Proposal) -> str:
+    """What is had where the relation says who that is: "sister Mia" of "Ana | sister | Mia"; of "Ana | sister | gave advice"
+    no more than that there is one."""
+    is_name = all(word.is_capitalised for word in split_words(proposal.object))
+    return f"{proposal.relation} {proposal.object}" if is_name else proposal.relation
 
 
 def _claim(proposal: Proposal) -> tuple[str, str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from lightmem_server.pipeline.consolidation.claims import (
@@ -54,10 +54,16 @@ _COURTESY = re.compile(
 )
 _BEFORE_NOUNS = LEXICON["determiners"] | LEXICON["own_possessives"] | LEXICON["prepositions"]
 _OF_OTHERS = LEXICON["others_possessives"] | frozenset(["that", "this", "these", "those"])
+_ENDS_POINTING = frozenset(["it", "them", "this", "that"])
+_ADDRESSED = frozenset(["you", "your", "yours"])
+_HELPERS = frozenset(["had", "got", "was", "were", "been"])
+_PAST_FEELINGS = frozenset(["felt", "was", "were"])
 _BE = frozenset(["is", "are", "was", "were"])
 _HAVING = LEXICON["having_verbs"]
 _ATTEMPTS = LEXICON["attempts"]
 _PAST_STATES = LEXICON["past_states"]
+HELPER_WORDS = 5
+"""How many words back a verb without content may stand that a claim begins with."""
 RIGHT_AFTER_WORDS = 3
 """How many words back a relation's word may stand that has to be right in front of its object."""
 
@@ -85,7 +91,11 @@ def is_dangling(grounds: Grounds) -> bool:
         or said[-1].lower in ("my", "our", "your", "their", "his", "its")
     ):
         return True
-    if grounds.relation is None or not grounds.relation.is_general:
+    if grounds.relation is None:
+        return False
+    if grounds.relation.is_predicate and said[-1].base in _ENDS_POINTING:
+        return True
+    if not grounds.relation.is_general:
         return False
     points = [
         word
@@ -95,6 +105,8 @@ def is_dangling(grounds: Grounds) -> bool:
     if said[0].base in _POINTING or points:
         return True
     named = said[1:] if said[0].base == "all" else said
+    if grounds.first and grounds.sentence.words[grounds.first - 1].base == "the" and named[0].base != "the":
+        named = (grounds.sentence.words[grounds.first - 1], *named)  # "the colours" is no other thing as "colours"
     is_definite = bool(named) and named[0].base == "the" and not (len(named) > 1 and named[1].is_capitalised)
     return is_definite and not any(word.base in _COMPLEMENTS for word in said[2:])
 
@@ -214,8 +226,13 @@ def has_wrong_relation(grounds: Grounds) -> bool:
     if relation.is_past and {word.base for word in claimed} & _BE and not (claimed and _is_verb_form(claimed[0])):
         return True  # "support was helpful" tells what that was, not what somebody did
     before = [word.base for word in grounds.sentence.words[: grounds.first]]
-    if relation.is_general and set(before[-1:]) & _OF_OTHERS:
-        return True  # "I love that painting" tells of no "painting" in general
+    before_keys = [word.key for word in grounds.sentence.words[: grounds.first + 1]]
+    if relation.is_general and (_is_pointed_at(before) or not _is_cued_outside(grounds)):
+        return True
+    if claimed and claimed[0].base in _HELPERS and claimed[0].key not in before_keys[-HELPER_WORDS:]:
+        return True  # "had hurt", of "I got hurt": no content, so that its place has to say it
+    if relation.is_feeling and set(before[-RIGHT_AFTER_WORDS:]) & _PAST_FEELINGS:
+        return True  # how somebody felt then is no way to feel now
     if set(before[-1:]) & set(relation.not_after) or set(before[-4:]) & set(relation.not_near):
         return True
     if claimed and claimed[0].base == "had":  # its verb is in the claim: "had a picnic" tells of no "picnic" alone
@@ -302,6 +319,23 @@ RULES: tuple[tuple[Reason, Rule], ...] = (
 def find_reason(grounds: Grounds) -> Reason | None:
     """The first rule that a proposal breaks."""
     return next((reason for reason, breaks in RULES if breaks(grounds)), None)
+
+
+def _is_pointed_at(before: Sequence[str]) -> bool:
+    """Whether a taste is for one thing that is pointed at: "I love that painting", "I love your way of telling it"."""
+    own = max((place for place, word in enumerate(before) if word in ("i", "we")), default=-1)
+    return bool(set(before[-1:]) & _OF_OTHERS or set(before[own + 1 :]) & _ADDRESSED)
+
+
+def _is_cued_outside(grounds: Grounds) -> bool:
+    """Whether a word for the relation stands around the claim, or in the question that it answers: "love can be found
+    everywhere" tells of no love for love."""
+    words, text = grounds.sentence.words, grounds.sentence.text
+    if not words or grounds.relation is None:
+        return False
+    start = text.find(grounds.claim_clause)
+    around = f"{text[max(0, start) : words[grounds.first].start]} {text[words[grounds.last].end :]}"
+    return has_cue(grounds.relation, f"{grounds.answers} {around}")
 
 
 def _is_verb_form(word: Word) -> bool:

@@ -38,7 +38,7 @@ async def test_what_was_done_has_the_time_of_its_clause(said: str, line: str, fa
 
 
 async def test_a_state_begins_at_its_time_and_a_taste_has_none() -> None:
-    its = window("Ana: I moved to Lisbon last month. I love the sea breeze, tried it yesterday.")
+    its = window("Ana: I moved to Lisbon last month. I love sea breeze, tried it yesterday.")
     writer = ScriptedWriter(lambda prompt: "Ana | lives_in | Lisbon\nAna | likes | sea breeze")
     facts = {fact.relation: fact for fact in (await find_facts(its, FACTS, writer=writer)).kept}
     assert facts["lives_in"].when == "2022-03"
