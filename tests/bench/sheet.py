@@ -1,6 +1,7 @@
 """Draws kept and rejected facts of a consolidated dialogue set for reading, and counts what the reader found.
 
-    python -m tests.bench.sheet draw SHEET --folder DIR [--kept 200] [--rejected 100] [--seed 0]   a sheet without verdicts
+    python -m tests.bench.sheet draw SHEET --folder DIR [--kept 200] [--rejected 100] [--seed 0] [--leave-out ID]
+                                                              a sheet without verdicts; not of the dialogue ID, read before
     python -m tests.bench.sheet show SHEET --folder DIR       each row with its fact and its evidence
     python -m tests.bench.sheet score SHEET                   the gate's precision, and what it rejected wrongly
 
@@ -18,7 +19,7 @@ import hashlib
 import math
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -90,8 +91,11 @@ def _to_row(seed: int, conversation_id: str, proposal: Proposal, cited: Sequence
     return Row(seed, hashlib.blake2b("\0".join(said).encode(), digest_size=8).hexdigest(), conversation_id, where, fate)
 
 
-def draw(found: Sequence[Drawn], *, kept: int, rejected: int, seed: int) -> list[Drawn]:
-    """So many of each, without regard to anything."""
+def draw(
+    found: Sequence[Drawn], *, kept: int, rejected: int, seed: int, leave_out: Collection[str] = ()
+) -> list[Drawn]:
+    """So many of each, without regard to anything but that they are of none of the dialogues to leave out."""
+    found = [one for one in found if one.row.conversation not in leave_out]
     drawn: list[Drawn] = []
     for is_kept, count in ((True, kept), (False, rejected)):
         among = [one for one in found if (one.row.fate == KEPT) is is_kept]
@@ -151,6 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kept", type=int, default=200)
     parser.add_argument("--rejected", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--leave-out", action="append", default=[], metavar="ID")
     options = parser.parse_args(arguments)
     if options.action != "score" and options.folder is None:
         parser.error("--folder is needed")
@@ -158,7 +163,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.sheet.exists():
             parser.error(f"{options.sheet} is there; its verdicts are not overwritten")
         found = asyncio.run(read_all(options.folder, options.seed))
-        drawn = draw(found, kept=options.kept, rejected=options.rejected, seed=options.seed)
+        drawn = draw(
+            found, kept=options.kept, rejected=options.rejected, seed=options.seed, leave_out=options.leave_out
+        )
         write_sheet(options.sheet, [one.row for one in drawn])
     elif options.action == "show":
         _show(read_sheet(options.sheet), asyncio.run(read_all(options.folder, options.seed)))

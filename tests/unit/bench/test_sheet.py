@@ -26,6 +26,11 @@ def test_a_draw_of_more_than_there_are_takes_all() -> None:
     assert len(draw(FOUND, kept=1000, rejected=1000, seed=0)) == len(FOUND)
 
 
+def test_a_draw_leaves_out_dialogues_that_were_read_before() -> None:
+    assert draw(FOUND, kept=10, rejected=5, seed=1, leave_out=["a"]) == []
+    assert len(draw(FOUND, kept=10, rejected=5, seed=1, leave_out=["b"])) == 15
+
+
 def test_a_sheet_comes_back_as_it_was_written(tmp_path: Path) -> None:
     rows = [Row(3, "ab", "c", "D1:1 D1:2", KEPT, "yes", 'said so, "at last"'), Row(3, "cd", "c", "", "negated")]
     write_sheet(tmp_path / "sheet.csv", rows)
