@@ -101,6 +101,18 @@ def test_what_is_so_is_answered_without_what_was(client: Client) -> None:
     assert not any("I live in Ghent now" in text or "I moved to Antwerp" in text for text in texts)
 
 
+def test_i_is_who_talks_to_the_agent(agents_client: Client) -> None:
+    assert ask(agents_client, "Where do I live?")[0].text == "Nadia lives in Zwolle"
+    told = [memory.text for memory in ask(agents_client, "What am I allergic to?")[:2]]
+    assert told[0] == "No longer: Nadia is allergic to soy"
+    assert not any("I have a shellfish allergy" in text for text in told)
+
+
+def test_i_is_nobody_where_several_talk(client: Client) -> None:
+    views = client.retrieve("Where do I live?", deadline_seconds=10).trace.plan.query_views
+    assert views == ("Where do I live?",)
+
+
 def test_what_was_so_is_answered_as_of_then(client: Client) -> None:
     found = ask(client, "Where does Ruth live?", filter=MemoryFilter(kinds=[Kind.FACT], as_of=day(200)))
     assert found[0].text == "Ruth lives in Antwerp"

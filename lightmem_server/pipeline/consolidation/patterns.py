@@ -36,7 +36,10 @@ _THING = (
     r"(?P<object>(?:[\w\u2019'-]+\s+){0,4}?[\w\u2019'-]+)"
     r"(?=\s*(?:[.,;!?\u2014]|$|\b(?:and|but|because|so|since|when|for|at|in|now|again|these|lately)\b))"
 )
-_CLAUSE = r"(?:^|[.,;:!?\u2014(]\s*|\b(?i:and|but|because|cause|so|why|since|though|although|that|know|think|guess|say|mean|also|well|yes|yeah|oh|honestly|actually)\s+)"
+_CLAUSE = (
+    r"(?:^|[.,;:!?\u2014(]\s*|\b(?i:and|but|because|cause|so|why|since|though|although|that|know|think|guess|say|mean|also|well"
+    r"|yes|yeah|oh|honestly|actually)\s+)"
+)
 """What "I" may stand behind: behind a noun it tells of that, "the job I enjoy"."""
 _LIKED = (
     r"(?P<object>(?:\w[\w\u2019'-]*\s+){0,6}?\w[\w\u2019'-]*)"
