@@ -108,6 +108,14 @@ def test_i_is_who_talks_to_the_agent(agents_client: Client) -> None:
     assert not any("I have a shellfish allergy" in text for text in told)
 
 
+def test_a_time_that_is_over_is_answered_with_what_was_so_then(agents_client: Client) -> None:
+    found = ask(agents_client, "Where did I live in May?", asked_at=day(330))
+    assert found[0].text == "Nadia lives in Amersfoort"
+    assert "Nadia lives in Zwolle" not in [memory.text for memory in found]
+    found = ask(agents_client, "Where have I lived since May?", asked_at=day(330))
+    assert "Nadia lives in Zwolle" in [memory.text for memory in found]
+
+
 def test_i_is_nobody_where_several_talk(client: Client) -> None:
     views = client.retrieve("Where do I live?", deadline_seconds=10).trace.plan.query_views
     assert views == ("Where do I live?",)
