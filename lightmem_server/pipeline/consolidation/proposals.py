@@ -41,7 +41,7 @@ class Relation(BaseModel):
     Attributes:
         aliases: What models write for it.
         states: The fact in words, with {subject} and {object}, or what phrasing.py makes of them: {named}, the object with its
-            article; {deed}, both as a sentence.
+            article; {deed} and {told}, both as a sentence.
         noun: What an object that is only a name is the name of; "": unknown.
         cues: Words of which the evidence must have one, or the object itself must; empty: none needed.
         is_of_work: An occupation in the clause speaks for it, too: "I'm an engineer at Siemens".

@@ -43,7 +43,7 @@ async def facts(*lines: str) -> list[str]:
         ("I have three kids.", "Ana has three kids"),
         ("I speak Dutch.", "Ana speaks Dutch"),
         ("I'm 31 years old.", "Ana's age: 31 years old"),
-        ("My name is Ana Reis.", "Ana: name is Ana Reis"),
+        ("My name is Ana Reis.", "Ana's name is Ana Reis"),
         ("My sister Mia called.", "Ana has a sister, Mia"),
         ("I met my friend Ravi.", "Ana has a friend, Ravi"),
         ("I'm a nurse, so I see a lot.", "Ana works as nurse"),
