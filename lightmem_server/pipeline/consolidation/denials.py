@@ -53,7 +53,7 @@ _FIRST_PERSON = re.compile(r"\b(?:I|[Ww]e)\b")
 _PART = re.compile(r"[,.;:!?]")
 _PRONOUN = re.compile(r"\b(?:it|them)\b")
 _EXPERT = re.compile(
-    r"\b(?:doctor|dr|gp|physician|allergist|specialist|dermatologist|hospital|lab|tests?|results?)\b[^,;.]*?"
+    r"\b(?:doctor|dr|gp|physician|allergist|specialist|dermatologist|hospital|lab|tests?|results?)\b[^,;.]{0,80}?"
     r"\b(?:says?|said|told|thinks?|found|confirm(?:s|ed)|show(?:s|ed)|prove[sd])\s+(?:me\s+)?(?:that\s+)?i\b",
     re.IGNORECASE,
 )

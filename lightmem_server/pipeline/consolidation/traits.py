@@ -33,7 +33,8 @@ _TIMES = (
     rf"|on\s+{_DAYS}(?<=s)|(?:once|twice|(?:two|three|four|five|six|\d)\s+times)\s+(?:a|per)\s+(?:day|week|month|year))"
 )
 _OFTEN = r"(?:always|usually|normally|mostly|often|never|rarely|generally)"
-_HABIT = any_of(LEXICON["habits"])
+_HABIT = rf"(?:{any_of(LEXICON['habits'])})\b(?!\s+to\s+(?!(?:the|an?|my|our|church|school|work|bed|sleep)\b))"
+"""Not "go to relax", of which the sentence has more to say."""
 
 _STATE = re.compile(
     rf"{_AM}(?P<said>{any_of(LEXICON['traits'])}|(?:lactose|gluten)[\s-]intolerant)\b"

@@ -86,6 +86,7 @@ async def test_what_is_so_of_a_relative_is_told_of_them(said: str, fact: str) ->
         "Assistant: I use Python.",
         "Ana: Do I go to the gym every day?",
         "Ana: I'm saving for it.",
+        "Ana: In my room I usually go to relax.",
     ],
 )
 async def test_what_is_no_trait_is_left_to_its_turn(line: str) -> None:
