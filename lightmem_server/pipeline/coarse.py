@@ -3,6 +3,7 @@ that follows what the first hits speak of."""
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from lightmem_server.slm.controller import Plan
 from lightmem_server.slm.time_window import MICROSECOND
 from lightmem_server.store.protocol import Store
 from lightmem_server.types import Kind, MemoryFilter
+
+_SINCE = re.compile(r"since\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ async def search_coarse(
         left_seconds: Until the deadline. A coarse search always gets `tuning.coarse_floor_seconds`; a second one is
             only begun with `tuning.follow_up_seconds` left.
     """
-    query = _with_kinds(query, plan)
+    query = _as_of_then(_with_kinds(query, plan), plan)
     search = to_search_plan(query, plan, vectors, tuning=tuning, now=now, left_seconds=left_seconds)
     is_window_filter = False
     if plan.is_window_explicit:
@@ -110,6 +113,15 @@ def _with_kinds(query: RetrieveQuery, plan: Plan) -> RetrieveQuery:
     if query.filter.kinds or plan.is_broad:
         return query
     return replace(query, filter=replace(query.filter, kinds=frozenset({Kind.TURN, Kind.FACT})))
+
+
+def _as_of_then(query: RetrieveQuery, plan: Plan) -> RetrieveQuery:
+    """Where a query speaks of a time that is over, what was so at its end: "Where did I live in May?"; unless the request says
+    as of when. What began after "since May" counts."""
+    window = plan.window
+    if window is None or query.filter.as_of is not None or window.end > query.asked_at or _SINCE.match(window.text):
+        return query
+    return replace(query, filter=replace(query.filter, as_of=window.end - 1))
 
 
 def to_search_plan(

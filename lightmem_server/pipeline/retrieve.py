@@ -48,17 +48,22 @@ from lightmem_server.pipeline.select import limits_of, select
 from lightmem_server.pipeline.shared_facts import find_shared, is_wanted
 from lightmem_server.pipeline.support import drop_covered, drop_superseded
 from lightmem_server.pipeline.tuning import Tuning, tuning_for
-from lightmem_server.slm.controller import Need, Plan, make_plan
+from lightmem_server.slm.asker import find_asker, speaks_of_asker
+from lightmem_server.slm.controller import MAX_CHARACTERS, Need, Plan, make_plan
 from lightmem_server.slm.hypothetical import HypotheticalQueries, with_guesses
 from lightmem_server.slm.pace import Pace
 from lightmem_server.slm.protocols import Embedder, Selector, TokenCounter
 from lightmem_server.store.protocol import Store
-from lightmem_server.types import Kind, Memory, Partition
+from lightmem_server.types import Kind, Memory, MemoryFilter, Partition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+
+
+ASKER_TURNS = 64
+"""The newest turns, in which is looked for who the user is."""
 
 
 class Retrieving:
@@ -118,7 +123,8 @@ class Retrieving:
                 conversation = await self._conversation(query.partition, query.session_id) if query.session_id else []
                 stage.item_count = len(conversation)
             with times.stage("plan") as stage:
-                plan = make_plan(query.query, conversation, query.asked_at, query.zone)
+                asker = await self._find_asker(query, conversation)
+                plan = make_plan(query.query, conversation, query.asked_at, query.zone, asker=asker)
                 stage.item_count = len(plan.views)
             is_guess_cut = False
             if query.hypothetical_queries:
@@ -260,6 +266,18 @@ class Retrieving:
             return []
         turns = await self._store.get(partition, [uuid.UUID(bytes=id_) for id_ in ring])
         return [turn for turn in turns if turn is not None]
+
+    async def _find_asker(self, query: RetrieveQuery, conversation: Sequence[Memory]) -> str:
+        """Whom "I" means in the query, if it says "I": the one user who speaks, here or in the newest turns."""
+        if not speaks_of_asker(query.query[:MAX_CHARACTERS]):
+            return ""
+        if asker := find_asker(conversation):
+            return asker
+        turns = MemoryFilter(kinds=frozenset({Kind.TURN}))
+        page = await self._store.list_page(
+            query.partition, turns, limit=ASKER_TURNS, before_order=None, now=self._clock.now()
+        )
+        return find_asker([*page.memories, *conversation])
 
     async def _guess(self, query: RetrieveQuery) -> tuple[str, ...]:
         if self._hypothetical is None:

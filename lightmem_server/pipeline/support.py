@@ -1,7 +1,8 @@
 """Facts and the turns that they rest on, in one answer: they must not crowd each other out, nor contradict each other.
 
 what happened is asked ─▶ a fact leads to its turn, which takes its place: the words as they were said
-what is so is asked    ─▶ a fact that answers better stands for its turns; turns that tell what was superseded leave
+what is so is asked    ─▶ a fact that answers better stands for a turn that says no more; turns that tell what was superseded
+                          leave
 """
 
 from __future__ import annotations
@@ -9,10 +10,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
+from lightmem_server.pipeline.consolidation.words import content_keys
 from lightmem_server.pipeline.retrieval import Candidate, DropReason
 from lightmem_server.slm.controller import Need
 from lightmem_server.store.protocol import Store
-from lightmem_server.types import Kind, Partition
+from lightmem_server.types import Kind, Memory, Partition
+
+HAPPENED = "did"
+"""The relation of what happened."""
 
 MOST_STEPS = 8
 """How far back a chain of facts that replaced each other is followed: one read a step."""
@@ -20,7 +25,8 @@ MOST_STEPS = 8
 
 def drop_covered(ranked: Sequence[Candidate], need: Need) -> None:
     """Mark facts that stand behind their own evidence, and, where what is so is asked, evidence behind a fact that
-    answers at least as well. Which is which the Selector says: a turn may hold more than its fact.
+    answers at least as well, which the Selector says, and tells all that the turn tells: "My cat Pixel is ill" stays beside
+    "Ana has a cat, Pixel".
 
     Args:
         ranked: Best first, judged.
@@ -36,21 +42,21 @@ def drop_covered(ranked: Sequence[Candidate], need: Need) -> None:
             _cover(fact, before[0])
         elif need is Need.KNOWLEDGE:
             for turn in turns:
-                if _answers_as_well(fact, turn):
+                if _answers_as_well(fact, turn) and _tells_all(fact.memory, turn.memory):
                     _cover(turn, fact)
 
 
 async def drop_superseded(store: Store, partition: Partition, ranked: Sequence[Candidate]) -> None:
     """Mark the turns that tell what a returned fact has replaced: "I live in Ghent" beside "Ruth lives in Leuven".
 
-    A turn stays where it is evidence of something that holds, too.
+    A turn stays where it is evidence of something that holds, too; what happened then says nothing of what is so now.
     """
     facts = [
         candidate.memory
         for candidate in ranked
         if candidate.drop_reason is None and candidate.memory is not None and candidate.memory.kind is Kind.FACT
     ]
-    held = {id_ for fact in facts for id_ in fact.evidence_ids}
+    held = {id_ for fact in facts if not _is_event(fact) for id_ in fact.evidence_ids}
     replaced_by = {old: fact.id for fact in facts for old in fact.supersedes_ids}
     told: dict[uuid.UUID, uuid.UUID] = {}
     waiting = list(replaced_by)
@@ -70,8 +76,17 @@ async def drop_superseded(store: Store, partition: Partition, ranked: Sequence[C
             candidate.duplicate_of = told[candidate.memory_id]
 
 
+def _is_event(fact: Memory) -> bool:
+    return fact.statement is not None and fact.statement.relation == HAPPENED
+
+
 def _answers_as_well(fact: Candidate, turn: Candidate) -> bool:
     return fact.logit is not None and turn.logit is not None and fact.logit >= turn.logit
+
+
+def _tells_all(fact: Memory, turn: Memory | None) -> bool:
+    """Whether a fact has all words of content of a turn."""
+    return turn is not None and content_keys(turn.text) <= content_keys(f"{fact.text} {turn.speaker}")
 
 
 def _cover(candidate: Candidate, by: Candidate) -> None:

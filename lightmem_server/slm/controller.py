@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from enum import IntEnum
 
+from lightmem_server.slm.asker import name_asker
 from lightmem_server.slm.time_window import TimeWindow, find_time_window
 from lightmem_server.types import Memory, Role
 
@@ -23,6 +24,10 @@ COMPLETION_CHARACTERS = 400
 
 COMPLETED_WEIGHT = 0.5
 """Weight of the completed wording beside the query as it was asked."""
+
+NAMED_WEIGHT = 0.5
+"""Weight of the wording with the asker's name in place of "I", beside the query as it was asked: facts have the name, and
+turns the word."""
 
 STANDALONE_WORDS = 4
 """A query with fewer words is taken to need its conversation."""
@@ -142,7 +147,9 @@ class Plan:
     is_window_explicit: bool
 
 
-def make_plan(query: str, conversation: Sequence[Memory], asked_at: int, zone: tzinfo = UTC) -> Plan:
+def make_plan(
+    query: str, conversation: Sequence[Memory], asked_at: int, zone: tzinfo = UTC, *, asker: str = ""
+) -> Plan:
     """Plan a retrieval.
 
     Args:
@@ -150,12 +157,15 @@ def make_plan(query: str, conversation: Sequence[Memory], asked_at: int, zone: t
         conversation: The session's running conversation (STM), oldest first; may be empty.
         asked_at: Microseconds; what "yesterday" is relative to.
         zone: The user's time zone.
+        asker: Whom "I" means in the query; "": unknown.
     """
     views: tuple[QueryView, ...] = (QueryView(query, 1.0),)
-    judged = query
+    judged = whose = name_asker(query, asker) if asker else query
     if conversation and needs_conversation(query):
-        judged = complete_query(query, conversation)
+        judged = complete_query(whose, conversation)
         views = (QueryView(query, 1 - COMPLETED_WEIGHT), QueryView(judged, COMPLETED_WEIGHT))
+    elif whose != query:
+        views = (QueryView(query, 1 - NAMED_WEIGHT), QueryView(whose, NAMED_WEIGHT))
     window = find_time_window(query, asked_at, zone)
     start = query[:MAX_CHARACTERS]
     asks_when = _ASKS_WHEN.search(start) is not None
@@ -164,7 +174,7 @@ def make_plan(query: str, conversation: Sequence[Memory], asked_at: int, zone: t
     return Plan(
         views=views,
         judged=judged,
-        names=find_names(query),
+        names=find_names(whose),
         window=window,
         need=Need.EPISODE if asks_when or window is not None or _HAPPENED.search(start) else Need.KNOWLEDGE,
         is_personal=bool(named) or _ABOUT_SOMEBODY.search(start) is not None,

@@ -25,6 +25,8 @@ _REPORTING = LEXICON["reporting_verbs"]
 _AUXILIARIES = LEXICON["auxiliaries"]
 _ELIDED = LEXICON["elided_verbs"]
 _PREPOSITIONS = LEXICON["prepositions"]
+_TAKING_ON = frozenset(["hired", "employed"])
+""" "They hired me as a cook" tells of me."""
 
 
 class About(StrEnum):
@@ -62,7 +64,13 @@ def clause_subject(
         known_names: Capitalised words that are people, so that they are seen where a sentence begins with them.
     """
     words = sentence.words
-    behind = words[end + 1].base if end is not None and end + 1 < len(words) else ""
+    behind, *after = (
+        [word.base for word in words[end + 1 : end + 3]] if end is not None and end + 1 < len(words) else [""]
+    )
+    if at == 0 and behind in ("is", "are") and after and after[0] in _POSSESSIVES:
+        return ClauseSubject(
+            About.SPEAKERS_OWN, words[0].start, words[0].end, words[0].text
+        )  # "Sushi is my favourite food"
     if at and behind not in _AUXILIARIES and words[at - 1].base in _DETERMINERS:
         at -= 1  # "a flat and a cat": the claim's own article begins no clause
     for place in range(min(at, len(words)) - 1, -1, -1):
@@ -101,6 +109,8 @@ def _subject_at(
     if base in ("i", "we"):
         about = About.OTHER if _is_reported(words, place) else About.SPEAKER
         return ClauseSubject(about, word.start, word.end, word.text)
+    if base == "me" and before in _TAKING_ON and following == "as":
+        return ClauseSubject(About.SPEAKER, word.start, word.end, word.text)
     if base in ("he", "she", "they"):
         return ClauseSubject(About.THIRD, word.start, word.end, word.text)
     if base in ("who", "which") and place:

@@ -22,7 +22,7 @@ LEAST_WORDS = 4
 def echoes(text: str, recalled: Iterable[str]) -> bool:
     """Whether a text repeats one of the recalled texts.
 
-    >>> echoes("You told me that Ana lives in Lisbon with two cats.", ["Ana lives in Lisbon with two cats"])
+    >>> echoes("You said Ana lives in Lisbon with two cats.", ["Ana lives in Lisbon with two cats"])
     True
     >>> echoes("Ana lives in Porto now.", ["Ana lives in Lisbon with two cats"])
     False

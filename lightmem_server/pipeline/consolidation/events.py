@@ -38,6 +38,12 @@ _PLANNED = (
     re.compile(rf"{_WE_ARE}(?:going|planning|about|hoping)\s+to\s+(?P<said>(?!(?:the|my|our|an?)\b)[a-z]+\b{_WORDS})"),
     re.compile(rf"{_WE_ARE}(?P<said>{_GOING}{_WORDS})"),
     re.compile(rf"{_WE_WILL}(?P<said>[a-z]+\b{_WORDS})"),
+    re.compile(rf"{_WE_ARE}(?:planning|organi[sz]ing)\s+(?P<said>(?:an?|our|my)\b{_WORDS})"),
+    re.compile(rf"{_CLAUSE}(?:I|[Ww]e)\s+{_ADVERB}(?:plan|want|hope|intend)\s+to\s+(?P<said>[a-z]+\b{_WORDS})"),
+    re.compile(
+        rf"{_CLAUSE}(?:I|[Ww]e)(?:['\u2019]ve|\s+have)?\s+{_ADVERB}(?:booked|planned|signed\s+up\s+for|registered\s+for)"
+        rf"\s+(?=[^,.;:!?]*\b[A-Z])(?P<said>{_WORDS})"
+    ),
 )
 _ENDS = re.compile(
     r"\s+(?:and|but|because|so|since|when|while|which|where|who|that|if|though|although|as|to\s+see)\b"

@@ -18,6 +18,7 @@ from lightmem_server.pipeline.consolidation.model import Episode, Proposal, Summ
 from lightmem_server.pipeline.consolidation.normalise import speaker_of
 from lightmem_server.pipeline.consolidation.patterns import PATTERNS
 from lightmem_server.pipeline.consolidation.people import Person, find_people
+from lightmem_server.pipeline.consolidation.traits import find_traits
 from lightmem_server.pipeline.consolidation.words import split_sentences, split_words
 from lightmem_server.pipeline.passages import informativeness
 from lightmem_server.types import Memory
@@ -42,7 +43,7 @@ def extract(window: Window) -> tuple[Proposal, ...]:
 
 def _first_of(utterance: Utterance) -> list[Proposal]:
     found: dict[tuple[str, str, str], Proposal] = {}
-    for proposal in itertools.chain(_extract(utterance), find_events(utterance)):
+    for proposal in itertools.chain(_extract(utterance), find_traits(utterance), find_events(utterance)):
         found.setdefault((proposal.relation, proposal.object, proposal.when), proposal)
         if len(found) == MOST_OF_TURN:
             break

@@ -19,7 +19,7 @@ from lightmem_server.pipeline.consolidation.model import (
     Rejection,
     Window,
 )
-from lightmem_server.pipeline.consolidation.phrasing import name_what, tell_deed
+from lightmem_server.pipeline.consolidation.phrasing import name_what, tell_deed, tell_other
 from lightmem_server.pipeline.consolidation.proposals import Relation
 from lightmem_server.pipeline.consolidation.rules import find_reason
 from lightmem_server.pipeline.consolidation.when import find_when, is_day_of
@@ -115,6 +115,7 @@ def statement(proposal: Proposal, relations: Mapping[str, Relation]) -> str:
         object=proposal.object,
         named=name_what(proposal.object, relation.noun),
         deed=tell_deed(proposal.subject, proposal.object),
+        told=tell_other(proposal.subject, proposal.object),
     )
 
 

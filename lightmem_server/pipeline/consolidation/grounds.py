@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from lightmem_server.pipeline.consolidation.clauses import ClauseSubject, clause_subject
 from lightmem_server.pipeline.consolidation.echo import echoes
+from lightmem_server.pipeline.consolidation.lexicon import LEXICON
 from lightmem_server.pipeline.consolidation.model import Proposal, Utterance, Window
 from lightmem_server.pipeline.consolidation.people import Person, find_people
 from lightmem_server.pipeline.consolidation.proposals import Relation
@@ -34,6 +35,7 @@ _LIKENESS = re.compile(
     r"|\blike\s+(?:this|that|a|an|the|when|if|i|you|what)\b|,\s*like\b"
 )
 """Where "like" compares."""
+_OCCUPATIONS = frozenset(stem(word) for word in LEXICON["occupations"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,8 @@ def has_cue(relation: Relation, text: str) -> bool:
     """Whether a text has one of a relation's words; always where it has none."""
     plain = text.lower().replace("\u2019", "'")
     keys = all_keys([_LIKENESS.sub(" ", plain)])
+    if relation.is_of_work and keys & _OCCUPATIONS:
+        return True
     return not relation.cues or any(stem(cue) in keys if cue.isalpha() else cue in plain for cue in relation.cues)
 
 

@@ -49,6 +49,9 @@ _POSSESSED = re.compile(
     re.IGNORECASE,
 )
 _APPOSED = re.compile(rf"\b(?P<name>[A-Z][^\W\d_]+)\s*,\s+my\s+(?:[a-z]+\s+){{0,2}}?(?P<noun>{_NOUN})\b")
+_NAMED = re.compile(
+    rf"\b[Mm]y\s+(?:[a-z]+\s+){{0,2}}?(?P<noun>{_NOUN})['\u2019]s\s+name\s+(?:is|was)\s+(?P<name>[A-Z][^\W\d_]+)\b(?!['\u2019])"
+)
 _INTRODUCED = re.compile(
     rf"\bI(?:['\u2019]ve)?\s+(?:have|got|adopted)\b[^.!?;\n]{{0,60}}?\ban?\s+(?:[a-z]+\s+){{0,2}}?(?P<noun>{_NOUN})\b"
     r"\s*,?\s*(?:(?:named|called)\s+)?(?P<name>[A-Z][^\W\d_]+)\b"
@@ -81,12 +84,18 @@ def find_people(text: str) -> tuple[Person, ...]:
     """
     found = [
         Person(noun := match["noun"].lower(), _name(match), RELATIVES[noun], match.start(), match.end())
-        for pattern in (_POSSESSED, _APPOSED, _INTRODUCED)
+        for pattern in (_POSSESSED, _APPOSED, _NAMED, _INTRODUCED)
         for match in pattern.finditer(text)
         if (match["name"] or "").lower() not in LEXICON["clause_starters"] | LEXICON["stop_words"]
         and not set(match[0].lower().split()) & LEXICON["pet_adjectives"]
     ]
-    return tuple(sorted(found, key=lambda person: person.start))
+    named = [person for person in found if person.name]
+    kept = [
+        person
+        for person in found
+        if person.name or not any(each.start <= person.start and person.end <= each.end for each in named)
+    ]  # "Tom, my boss" mentions one
+    return tuple(sorted(kept, key=lambda person: person.start))
 
 
 def _name(match: re.Match[str]) -> str:

@@ -16,6 +16,10 @@ _SINGULAR = LEXICON["family"] | LEXICON["relatives"] | LEXICON["female_relatives
 _PLURAL = LEXICON["plural_relatives"]
 _POINTING = LEXICON["determiners"] | LEXICON["own_possessives"] | LEXICON["others_possessives"]
 _NO_NOUN = LEXICON["prepositions"] | LEXICON["determiners"] | frozenset(["and", "or", "named", "called", "is", "are"])
+_ADVERBS = frozenset(
+    ["always", "usually", "normally", "mostly", "often", "never", "rarely", "generally", "also", "still"]
+)
+_BEING = frozenset(["is", "was", "has", "had", "does", "doesn't", "isn't", "can", "can't", "will", "won't"])
 _VOWELS = frozenset("aeiou")
 
 
@@ -48,6 +52,25 @@ def tell_deed(subject: str, said: str) -> str:
     first = said.partition(" ")[0].lower()
     is_verb = first in PASTS or re.fullmatch(r"[a-z]{2,}ed", first) is not None
     return f"{subject} {said}" if is_verb else f"{subject}: {said}"
+
+
+def tell_other(subject: str, said: str) -> str:
+    """Whatever else is so of somebody, as a sentence where it begins with its verb, or with what of theirs it is about.
+
+    >>> tell_other("Ana", "is vegan"), tell_other("Ana", "keeps goats"), tell_other("Ana", "birthday is on 4 July")
+    ('Ana is vegan', 'Ana keeps goats', "Ana's birthday is on 4 July")
+    >>> tell_other("Ana", "doesn't eat pork"), tell_other("Ana", "a trip to Rome")
+    ("Ana doesn't eat pork", 'Ana: a trip to Rome')
+    """
+    words = said.split()
+    adverb = 1 if len(words) > 1 and words[0].lower() in _ADVERBS else 0
+    first = words[adverb].lower() if words else ""
+    if any(word in ("is", "are", "was") for word in words[1:3]) and first not in _BEING:
+        return f"{subject}'s {said}"
+    is_verb = (
+        first in _BEING or first in PASTS or re.fullmatch(r"[a-z]{2,}(?:ed|[^s\W]s|[sxz]es|[cs]hes)", first) is not None
+    )
+    return f"{subject} {said}" if is_verb and first not in _PLURAL else f"{subject}: {said}"
 
 
 def _article_of(said: str, *, is_certain: bool) -> str:

@@ -46,9 +46,11 @@ class Relation(BaseModel):
     Attributes:
         aliases: What models write for it.
         states: The fact in words, with {subject} and {object}, or what phrasing.py makes of them: {named}, the object with its
-            article; {deed}, both as a sentence.
+            article; {deed} and {told}, both as a sentence.
         noun: What an object that is only a name is the name of; "": unknown.
         cues: Words of which the evidence must have one, or the object itself must; empty: none needed.
+        is_of_work: An occupation in the clause speaks for it, too: "I'm an engineer at Siemens".
+        is_condition: Of health: who speaks of "the allergy" means their own, and a doctor may say that it is none.
         is_plan: About what is to come: words of intention don't speak against it.
         is_denial: Something that isn't so, or isn't liked: negations don't speak against it.
         is_of_others: May be told of what is the speaker's: "my sister is a nurse" tells of the speaker's family.
@@ -78,6 +80,8 @@ class Relation(BaseModel):
     noun: str = ""
     aliases: tuple[str, ...] = ()
     cues: tuple[str, ...] = ()
+    is_of_work: bool = False
+    is_condition: bool = False
     is_plan: bool = False
     is_denial: bool = False
     is_of_others: bool = False

@@ -45,6 +45,12 @@ _THIRD_PERSONS = LEXICON["third_persons"]
 _INTENTION = LEXICON["intention"]
 _PAST_HABIT = re.compile(r"\bused to\b|\bno longer\b|\bany ?more\b|\bstopped\b|\bquit\b|\bcancel", re.IGNORECASE)
 _DENIED_DENIAL = re.compile(r"(?:n['\u2019]t|\bnot|\bnever)\s+(?:\w+\s+)?(?:hate|dislike|detest|mind)", re.IGNORECASE)
+_ASIDE = re.compile(
+    r",?\s*\bif\s+(?:(?:that|it|this)\s+(?:helps|matters)|you\s+(?:must|want\s+to|need\s+to)\s+know|you(?:['\u2019]re|\s+are)\s+"
+    r"(?:wondering|curious|interested|asking)|I(?:['\u2019]m|\s+am)\s+(?:honest|being\s+honest))\b",
+    re.IGNORECASE,
+)
+"""Says why something is told, not when it is so."""
 _COURTESY = re.compile(
     r"^\W*(?:(?:oh|wow|aw+|hey|hi|hello|ah|ha|haha|well|yes|yeah)\W+)*(?:thanks?\b|thank you|congrat\w*"
     r"|good (?:luck|night|morning|evening|afternoon|to know)|bye\b"
@@ -64,6 +70,8 @@ _ATTEMPTS = LEXICON["attempts"]
 _PAST_STATES = LEXICON["past_states"]
 HELPER_WORDS = 5
 """How many words back a verb without content may stand that a claim begins with."""
+_TAKEN_ON = frozenset(["hired", "employed", "promoted", "accepted"])
+""""I was hired as a cook" tells what began then, not what was."""
 RIGHT_AFTER_WORDS = 3
 """How many words back a relation's word may stand that has to be right in front of its object."""
 
@@ -268,7 +276,7 @@ def is_hypothetical(grounds: Grounds) -> bool:
     """The sentence says what might be, or would be."""
     if mentions_as_own(grounds):
         return False
-    conditional = any(word.base in ("if", "unless") for word in grounds.sentence.words)
+    conditional = any(word.base in ("if", "unless") for word in split_words(_ASIDE.sub("", grounds.sentence.text)))
     return conditional or any(word.is_hypothetical for word in claim_of(grounds).words)
 
 
@@ -287,8 +295,8 @@ def is_not_done(grounds: Grounds) -> bool:
     is_over = not relation.is_past and _PAST_HABIT.search(grounds.clause.text) is not None
     if relation.is_state:
         is_over = is_over or any(
-            word in _PAST_STATES and before not in ("have", "i've", "we've", "has", "'ve")
-            for before, word in itertools.pairwise(["", *words])
+            word in _PAST_STATES and before not in ("have", "i've", "we've", "has", "'ve") and behind not in _TAKEN_ON
+            for before, word, behind in zip(["", *words], words, [*words[1:], ""], strict=False)
         )
     return intends or is_over
 
@@ -349,7 +357,10 @@ def _has_negation(text: str) -> bool:
 
 def _denies_question(grounds: Grounds) -> bool:
     """ "No." to a question that had the words: the sentence before the claim took it back."""
-    return False if not grounds.answers else is_short_answer(grounds) and _has_negation(grounds.sentence.text)
+    if not grounds.answers or not is_short_answer(grounds):
+        return False
+    upto = grounds.clause.end - grounds.sentence.start  # "I'm allergic to cashews, not peanuts" says yes
+    return _has_negation(grounds.sentence.text[:upto])
 
 
 def _tells_more(grounds: Grounds) -> bool:

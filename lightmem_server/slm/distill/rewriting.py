@@ -19,7 +19,7 @@ def rewrite(question: str, name: str, *, is_first_person: bool) -> str | None:
     >>> rewrite("What did Ross tell Emily?", "Ross", is_first_person=True)
     'What did I tell Emily?'
     >>> rewrite("Who is Ross's sister?", "Ross", is_first_person=False)
-    "Who is your sister?"
+    'Who is your sister?'
     >>> rewrite("Who lied to Ross?", "Ross", is_first_person=True)
     'Who lied to me?'
     """

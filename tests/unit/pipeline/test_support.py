@@ -48,11 +48,18 @@ def test_a_fact_behind_its_turn_leaves(need: Need) -> None:
 def test_a_turn_behind_its_fact_leaves_where_the_fact_answers_as_well(
     need: Need, fact_logit: float | None, turn_logit: float | None, is_covered: bool
 ) -> None:
-    said = make_memory()
+    said = make_memory("I live in Porto.")
     turn, known = candidate(said, turn_logit), candidate(fact(said), fact_logit)
     drop_covered([known, turn], need)
     assert (turn.drop_reason is DropReason.COVERED) is is_covered
     assert known.drop_reason is None
+
+
+def test_a_turn_that_tells_more_than_its_fact_stays() -> None:
+    said = make_memory("I live in Porto, above a bakery.")
+    turn, known = candidate(said, 0.0), candidate(fact(said), 9.0)
+    drop_covered([known, turn], Need.KNOWLEDGE)
+    assert turn.drop_reason is None
 
 
 def test_what_was_dropped_covers_nothing() -> None:

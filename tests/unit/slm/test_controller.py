@@ -36,6 +36,22 @@ def test_tool_output_is_no_topic() -> None:
     assert complete_query("and then?", [turn("{...}", Role.TOOL)]) == "and then?"
 
 
+def test_with_the_askers_name_the_query_has_a_second_wording() -> None:
+    plan = make_plan("Where do I live?", [], asked_at=0, asker="Ana Reis")
+    assert [(view.text, view.weight) for view in plan.views] == [
+        ("Where do I live?", 0.5),
+        ("Where does Ana Reis live?", 0.5),
+    ]
+    assert plan.judged == "Where does Ana Reis live?"
+    assert "Ana Reis" in plan.names
+    assert len(make_plan("Where does Ben live?", [], asked_at=0, asker="Ana").views) == 1
+
+
+def test_a_completed_query_has_the_askers_name() -> None:
+    plan = make_plan("and my sister?", [turn("Where does Ben live?")], asked_at=0, asker="Ana")
+    assert [view.text for view in plan.views] == ["and my sister?", "Where does Ben live? and Ana's sister?"]
+
+
 def test_without_a_conversation_there_is_one_view() -> None:
     plan = make_plan("and her sister?", [], asked_at=0)
     assert [view.text for view in plan.views] == ["and her sister?"]

@@ -50,6 +50,10 @@ async def events(*lines: str) -> list[tuple[str, str]]:
         ("I'm flying to Oslo next month.", "Ana plans: flying to Oslo", "2022-05"),
         ("I'm leaving for Rome tomorrow evening.", "Ana plans: leaving for Rome", "2022-04-12"),
         ("I'll start a new job next month.", "Ana plans: start a new job", "2022-05"),
+        ("I'm planning a trip to Oslo in June.", "Ana plans: a trip to Oslo", "2022-06"),
+        ("We want to visit Oslo in June.", "Ana plans: visit Oslo", "2022-06"),
+        ("We've booked flights to Oslo for June!", "Ana plans: flights to Oslo", "2022-06"),
+        ("I passed my driving exam on Friday.", "Ana passed their driving exam", "2022-04-08"),
     ],
 )
 async def test_what_was_done_and_is_planned_has_its_time(said: str, event: str, when: str) -> None:

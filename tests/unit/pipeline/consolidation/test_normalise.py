@@ -66,6 +66,40 @@ def test_a_relative_date_is_made_absolute(text: str, words: str, label: str) -> 
     assert said(f"Ana: {text}", ResolutionKind.DATE) == [(words, label)]
 
 
+@pytest.mark.parametrize(
+    ("text", "words", "label"),
+    [
+        ("I'm going to Oslo in March.", "in March", "2023-03"),
+        ("We're planning a trip for April.", "for April", "2022-04"),
+        ("I will be back on Monday", "on Monday", "2022-04-18"),
+        ("We'll fly on the 3rd of May", "on the 3rd of May", "2022-05-03"),
+        ("We booked a flight for April 10", "for April 10", "2023-04-10"),
+        ("I went to Oslo in March.", "in March", "2022-03"),
+        ("We moved in December", "in December", "2021-12"),
+        ("I passed the exam on Monday.", "on Monday", "2022-04-04"),
+        ("I ran it on April 12th", "on April 12th", "2021-04-12"),
+    ],
+)
+def test_a_day_or_month_lies_where_its_sentence_looks(text: str, words: str, label: str) -> None:
+    assert said(f"Ana: {text}", ResolutionKind.DATE) == [(words, label)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I promised to be there on Monday",
+        "I said I'd come on Monday",
+        "I was going to fly in May",
+        "She moved in May",
+        "I wanted to go on Friday",
+        "I'm going to fly on the 31st of June",
+        "I went there. In May it rains",
+    ],
+)
+def test_what_does_not_say_where_it_lies_is_left(text: str) -> None:
+    assert said(f"Ana: {text}", ResolutionKind.DATE) == []
+
+
 @pytest.mark.parametrize("text", ["I go on Friday", "in May", "on 7 May", "may I ask", "one day", "soon", "in a while"])
 def test_what_may_be_past_or_to_come_is_left(text: str) -> None:
     assert said(f"Ana: {text}", ResolutionKind.DATE) == []

@@ -133,7 +133,10 @@ async def test_nothing_is_asked_of_an_assistants_turns() -> None:
 def test_the_prompt_names_its_relations_and_its_examples_keep_the_grammar() -> None:
     listed = PROMPT.system.partition("one of ")[2].partition(".")[0]
     assert listed.split(", ") == [relation.name for relation in PROMPT.relations]
-    told = [each.states.format(subject="Ana", object="x", named="x", deed="Ana: x") for each in PROMPT.relations]
+    told = [
+        each.states.format(subject="Ana", object="x", named="x", deed="Ana: x", told="Ana: x")
+        for each in PROMPT.relations
+    ]
     assert all("Ana" in text and "x" in text and "{" not in text for text in told)
     its = window("Ana: a", "Ben: b", "Ana: c", "Ben: d")
     for example in PROMPT.examples:
