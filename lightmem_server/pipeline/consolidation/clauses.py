@@ -116,7 +116,7 @@ def _subject_at(
     if base in ("who", "which") and place:
         return _before_relative(words, place)
     begins = begins_clause(sentence, words, place)
-    if base == "you" and (begins or following in _AUXILIARIES):
+    if base == "you" and (begins or following in _AUXILIARIES or following.endswith("ing")):
         return ClauseSubject(About.ADDRESSEE, word.start, word.end, word.text)
     if base in ("it", "that", "this") and (begins or word.lower != base) and following not in ("", "i", "we"):
         return ClauseSubject(About.OTHER, word.start, word.end, word.text)

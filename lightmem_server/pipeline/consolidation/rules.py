@@ -31,6 +31,12 @@ from lightmem_server.pipeline.consolidation.lexicon import LEXICON, PASTS
 from lightmem_server.pipeline.consolidation.model import Reason
 from lightmem_server.pipeline.consolidation.normalise import quotations
 from lightmem_server.pipeline.consolidation.people import find_people
+from lightmem_server.pipeline.consolidation.ties import (
+    is_only_intended,
+    is_thing_of_verb,
+    is_untied_work,
+    leaves_out_ties,
+)
 from lightmem_server.pipeline.consolidation.when import find_when, is_day_of, is_of_claim, is_said
 from lightmem_server.pipeline.consolidation.words import Word, proper_names, split_words
 
@@ -64,6 +70,9 @@ _ENDS_POINTING = frozenset(["it", "them", "this", "that"])
 _ADDRESSED = frozenset(["you", "your", "yours"])
 _HELPERS = frozenset(["had", "got", "was", "were", "been"])
 _PAST_FEELINGS = frozenset(["felt", "was", "were"])
+_NAMED_TASTE = re.compile(
+    r"^\W*(?:is|are|was|were|['\u2019]s)\s+(?:\w+\s+){0,2}(?:favou?rites?|passion)", re.IGNORECASE
+)
 _BE = frozenset(["is", "are", "was", "were"])
 _HAVING = LEXICON["having_verbs"]
 _ATTEMPTS = LEXICON["attempts"]
@@ -164,10 +173,11 @@ def has_unsupported_date(grounds: Grounds) -> bool:
 
 def has_unsupported_object(grounds: Grounds) -> bool:
     """The words of content of the object aren't in one sentence of the turn, in their order: other orders turn "my dog bit the
-    cat" around, and words of several sentences are a mosaic."""
+    cat" around, and words of several sentences are a mosaic. Or the small words are missing that say what they have to do with
+    each other."""
     wanted = [word.key for word in split_words(grounds.proposal.object) if word.is_content]
     said = iter([word.key for word in grounds.sentence.words])
-    return not all(key in said for key in wanted)
+    return not all(key in said for key in wanted) or leaves_out_ties(grounds)
 
 
 def is_courtesy(grounds: Grounds) -> bool:
@@ -220,6 +230,8 @@ def has_wrong_relation(grounds: Grounds) -> bool:
     relation = grounds.relation
     if relation is None:
         return False
+    if is_untied_work(grounds) or is_thing_of_verb(grounds):
+        return True
     claimed = split_words(grounds.proposal.object)
     if claimed and claimed[0].base in _AUXILIARIES - _GERUNDS and not relation.is_predicate:
         return True  # "the woman I love is tall": what is loved isn't "is tall"
@@ -253,7 +265,7 @@ def has_wrong_relation(grounds: Grounds) -> bool:
         relation.is_predicate
         and not relation.is_plan
         and set(before[-1:]) & _HAVING
-        and not (claimed and _is_verb_form(claimed[0]))
+        and not (claimed and (_is_verb_form(claimed[0]) or claimed[0].base in _HAVING))
     ):
         return True  # nor "I love long rides" of "long rides"
     if relation.right_after and not set(before[-RIGHT_AFTER_WORDS:]) & set(relation.right_after):
@@ -285,6 +297,8 @@ def is_not_done(grounds: Grounds) -> bool:
     relation = grounds.relation
     if mentions_as_own(grounds):
         return False
+    if is_only_intended(grounds):
+        return True
     if relation is None or relation.is_plan:
         return relation is not None and _PAST_HABIT.search(grounds.clause.text) is not None
     words = [word.lower for word in claim_of(grounds).words]
@@ -342,8 +356,10 @@ def _is_cued_outside(grounds: Grounds) -> bool:
     if not words or grounds.relation is None:
         return False
     start = text.find(grounds.claim_clause)
-    around = f"{text[max(0, start) : words[grounds.first].start]} {text[words[grounds.last].end :]}"
-    return has_cue(grounds.relation, f"{grounds.answers} {around}")
+    before = text[max(0, start) : words[grounds.first].start]
+    behind = text[words[grounds.last].end :]
+    is_named = _NAMED_TASTE.search(behind) is not None
+    return has_cue(grounds.relation, f"{grounds.answers} {before} {behind if is_named else ''}")
 
 
 def _is_verb_form(word: Word) -> bool:

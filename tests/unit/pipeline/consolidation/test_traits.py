@@ -9,7 +9,7 @@ from lightmem_server.pipeline.consolidation.gate import statement
 from lightmem_server.pipeline.consolidation.proposals import FactsPrompt
 from tests.unit.pipeline.consolidation.conversation import window
 
-PROMPT = FactsPrompt.load("facts-1")
+PROMPT = FactsPrompt.load("facts-2")
 
 
 async def facts(*lines: str) -> list[str]:

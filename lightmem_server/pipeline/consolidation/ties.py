@@ -1,0 +1,76 @@
+"""What ties the words of a claim together in its sentence, and to what stands in front of them: a model leaves out small
+words, and with them who did what to whom.
+"""
+
+from __future__ import annotations
+
+import re
+
+from lightmem_server.pipeline.consolidation.grounds import Grounds
+from lightmem_server.pipeline.consolidation.lexicon import LEXICON, PASTS
+from lightmem_server.pipeline.consolidation.words import Word, split_words
+
+MOST_LEFT_OUT = 2
+"""Words of content inside a claim that it may leave out, such as adjectives."""
+
+_CONJUNCTIONS = frozenset(["and", "or", "but"])
+_TIES = LEXICON["prepositions"] | frozenset(["you", "he", "she", "they"])
+_OF_WORK = {
+    "works_as": frozenset(["a", "an", "as", "the", "to", "my"]),
+    "works_at": frozenset(["at", "for", "in", "by", "join", "joined"]),
+}
+_HAVING = LEXICON["having_verbs"]
+_WANTED = re.compile(r"\b(?:wanted|planned|hoped|intended|meant)\s+to\b|\b(?:was|were)\s+going\s+to\b", re.IGNORECASE)
+
+
+def leaves_out_ties(grounds: Grounds) -> bool:
+    """A claim that is a predicate leaves out what ties its words: "rehearsed a group" of "rehearsed with a group", "made it
+    to the view" of "made it to the top and the view was stunning"."""
+    relation, words = grounds.relation, grounds.sentence.words
+    if relation is None or not relation.is_predicate or not words:
+        return False
+    claimed = [word.key for word in split_words(grounds.proposal.object)]
+    inside = [word for word in words[grounds.first : grounds.last + 1] if word.key not in claimed]
+    left_out = {word.base for word in inside}
+    return bool(left_out & (_CONJUNCTIONS | _TIES)) or sum(word.is_content for word in inside) > MOST_LEFT_OUT
+
+
+def is_untied_work(grounds: Grounds) -> bool:
+    """Nothing in front of the claim says that it is a job or an employer: "make this studio work", "in work hours"."""
+    led_by = _OF_WORK.get(grounds.relation.name) if grounds.relation else None
+    if led_by is None:
+        return False
+    before = grounds.sentence.words[: grounds.first]
+    own = max((place for place, word in enumerate(before) if word.base in ("i", "we")), default=-1)
+    claimed = split_words(grounds.proposal.object)[:1]
+    return not {word.base for word in (*before[own + 1 :], *claimed)} & led_by
+
+
+def is_thing_of_verb(grounds: Grounds) -> bool:
+    """A deed that has no verb, right behind the one that it is the object of: "needs for the homeless" of "cover needs for the
+    homeless"."""
+    relation, words = grounds.relation, grounds.sentence.words
+    if relation is None or not relation.is_predicate or relation.is_plan or not grounds.first:
+        return False
+    claimed, before = split_words(grounds.proposal.object), words[grounds.first - 1]
+    is_verb = bool(claimed) and (claimed[0].base in PASTS | _HAVING or claimed[0].base.endswith(("ed", "ing")))
+    return not is_verb and before.is_content and not before.base.endswith("ly") and not _is_parted(grounds, before)
+
+
+def is_only_intended(grounds: Grounds) -> bool:
+    """A deed that is an infinitive, "had to leave and find a place"; or a plan that somebody had, "wanted to take control",
+    or puts to another, "let's make it happen"."""
+    relation = grounds.relation
+    if relation is None or not relation.is_predicate:
+        return False
+    before = [word.base for word in grounds.sentence.words[: grounds.first]]
+    if relation.is_plan:
+        return "let" in before[-4:] or _WANTED.search(grounds.clause.text) is not None
+    infinitive = before[-1:] == ["to"] or (before[-1:] == ["and"] and before[-3:-2] == ["to"])
+    claimed = split_words(grounds.proposal.object)
+    return relation.is_past and infinitive and not (claimed and claimed[0].base.endswith("ing"))
+
+
+def _is_parted(grounds: Grounds, before: Word) -> bool:
+    text = grounds.sentence.text[before.end : grounds.sentence.words[grounds.first].start]
+    return re.search(r"[,;:.\u2014\u2013]", text) is not None
