@@ -5,6 +5,7 @@ words, and with them who did what to whom.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from lightmem_server.pipeline.consolidation.grounds import Grounds
 from lightmem_server.pipeline.consolidation.lexicon import LEXICON, PASTS
@@ -14,7 +15,7 @@ MOST_LEFT_OUT = 2
 """Words of content inside a claim that it may leave out, such as adjectives."""
 
 _CONJUNCTIONS = frozenset(["and", "or", "but"])
-_TIES = LEXICON["prepositions"] | frozenset(["you", "he", "she", "they"])
+_TIES = LEXICON["prepositions"] - {"to"} | frozenset(["you", "he", "she", "they"])
 _OF_WORK = {
     "works_as": frozenset(["a", "an", "as", "the", "to", "my"]),
     "works_at": frozenset(["at", "for", "in", "by", "join", "joined"]),
@@ -41,16 +42,15 @@ def is_untied_work(grounds: Grounds) -> bool:
     if led_by is None:
         return False
     before = grounds.sentence.words[: grounds.first]
-    own = max((place for place, word in enumerate(before) if word.base in ("i", "we")), default=-1)
     claimed = split_words(grounds.proposal.object)[:1]
-    return not {word.base for word in (*before[own + 1 :], *claimed)} & led_by
+    return not {word.base for word in (*before[_own(before) :], *claimed)} & led_by
 
 
 def is_thing_of_verb(grounds: Grounds) -> bool:
     """A deed that has no verb, right behind the one that it is the object of: "needs for the homeless" of "cover needs for the
     homeless"."""
     relation, words = grounds.relation, grounds.sentence.words
-    if relation is None or not relation.is_predicate or relation.is_plan or not grounds.first:
+    if relation is None or not relation.is_predicate or relation.is_plan or relation.is_feeling or not grounds.first:
         return False
     claimed, before = split_words(grounds.proposal.object), words[grounds.first - 1]
     is_verb = bool(claimed) and (claimed[0].base in PASTS | _HAVING or claimed[0].base.endswith(("ed", "ing")))
@@ -65,10 +65,21 @@ def is_only_intended(grounds: Grounds) -> bool:
         return False
     before = [word.base for word in grounds.sentence.words[: grounds.first]]
     if relation.is_plan:
-        return "let" in before[-4:] or _WANTED.search(grounds.clause.text) is not None
+        words = grounds.sentence.words
+        told = (
+            grounds.sentence.text[words[_own(words[: grounds.first])].start : words[grounds.first].start]
+            if words
+            else ""
+        )
+        return "let" in before[-4:] or _WANTED.search(told) is not None
     infinitive = before[-1:] == ["to"] or (before[-1:] == ["and"] and before[-3:-2] == ["to"])
     claimed = split_words(grounds.proposal.object)
     return relation.is_past and infinitive and not (claimed and claimed[0].base.endswith("ing"))
+
+
+def _own(before: Sequence[Word]) -> int:
+    """Where the last of some words stands that is the speaker's "I" or "we"; 0 for none."""
+    return max((place for place, word in enumerate(before) if word.base in ("i", "we")), default=0)
 
 
 def _is_parted(grounds: Grounds, before: Word) -> bool:
