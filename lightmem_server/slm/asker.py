@@ -11,6 +11,9 @@ from lightmem_server.types import Memory, Role
 UNNAMED = "User"
 """What a user is called in what is known of them who never gave a name."""
 
+MOST_NAMED, LONGEST_NAME = 8, 64
+"""A pasted text says "I" a thousand times, and a name may be long: what is searched for must not become a megabyte."""
+
 _I = r"I(?![\w'\u2019.])"
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), made)
@@ -46,15 +49,16 @@ def speaks_of_asker(query: str) -> bool:
 
 
 def name_asker(query: str, name: str) -> str:
-    """A query with the name of whom it is asked for in place of "I", "my" and "the user".
+    """A query with the name of whom it is asked for in place of "I", "my" and "the user", each at most MOST_NAMED times.
 
     >>> name_asker("Where do I live, and what's my job?", "Ana")
     "Where does Ana live, and what's Ana's job?"
     >>> name_asker("Tell me what the user is allergic to", "Ana")
     'Tell me what Ana is allergic to'
     """
+    name = name[:LONGEST_NAME].strip()
     for pattern, made in _RULES:
-        query = pattern.sub(_always(made.format(name=name)), query)
+        query = pattern.sub(_always(made.format(name=name)), query, count=MOST_NAMED)
     return query
 
 

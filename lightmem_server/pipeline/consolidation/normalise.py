@@ -15,12 +15,13 @@ from lightmem_server.pipeline.consolidation.lexicon import LEXICON
 from lightmem_server.pipeline.consolidation.model import Resolution, ResolutionKind, Utterance
 from lightmem_server.pipeline.consolidation.people import PRONOUNS, Number, Person, find_people
 from lightmem_server.pipeline.consolidation.words import STOP_WORDS, split_words
+from lightmem_server.slm.asker import UNNAMED
 from lightmem_server.types import Memory, Role
 
 REMEMBERED_TURNS = 3
 """How many turns back a person may have been mentioned for a pronoun to mean them."""
 
-ROLE_NAMES = {Role.USER: "User", Role.ASSISTANT: "Assistant", Role.SYSTEM: "System", Role.TOOL: "Tool"}
+ROLE_NAMES = {Role.USER: UNNAMED, Role.ASSISTANT: "Assistant", Role.SYSTEM: "System", Role.TOOL: "Tool"}
 
 _FIRST_PERSON = re.compile(
     r"(?<![\w'\u2019])(?:I(?:['\u2019](?:m|ve|d|ll))?|[Mm]e|[Mm]y|[Mm]yself|[Ww]e(?:['\u2019](?:re|ve|d|ll))?|[Uu]s|[Oo]urs?|mine)"

@@ -56,6 +56,11 @@ def test_a_name_is_put_as_it_stands() -> None:
     assert name_asker("my job", r"A\1 {name}") == r"A\1 {name}'s job"
 
 
+@pytest.mark.parametrize("query", ["I " * 4000, "my " * 2700, "x" * 5000 + " my " * 500])
+def test_a_query_of_nothing_else_does_not_grow(query: str) -> None:
+    assert len(name_asker(query, "Wolfeschlegelsteinhausen " * 10)) < len(query) + 10_000
+
+
 def test_the_one_user_who_speaks_asks() -> None:
     assert find_asker([turn("Ana"), turn("Max", Role.ASSISTANT), turn(" Ana "), turn("grep", Role.TOOL)]) == "Ana"
     assert find_asker([turn("")]) == UNNAMED

@@ -5,8 +5,12 @@ from __future__ import annotations
 import uuid
 from datetime import UTC, datetime
 
+from lightmem_server.pipeline.consolidation.facts import find_facts
+from lightmem_server.pipeline.consolidation.gate import statement
 from lightmem_server.pipeline.consolidation.model import Proposal, Window
 from lightmem_server.pipeline.consolidation.normalise import normalise
+from lightmem_server.pipeline.consolidation.proposals import PROMPT as FACTS
+from lightmem_server.pipeline.consolidation.proposals import FactsPrompt
 from lightmem_server.slm.time_window import to_micros
 from lightmem_server.types import Kind, Memory, Role, Tier
 
@@ -50,3 +54,10 @@ def proposals(text: str, window: Window) -> tuple[Proposal, ...]:
         cited = window.turns[int(number) - 1]
         read.append(Proposal(subject, relation, said, when.strip("-[]"), (cited.id,), line=line))
     return tuple(read)
+
+
+async def facts(*lines: str) -> list[str]:
+    """In words, what is kept of a window of all lines by rules, without a model."""
+    prompt = FactsPrompt.load(FACTS)
+    outcome = await find_facts(window(*lines), prompt)
+    return [statement(proposal, prompt.by_name) for proposal in outcome.kept]

@@ -4,17 +4,11 @@ import pytest
 from lightmem_server.pipeline.consolidation.episodes import segment
 from lightmem_server.pipeline.consolidation.extract import MOST_OF_TURN, extract, represent
 from lightmem_server.pipeline.consolidation.facts import find_facts
-from lightmem_server.pipeline.consolidation.gate import statement
 from lightmem_server.pipeline.consolidation.model import Reason
 from lightmem_server.pipeline.consolidation.proposals import FactsPrompt
-from tests.unit.pipeline.consolidation.conversation import turns, window
+from tests.unit.pipeline.consolidation.conversation import facts, turns, window
 
 PROMPT = FactsPrompt.load("facts-2")
-
-
-async def facts(*lines: str) -> list[str]:
-    outcome = await find_facts(window(*lines), PROMPT)
-    return [statement(proposal, PROMPT.by_name) for proposal in outcome.kept]
 
 
 @pytest.mark.parametrize(

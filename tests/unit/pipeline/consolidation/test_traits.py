@@ -4,17 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lightmem_server.pipeline.consolidation.facts import find_facts
-from lightmem_server.pipeline.consolidation.gate import statement
-from lightmem_server.pipeline.consolidation.proposals import FactsPrompt
-from tests.unit.pipeline.consolidation.conversation import window
-
-PROMPT = FactsPrompt.load("facts-2")
-
-
-async def facts(*lines: str) -> list[str]:
-    outcome = await find_facts(window(*lines), PROMPT)
-    return [statement(proposal, PROMPT.by_name) for proposal in outcome.kept]
+from tests.unit.pipeline.consolidation.conversation import facts
 
 
 @pytest.mark.parametrize(
