@@ -140,6 +140,10 @@ bench-facts: models ## What the Writer proposes of a dialogue and what the gate 
 	@$(BIN)/lightmem models pull --profile standard
 	$(BIN)/python -m tests.bench.facts $(ARGS)
 
+.PHONY: bench-sayings
+bench-sayings: models ## What consolidation makes of sentences made up for it, and of what takes them back (ARGS="--show")
+	$(BIN)/python -m tests.bench.sayings $(ARGS)
+
 .PHONY: bench-consolidate
 bench-consolidate: models ## LoCoMo consolidated, resumable: time, rejects, coverage, evidence (ARGS="--writer lite", --sessions N)
 	@$(BIN)/lightmem models pull --profile standard
