@@ -199,13 +199,15 @@ def _is_about_speaker(sentence: Sentence, clause: Sentence, wanted: frozenset[st
         is_anothers = any(
             word.base in _OTHERS or word.lower.endswith("'s") for word in clause.words if word.lower != "it's"
         )
-        return _EXPERT.search(clause.text) is not None or (not is_anothers and _is_of_condition(clause))
+        return _EXPERT.search(clause.text) is not None or (not is_anothers and _is_of_condition(clause, wanted))
     return relation.is_plan  # "The trip to Rome was cancelled"
 
 
-def _is_of_condition(clause: Sentence) -> bool:
-    """ "The nut allergy was a false alarm", "no nut allergy": a condition without an owner."""
-    return bool(clause.words) and clause.words[0].base in ("the", "that", "this", "no", "good")
+def _is_of_condition(clause: Sentence, wanted: frozenset[str]) -> bool:
+    """ "The nut allergy was a false alarm", "no nut allergy": a condition without an owner, and nobody, begins the clause."""
+    first, *behind = clause.words or (None,)
+    is_open = first is not None and first.base in ("the", "that", "this", "no")
+    return is_open and bool({word.key for word in behind[: len(wanted) + 1]} & wanted)
 
 
 def _clauses(sentence: Sentence) -> Iterator[Sentence]:

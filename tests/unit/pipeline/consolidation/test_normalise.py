@@ -89,6 +89,7 @@ def test_a_day_or_month_lies_where_its_sentence_looks(text: str, words: str, lab
     [
         "I promised to be there on Monday",
         "I said I'd come on Monday",
+        "I packed so that we could leave on Monday",
         "I was going to fly in May",
         "She moved in May",
         "I wanted to go on Friday",

@@ -36,6 +36,7 @@ def test_what_the_gate_keeps_is_read(lines: list[str], fact: str) -> None:
     "said",
     [
         "Where do you live?",
+        "Did I tell you that we live in Porto?",
         "Thanks for telling me!",
         "Wow, that's great.",
         "You should visit Porto.",
