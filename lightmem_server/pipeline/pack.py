@@ -14,15 +14,18 @@ Several users like hiking
 
 from __future__ import annotations
 
+import sys
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 
 from lightmem_server.pipeline.passages import turn_passage
 from lightmem_server.pipeline.retrieval import Candidate, DropReason
+from lightmem_server.pipeline.room import Room
 from lightmem_server.slm.protocols import TokenCounter
 from lightmem_server.slm.time_window import EPOCH, MICROSECOND
-from lightmem_server.types import Memory
+from lightmem_server.types import Kind, Memory
 
 CONVERSATION_SHARE = 0.5
 """Most of the tokens that the running conversation may take: the agent tends to have it anyway."""
@@ -47,41 +50,51 @@ def pack(
     *,
     max_tokens: int,
     zone: tzinfo,
+    max_memories: int = sys.maxsize,
+    fact_share: float = 0.0,
     conversation: Sequence[Memory] = (),
 ) -> Packed:
-    """Take the newest turns of the conversation, then candidates, best first, while their lines fit; those that don't
-    are marked MAX_TOKENS. A long line that doesn't fit doesn't keep shorter ones behind it from fitting.
+    """Take the newest turns of the conversation, then candidates, best first, while there is room; those without are marked
+    MAX_MEMORIES or MAX_TOKENS. A long line that doesn't fit doesn't keep shorter ones behind it from fitting.
+
+    A fact that is covered by a turn is taken where that turn found no room: it stands for it.
 
     Args:
+        candidates: Best first; none dropped, but for facts that are COVERED by a turn before them.
         conversation: The running conversation, oldest first, to be shown before the memories.
         max_tokens: Most tokens of the whole text, headings included.
+        max_memories: Most candidates.
+        fact_share: Of both, kept for facts, see room.py.
     """
     turns = _newest([_shown(turn, zone) for turn in conversation], counter, int(max_tokens * CONVERSATION_SHARE))
-    token_count = counter.count(_join(turns, []))
-    taken: list[Candidate] = []
-    lines: list[_Shown] = []
+    room = Room(max_tokens - counter.count(_join(turns, [])), max_memories, fact_share)
+    covers = {c.memory_id: c.duplicate_of for c in candidates if c.drop_reason is DropReason.COVERED}
+    taken: dict[uuid.UUID, _Shown] = {}
     headings: set[tuple[str, str]] = set()
-    for candidate in candidates:
-        assert candidate.memory is not None, "the fetch stage dropped what it did not find"
-        shown = _shown(candidate.memory, zone)
-        candidate.token_count = counter.count(shown.line + "\n")
-        cost = candidate.token_count
-        if shown.section not in headings:
-            cost += counter.count(shown.heading + "\n")
-        if turns and not taken:
-            cost += counter.count(f"\n\n{MEMORIES_TITLE}\n")
-        if token_count + cost > max_tokens:
-            candidate.drop_reason = DropReason.MAX_TOKENS
-            continue
-        headings.add(shown.section)
-        taken.append(candidate)
-        lines.append(shown)
-        token_count += cost
+    for is_last in (False, True):
+        if is_last:
+            room.open()
+        for candidate in candidates:
+            if candidate.memory_id in taken or covers.get(candidate.memory_id) in taken:
+                continue
+            assert candidate.memory is not None, "the fetch stage dropped what it did not find"
+            shown = _shown(candidate.memory, zone)
+            candidate.token_count = cost = counter.count(shown.line + "\n")
+            if shown.section not in headings:
+                cost += counter.count(shown.heading + "\n")
+            if turns and not taken:
+                cost += counter.count(f"\n\n{MEMORIES_TITLE}\n")
+            candidate.drop_reason = room.take(cost, is_fact=candidate.memory.kind is Kind.FACT)
+            if candidate.drop_reason is None:
+                headings.add(shown.section)
+                taken[candidate.memory_id] = shown
     # Tokenizers may join across lines in ways that add tokens: the count of the whole decides.
-    while (token_count := counter.count(text := _join(turns, lines))) > max_tokens and taken:
-        taken.pop().drop_reason = DropReason.MAX_TOKENS
-        lines.pop()
-    return Packed(taken, text, token_count if text else 0)
+    chosen = [candidate for candidate in candidates if candidate.memory_id in taken]
+    while (token_count := counter.count(text := _join(turns, list(taken.values())))) > max_tokens and chosen:
+        last = chosen.pop()
+        last.drop_reason = DropReason.MAX_TOKENS
+        del taken[last.memory_id]
+    return Packed(chosen, text, token_count if text else 0)
 
 
 def pack_shared(packed: Packed, shared: Sequence[Candidate], counter: TokenCounter, *, max_tokens: int) -> Packed:

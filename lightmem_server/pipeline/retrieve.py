@@ -23,13 +23,14 @@ import numpy as np
 
 from lightmem_server.errors import InvalidInputError, NotFoundError, PreconditionError
 from lightmem_server.pipeline.clock import Clock
-from lightmem_server.pipeline.coarse import search_coarse
+from lightmem_server.pipeline.coarse import CoarseHits, search_coarse
 from lightmem_server.pipeline.diversity import diversify
 from lightmem_server.pipeline.explain import Explanation, explain
 from lightmem_server.pipeline.pack import pack, pack_shared
 from lightmem_server.pipeline.passages import JUDGED_PRECEDING_TURNS
 from lightmem_server.pipeline.rank import drop_duplicates, drop_irrelevant, prefer_times, rank
 from lightmem_server.pipeline.repetition import drop_nominated, settle
+from lightmem_server.pipeline.reserve import contenders, fact_share, find_facts
 from lightmem_server.pipeline.residents import Residents, read_preceding
 from lightmem_server.pipeline.retrieval import (
     Candidate,
@@ -152,6 +153,8 @@ class Retrieving:
                 left_seconds=query.budget.deadline_seconds - (self._clock.monotonic() - query.arrived_at),
             )
             candidates = hits.candidates()
+            kept_for_facts = fact_share(query, plan, self._tuning)
+            facts = await self._find_facts(query, hits, candidates) if kept_for_facts else []
             stage.item_count = hits.result.scanned_count
         reserve_seconds = self._answering.estimate(1)
         is_judged = query.selector_mode is not SelectorMode.OFF and self._has_time(query, reserve_seconds)
@@ -187,7 +190,7 @@ class Retrieving:
                 stage.item_count = len(shared)
         selected_at = self._clock.monotonic()
         with times.stage("pack") as stage:
-            ranked = rank(candidates, self._tuning)
+            ranked = rank([*candidates, *facts], self._tuning)
             if plan.is_list and self._tuning.repetition_cost:
                 ids = [candidate.memory_id for candidate in ranked]
                 alike = await self._residents.similarities(query.partition, ids)
@@ -195,7 +198,8 @@ class Retrieving:
             drop_covered(ranked, plan.need)
             if plan.need is Need.KNOWLEDGE:
                 await drop_superseded(self._store, query.partition, ranked)
-            selected = _choose(query, ranked, counter, [] if query.exclude_context else conversation, shared)
+            shown = [] if query.exclude_context else conversation
+            selected = _choose(query, ranked, counter, shown, shared, kept_for_facts)
             stage.item_count = len(selected.candidates)
         yield selected
         yield Trace(
@@ -236,6 +240,11 @@ class Retrieving:
             now=self._clock.now(),
             left_seconds=deadline - self._clock.monotonic(),
             deadline=deadline,
+        )
+
+    async def _find_facts(self, query: RetrieveQuery, hits: CoarseHits, found: Sequence[Candidate]) -> list[Candidate]:
+        return await find_facts(
+            query, hits, found, residents=self._residents, store=self._store, tuning=self._tuning
         )
 
     async def explain(self, query: RetrieveQuery, memory_id: uuid.UUID) -> Explanation:
@@ -323,18 +332,18 @@ def _choose(
     counter: TokenCounter,
     conversation: Sequence[Memory],
     shared: Sequence[Candidate],
+    kept_for_facts: float,
 ) -> Selected:
     """From the final order: drop duplicates, the irrelevant and what is over the budget; pack the rest, and what is shared
     behind it."""
     drop_duplicates(ranked)
     drop_irrelevant(ranked, query.min_relevance)
-    alive = _alive(ranked)
-    for candidate in alive[query.budget.max_memories :]:
-        candidate.drop_reason = DropReason.MAX_MEMORIES
     packed = pack(
-        alive[: query.budget.max_memories],
+        contenders(ranked, query.budget.max_memories),
         counter,
         max_tokens=query.budget.max_tokens,
+        max_memories=query.budget.max_memories,
+        fact_share=kept_for_facts,
         zone=query.zone,
         conversation=conversation,
     )
