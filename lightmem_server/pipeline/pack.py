@@ -4,7 +4,10 @@ Conversation:                       only when the running conversation is part o
 [2023-06-01 Thursday]               in at most half of the tokens
 09:12 Ana: Where did I say I'd move to?
 
-Memories:
+Known:                              only with facts and profiles, in order of time: when each was said last
+8 May 2023 Ana lives in Lisbon
+
+Memories:                           without a title where neither stands before it
 [2023-05-08 Monday]                 one heading a session and day, in order of time; the lines of one day share it
 13:56 Ana: I moved to Lisbon.
 
@@ -31,8 +34,11 @@ CONVERSATION_SHARE = 0.5
 """Most of the tokens that the running conversation may take: the agent tends to have it anyway."""
 
 CONVERSATION_TITLE = "Conversation:"
+KNOWN_TITLE = "Known:"
 MEMORIES_TITLE = "Memories:"
 SHARED_TITLE = "Of users in general:"
+
+_KNOWN = frozenset([Kind.FACT, Kind.PROFILE])
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +134,12 @@ class _Shown:
     @property
     def section(self) -> tuple[str, str]:
         """What shares a heading."""
-        return self.memory.session_id, self.heading
+        return "" if self.is_known else self.memory.session_id, self.heading
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it tells what is known, rather than what was said."""
+        return self.memory.kind in _KNOWN
 
 
 def line(memory: Memory, zone: tzinfo) -> str:
@@ -137,9 +148,10 @@ def line(memory: Memory, zone: tzinfo) -> str:
 
 
 def _shown(memory: Memory, zone: tzinfo) -> _Shown:
-    moment = _moment(memory, zone)
-    text = f"{moment.hour:02d}:{moment.minute:02d} {' '.join(turn_passage(memory).split())}"
-    return _Shown(memory, text, f"[{moment:%Y-%m-%d %A}]")
+    moment, said = _moment(memory, zone), " ".join(turn_passage(memory).split())
+    if memory.kind in _KNOWN:
+        return _Shown(memory, f"{moment.day} {moment:%B %Y} {said}", KNOWN_TITLE)
+    return _Shown(memory, f"{moment.hour:02d}:{moment.minute:02d} {said}", f"[{moment:%Y-%m-%d %A}]")
 
 
 def _newest(conversation: Sequence[_Shown], counter: TokenCounter, max_tokens: int) -> list[_Shown]:
@@ -153,13 +165,14 @@ def _newest(conversation: Sequence[_Shown], counter: TokenCounter, max_tokens: i
 
 
 def _join(turns: Sequence[_Shown], taken: Sequence[_Shown]) -> str:
-    memories = sorted(taken, key=lambda shown: (shown.memory.occurred_at, shown.memory.created_at, shown.memory.id))
-    if not turns:
-        return _sections(memories)
-    parts = [f"{CONVERSATION_TITLE}\n{_sections(turns)}"]
-    if memories:
-        parts.append(f"{MEMORIES_TITLE}\n{_sections(memories)}")
-    return "\n\n".join(parts)
+    ordered = sorted(taken, key=lambda shown: (shown.memory.occurred_at, shown.memory.created_at, shown.memory.id))
+    known = _sections([shown for shown in ordered if shown.is_known])
+    said = _sections([shown for shown in ordered if not shown.is_known])
+    before = [f"{CONVERSATION_TITLE}\n{_sections(turns)}"] if turns else []
+    before += [known] if known else []
+    if said and before:
+        said = f"{MEMORIES_TITLE}\n{said}"
+    return "\n\n".join([*before, said] if said else before)
 
 
 def _sections(memories: Sequence[_Shown]) -> str:

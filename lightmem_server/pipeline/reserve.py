@@ -20,9 +20,11 @@ from lightmem_server.types import Kind
 
 
 def fact_share(query: RetrieveQuery, plan: Plan, tuning: Tuning) -> float:
-    """What an answer keeps for facts, as a share of its memories and tokens: something where it is asked what is so, unless the
-    request says which kinds."""
-    return tuning.fact_share if plan.need is Need.KNOWLEDGE and not query.filter.kinds else 0.0
+    """What an answer keeps for facts, as a share of its memories and tokens: more where it is asked what is so than what
+    happened; nothing where the request says which kinds."""
+    if query.filter.kinds:
+        return 0.0
+    return tuning.fact_share if plan.need is Need.KNOWLEDGE else tuning.event_fact_share
 
 
 async def find_facts(

@@ -47,7 +47,7 @@ from lightmem_server.pipeline.retrieval import (
 )
 from lightmem_server.pipeline.select import limits_of, select
 from lightmem_server.pipeline.shared_facts import find_shared, is_wanted
-from lightmem_server.pipeline.support import drop_covered, drop_superseded
+from lightmem_server.pipeline.support import drop_covered, drop_superseded, lead_to_turns
 from lightmem_server.pipeline.tuning import Tuning, tuning_for
 from lightmem_server.slm.asker import find_asker, speaks_of_asker
 from lightmem_server.slm.controller import MAX_CHARACTERS, Need, Plan, make_plan
@@ -195,6 +195,8 @@ class Retrieving:
                 ids = [candidate.memory_id for candidate in ranked]
                 alike = await self._residents.similarities(query.partition, ids)
                 ranked = diversify(ranked, alike, self._tuning)
+            if plan.need is Need.EPISODE:
+                ranked = lead_to_turns(ranked)
             drop_covered(ranked, plan.need)
             if plan.need is Need.KNOWLEDGE:
                 await drop_superseded(self._store, query.partition, ranked)

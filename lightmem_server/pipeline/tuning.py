@@ -112,7 +112,8 @@ class Tuning:
     max_answer_reserve_seconds: float = 0.02
     least_judgement_seconds: float = 0.006
     fact_candidates: int = 8
-    fact_share: float = 0.15
+    fact_share: float = 0.2
+    event_fact_share: float = 0.05
     shared_candidates: int = 3
     shared_least_logit: float = -4.0
     judged: Calibration = Calibration(bias=-9.36, coarse=1.38, logit=0.137)
