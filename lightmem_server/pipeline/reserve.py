@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from lightmem_server.pipeline.coarse import CoarseHits
 from lightmem_server.pipeline.residents import Residents
 from lightmem_server.pipeline.retrieval import Candidate, DropReason, RetrieveQuery
@@ -52,7 +54,12 @@ async def find_facts(
     )
     facts = CoarseHits(search, await residents.search(query.partition, search), (), False)
     known = {candidate.memory_id for candidate in found}
-    new = [c for c in facts.candidates() if c.memory_id not in known and c.duplicate_of is None]
+    near = float(np.nanmedian([candidate.similarity for candidate in found]))
+    new = [
+        candidate
+        for candidate in facts.candidates()
+        if candidate.memory_id not in known and candidate.duplicate_of is None and candidate.similarity >= near
+    ]
     memories = await store.get(query.partition, [candidate.memory_id for candidate in new])
     least = min((candidate.coarse_score for candidate in found), default=0.0)
     kept = []
