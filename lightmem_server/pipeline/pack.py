@@ -57,7 +57,7 @@ def pack(
     max_tokens: int,
     zone: tzinfo,
     max_memories: int = sys.maxsize,
-    fact_share: float = 0.0,
+    kept_share: float = 0.0,
     conversation: Sequence[Memory] = (),
 ) -> Packed:
     """Take the newest turns of the conversation, then candidates, best first, while there is room; those without are marked
@@ -70,10 +70,10 @@ def pack(
         conversation: The running conversation, oldest first, to be shown before the memories.
         max_tokens: Most tokens of the whole text, headings included.
         max_memories: Most candidates.
-        fact_share: Of both, kept for facts, see room.py.
+        kept_share: Of both, see room.py.
     """
     turns = _newest([_shown(turn, zone) for turn in conversation], counter, int(max_tokens * CONVERSATION_SHARE))
-    room = Room(max_tokens - counter.count(_join(turns, [])), max_memories, fact_share)
+    room = Room(max_tokens - counter.count(_join(turns, [])), max_memories, kept_share)
     covers = {c.memory_id: c.duplicate_of for c in candidates if c.drop_reason is DropReason.COVERED}
     taken: dict[uuid.UUID, _Shown] = {}
     headings: set[tuple[str, str]] = set()

@@ -1,32 +1,30 @@
-"""Facts that the candidates left out, for a need that facts meet: of the rows of a partition few are facts, and turns, which hold
-more words, stand before them.
+"""Facts for what an answer keeps for them (room.py): those that the search of all kinds left out, and those that a turn covers.
 
-They are found by a search among facts alone, in the order of that search: the Selector doesn't read them, its order of facts was
-no better. They are behind every other candidate, and get what an answer keeps for facts, see room.py.
+Of the rows of a partition few are facts, and turns, which hold more words, stand before them. So facts are searched for alone,
+too, and stand in the order of that search behind every other candidate. The Selector doesn't read them: its order of facts was
+no better. A fact that is further from the query than most of what was found is left out: where few facts are known, the best of
+them may have nothing to do with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import replace
-
-import numpy as np
 
 from lightmem_server.pipeline.coarse import CoarseHits
 from lightmem_server.pipeline.residents import Residents
 from lightmem_server.pipeline.retrieval import Candidate, DropReason, RetrieveQuery
 from lightmem_server.pipeline.tuning import Tuning
-from lightmem_server.slm.controller import Need, Plan
+from lightmem_server.slm.controller import Need
 from lightmem_server.store.protocol import Store
 from lightmem_server.types import Kind
 
 
-def fact_share(query: RetrieveQuery, plan: Plan, tuning: Tuning) -> float:
-    """What an answer keeps for facts, as a share of its memories and tokens: more where it is asked what is so than what
-    happened; nothing where the request says which kinds."""
-    if query.filter.kinds:
-        return 0.0
-    return tuning.fact_share if plan.need is Need.KNOWLEDGE else tuning.event_fact_share
+def kept_share(need: Need, tuning: Tuning) -> float:
+    """The share of an answer's memories and tokens that is kept: more where it is asked what is so than what happened."""
+    return tuning.fact_share if need is Need.KNOWLEDGE else tuning.event_fact_share
 
 
 async def find_facts(
@@ -38,7 +36,8 @@ async def find_facts(
     store: Store,
     tuning: Tuning,
 ) -> list[Candidate]:
-    """Facts that are not among what was found, best first, with their records; none where everything was found.
+    """Facts that are not among what was found, best first, with their records; none where everything was found, or the request
+    says which kinds.
 
     Args:
         hits: Of the search of all kinds.
@@ -47,27 +46,26 @@ async def find_facts(
     Raises:
         StoreError.
     """
-    if hits.result.matched_count <= len(found):
+    nearness = [candidate.similarity for candidate in found if not math.isnan(candidate.similarity)]
+    if query.filter.kinds or hits.result.matched_count <= len(found) or not nearness:
         return []
     search = hits.search.replace(
         filter=hits.search.filter.replace(kinds=[Kind.FACT]), max_candidates=tuning.fact_candidates
     )
     facts = CoarseHits(search, await residents.search(query.partition, search), (), False)
     known = {candidate.memory_id for candidate in found}
-    near = float(np.nanmedian([candidate.similarity for candidate in found]))
+    near = statistics.median(nearness)
     new = [
         candidate
         for candidate in facts.candidates()
         if candidate.memory_id not in known and candidate.duplicate_of is None and candidate.similarity >= near
     ]
     memories = await store.get(query.partition, [candidate.memory_id for candidate in new])
-    least = min((candidate.coarse_score for candidate in found), default=0.0)
-    kept = []
-    for candidate, memory in zip(new, memories, strict=True):
-        if memory is not None:
-            rank = len(found) + len(kept) + 1
-            kept.append(replace(candidate, memory=memory, coarse_rank=rank, coarse_score=min(candidate.coarse_score, least)))
-    return kept
+    least = min(candidate.coarse_score for candidate in found)
+    there = [replace(c, memory=memory) for c, memory in zip(new, memories, strict=True) if memory is not None]
+    for rank, candidate in enumerate(there, start=len(found) + 1):
+        candidate.coarse_rank, candidate.coarse_score = rank, min(candidate.coarse_score, least)
+    return there
 
 
 def contenders(ranked: Sequence[Candidate], most: int) -> list[Candidate]:

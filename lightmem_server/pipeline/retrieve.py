@@ -23,14 +23,14 @@ import numpy as np
 
 from lightmem_server.errors import InvalidInputError, NotFoundError, PreconditionError
 from lightmem_server.pipeline.clock import Clock
-from lightmem_server.pipeline.coarse import CoarseHits, search_coarse
+from lightmem_server.pipeline.coarse import search_coarse
 from lightmem_server.pipeline.diversity import diversify
 from lightmem_server.pipeline.explain import Explanation, explain
 from lightmem_server.pipeline.pack import pack, pack_shared
 from lightmem_server.pipeline.passages import JUDGED_PRECEDING_TURNS
 from lightmem_server.pipeline.rank import drop_duplicates, drop_irrelevant, prefer_times, rank
 from lightmem_server.pipeline.repetition import drop_nominated, settle
-from lightmem_server.pipeline.reserve import contenders, fact_share, find_facts
+from lightmem_server.pipeline.reserve import contenders, find_facts, kept_share
 from lightmem_server.pipeline.residents import Residents, read_preceding
 from lightmem_server.pipeline.retrieval import (
     Candidate,
@@ -47,7 +47,7 @@ from lightmem_server.pipeline.retrieval import (
 )
 from lightmem_server.pipeline.select import limits_of, select
 from lightmem_server.pipeline.shared_facts import find_shared, is_wanted
-from lightmem_server.pipeline.support import drop_covered, drop_superseded, lead_to_turns
+from lightmem_server.pipeline.support import drop_covered, drop_superseded
 from lightmem_server.pipeline.tuning import Tuning, tuning_for
 from lightmem_server.slm.asker import find_asker, speaks_of_asker
 from lightmem_server.slm.controller import MAX_CHARACTERS, Need, Plan, make_plan
@@ -153,8 +153,9 @@ class Retrieving:
                 left_seconds=query.budget.deadline_seconds - (self._clock.monotonic() - query.arrived_at),
             )
             candidates = hits.candidates()
-            kept_for_facts = fact_share(query, plan, self._tuning)
-            facts = await self._find_facts(query, hits, candidates) if kept_for_facts else []
+            facts = await find_facts(
+                query, hits, candidates, residents=self._residents, store=self._store, tuning=self._tuning
+            )
             stage.item_count = hits.result.scanned_count
         reserve_seconds = self._answering.estimate(1)
         is_judged = query.selector_mode is not SelectorMode.OFF and self._has_time(query, reserve_seconds)
@@ -195,13 +196,11 @@ class Retrieving:
                 ids = [candidate.memory_id for candidate in ranked]
                 alike = await self._residents.similarities(query.partition, ids)
                 ranked = diversify(ranked, alike, self._tuning)
-            if plan.need is Need.EPISODE:
-                ranked = lead_to_turns(ranked)
             drop_covered(ranked, plan.need)
             if plan.need is Need.KNOWLEDGE:
                 await drop_superseded(self._store, query.partition, ranked)
             shown = [] if query.exclude_context else conversation
-            selected = _choose(query, ranked, counter, shown, shared, kept_for_facts)
+            selected = _choose(query, ranked, counter, shown, shared, kept_share(plan.need, self._tuning))
             stage.item_count = len(selected.candidates)
         yield selected
         yield Trace(
@@ -242,11 +241,6 @@ class Retrieving:
             now=self._clock.now(),
             left_seconds=deadline - self._clock.monotonic(),
             deadline=deadline,
-        )
-
-    async def _find_facts(self, query: RetrieveQuery, hits: CoarseHits, found: Sequence[Candidate]) -> list[Candidate]:
-        return await find_facts(
-            query, hits, found, residents=self._residents, store=self._store, tuning=self._tuning
         )
 
     async def explain(self, query: RetrieveQuery, memory_id: uuid.UUID) -> Explanation:
@@ -334,7 +328,7 @@ def _choose(
     counter: TokenCounter,
     conversation: Sequence[Memory],
     shared: Sequence[Candidate],
-    kept_for_facts: float,
+    kept_share: float,
 ) -> Selected:
     """From the final order: drop duplicates, the irrelevant and what is over the budget; pack the rest, and what is shared
     behind it."""
@@ -345,7 +339,7 @@ def _choose(
         counter,
         max_tokens=query.budget.max_tokens,
         max_memories=query.budget.max_memories,
-        fact_share=kept_for_facts,
+        kept_share=kept_share,
         zone=query.zone,
         conversation=conversation,
     )

@@ -1,9 +1,8 @@
 """Facts and the turns that they rest on, in one answer: they must not crowd each other out, nor contradict each other.
 
-what happened is asked ─▶ a fact leads to its turn, which takes its place: the words as they were said
-a turn finds no room   ─▶ a fact behind it, which is shorter, stands for it (pack.py)
-what is so is asked    ─▶ a fact that answers better stands for a turn that says no more; turns that tell what was superseded
-                          leave
+a fact stands behind its turn ─▶ the turn, in the words that were said; the fact only where the turn finds no room (pack.py)
+what is so is asked           ─▶ a fact that answers better stands for a turn that says no more; turns that tell what was
+                                 superseded leave
 """
 
 from __future__ import annotations
@@ -22,30 +21,6 @@ HAPPENED = "did"
 
 MOST_STEPS = 8
 """How far back a chain of facts that replaced each other is followed: one read a step."""
-
-
-def lead_to_turns(ranked: Sequence[Candidate]) -> list[Candidate]:
-    """An order in which the best of the turns that a fact rests on stands before it, at its place: behind its turn a fact is
-    covered. For a need of what happened.
-
-    Args:
-        ranked: Best first.
-    """
-    ordered = list(ranked)
-    alive = {candidate.memory_id: candidate for candidate in ranked if candidate.drop_reason is None}
-    place = {id_: at for at, id_ in enumerate(alive)}
-    for fact in alive.values():
-        if fact.memory is None or fact.memory.kind is not Kind.FACT:
-            continue
-        turns = [id_ for id_ in fact.memory.evidence_ids if id_ in alive]
-        first = min(turns, key=place.__getitem__, default=None)
-        if first is not None and place[first] > place[fact.memory_id]:
-            turn = alive[first]
-            ordered.remove(turn)
-            ordered.insert(ordered.index(fact), turn)
-            turn.score = max(turn.score, fact.score)
-            place[first] = place[fact.memory_id]
-    return ordered
 
 
 def drop_covered(ranked: Sequence[Candidate], need: Need) -> None:

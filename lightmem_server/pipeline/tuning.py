@@ -75,6 +75,9 @@ class Tuning:
             slowly must not cost others their Selector.
         least_judgement_seconds: What it takes to fetch what the Selector reads and to read one passage; with less left before
             the deadline it is left out.
+        fact_share, event_fact_share: Of an answer's memories and tokens, kept for facts where it is asked what is so, and what
+            happened (room.py). Evidence that 512 tokens hold: see reserve.py's figures in CHANGELOG.
+        fact_candidates: Facts that are searched for alone.
         shared_candidates: Shared facts that the Selector reads, and the most that are returned, beside the user's own.
         shared_least_logit: What the Selector must give a shared fact to be returned. With the questions and facts of
             tests/e2e/test_sharing.py those that answer get -3.3 to 7.4, the others -5.0 and less.
