@@ -17,7 +17,6 @@ from lightmem_server.pipeline.retrieval import Candidate, RetrieveQuery
 from lightmem_server.pipeline.tuning import Tuning
 from lightmem_server.slm.controller import Plan
 from lightmem_server.slm.time_window import MICROSECOND
-from lightmem_server.store.protocol import Store
 from lightmem_server.types import Kind, MemoryFilter
 
 _SINCE = re.compile(r"since\b", re.IGNORECASE)
@@ -71,7 +70,6 @@ async def search_coarse(
     vectors: NDArray[np.float32],
     *,
     residents: Residents,
-    store: Store,
     tuning: Tuning,
     now: int,
     left_seconds: float,
@@ -97,7 +95,7 @@ async def search_coarse(
     followed: list[uuid.UUID] = []
     if plan.is_multi_hop and left_seconds >= tuning.follow_up_seconds:
         first = [uuid.UUID(bytes=row.tobytes()) for row in result.ids[: tuning.follow_up_hits]]
-        found = [memory for memory in await store.get(query.partition, first) if memory is not None]
+        found = [memory for memory in await residents.records.get(query.partition, first) if memory is not None]
         if followed := [memory.id for memory in found]:
             search = search.replace(
                 texts=[*search.texts, " ".join(memory.text for memory in found)],

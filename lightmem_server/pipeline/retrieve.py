@@ -146,7 +146,6 @@ class Retrieving:
                 plan,
                 vectors,
                 residents=self._residents,
-                store=self._store,
                 tuning=self._tuning,
                 now=self._clock.now(),
                 left_seconds=query.budget.deadline_seconds - (self._clock.monotonic() - query.arrived_at),
@@ -194,7 +193,7 @@ class Retrieving:
                 ranked = diversify(ranked, alike, self._tuning)
             drop_covered(ranked, plan.need)
             if plan.need is Need.KNOWLEDGE:
-                await drop_superseded(self._store, query.partition, ranked)
+                await drop_superseded(self._residents.records, query.partition, ranked)
             selected = _choose(query, ranked, counter, [] if query.exclude_context else conversation, shared)
             stage.item_count = len(selected.candidates)
         yield selected
@@ -264,7 +263,7 @@ class Retrieving:
         ring = await self._residents.session_ring(partition, session_id)
         if not ring:
             return []
-        turns = await self._store.get(partition, [uuid.UUID(bytes=id_) for id_ in ring])
+        turns = await self._residents.records.get(partition, [uuid.UUID(bytes=id_) for id_ in ring])
         return [turn for turn in turns if turn is not None]
 
     async def _find_asker(self, query: RetrieveQuery, conversation: Sequence[Memory]) -> str:
@@ -288,7 +287,7 @@ class Retrieving:
     async def _fetch(self, partition: Partition, candidates: Sequence[Candidate]) -> None:
         """Fill in the records; one that is gone by now is dropped, and one dropped before is not read."""
         alive = _alive(candidates)
-        memories = await self._store.get(partition, [candidate.memory_id for candidate in alive])
+        memories = await self._residents.records.get(partition, [candidate.memory_id for candidate in alive])
         for candidate, memory in zip(alive, memories, strict=True):
             candidate.memory = memory
             if memory is None:
@@ -312,7 +311,8 @@ class Retrieving:
         """Fill in the turn before each of the candidates that the Selector may come to."""
         judged = _alive(candidates)[: limits_of(query.selector_mode, self._tuning).candidates]
         memories = [candidate.memory for candidate in judged if candidate.memory is not None]
-        preceding = await read_preceding(self._store, query.partition, memories, steps=JUDGED_PRECEDING_TURNS)
+        records = self._residents.records
+        preceding = await read_preceding(records, query.partition, memories, steps=JUDGED_PRECEDING_TURNS)
         for candidate in judged:
             candidate.preceding = preceding[candidate.memory_id]
 
