@@ -100,11 +100,12 @@ class Records:
         self._clear(partition, kept)
 
     def touch(self, partition: Partition, ids: Collection[uuid.UUID], at: int) -> None:
-        """Count an access of each, as Store.record_access did before."""
+        """Count an access of each, as Store.record_access did before. A record that was read between the two counts it twice
+        until it is read again: statistics."""
         kept = self._change(partition, ids)
         for id_ in ids:
             memory = kept.records.get(id_)
-            if memory is None or memory.last_accessed_at == at:  # the same: it was read when the store had counted
+            if memory is None:
                 continue
             last = at if memory.last_accessed_at is None else max(memory.last_accessed_at, at)
             kept.records[id_] = replace(memory, access_count=memory.access_count + 1, last_accessed_at=last)

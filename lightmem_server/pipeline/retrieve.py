@@ -16,7 +16,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -97,7 +97,8 @@ class Retrieving:
         self._answering = Pace(self._tuning.answer_reserve_seconds)
 
     async def retrieve(self, query: RetrieveQuery) -> AsyncGenerator[Part, None]:
-        """Answer a query part by part: the context of a session, the coarse hits when asked for, the memories, the trace.
+        """Answer a query part by part: the context of a session, the coarse hits when asked for, the memories, the trace unless it is
+        excluded.
 
         Raises:
             InvalidInputError: The query names an unknown tokenizer.
@@ -197,21 +198,22 @@ class Retrieving:
             selected = _choose(query, ranked, counter, [] if query.exclude_context else conversation, shared)
             stage.item_count = len(selected.candidates)
         yield selected
-        yield Trace(
-            plan=plan,
-            query=query,
-            search=hits.search,
-            stages=times.stages,
-            candidates=ranked,
-            elapsed_seconds=self._clock.monotonic() - query.arrived_at,
-            is_cut_by_deadline=stop is SelectorStop.DEADLINE or is_guess_cut or not hits.result.is_complete,
-            matched_count=hits.result.matched_count,
-            followed=hits.followed,
-            is_window_filter=hits.is_window_filter,
-            selector_stop=stop,
-            shared=shared,
-            is_approximate=not hits.result.is_exact,
-        )
+        if not query.exclude_trace:
+            yield Trace(
+                plan=plan,
+                query=query,
+                search=hits.search,
+                stages=times.stages,
+                candidates=ranked,
+                elapsed_seconds=self._clock.monotonic() - query.arrived_at,
+                is_cut_by_deadline=stop is SelectorStop.DEADLINE or is_guess_cut or not hits.result.is_complete,
+                matched_count=hits.result.matched_count,
+                followed=hits.followed,
+                is_window_filter=hits.is_window_filter,
+                selector_stop=stop,
+                shared=shared,
+                is_approximate=not hits.result.is_exact,
+            )
         answered_in = self._clock.monotonic() - selected_at
         self._answering.observe(1, min(answered_in, self._tuning.max_answer_reserve_seconds))
 
@@ -248,7 +250,7 @@ class Retrieving:
         if memory is None:
             raise NotFoundError("no such memory")
         trace: Trace | None = None
-        async for part in self.retrieve(query):
+        async for part in self.retrieve(replace(query, exclude_trace=False)):
             if isinstance(part, Trace):
                 trace = part
         assert trace is not None, "retrieve ends with a trace"

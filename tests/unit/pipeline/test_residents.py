@@ -153,6 +153,20 @@ async def test_records_are_kept_in_step_with_commits(pipeline: Pipeline) -> None
     assert "storks walk" in await pipeline.texts("storks"), "a commit that nobody told of"
 
 
+async def test_accesses_noted_together_are_each_counted(pipeline: Pipeline) -> None:
+    written = await pipeline.write(Turn("one"), Turn("two"))
+    one, two = written.memory_ids
+    await pipeline.texts("one two")
+    access = AccessRecorder(pipeline.store, pipeline.residents, Clock())
+    for _ in range(100):
+        access.record(ANA, [one])
+    access.record(ANA, [two])
+    await access.flush()
+    stored = await pipeline.store.get(ANA, [one, two])
+    assert [memory.access_count for memory in stored if memory] == [100, 1]
+    assert await pipeline.residents.records.get(ANA, [one, two]) == stored
+
+
 async def test_records_leave_with_their_partition(pipeline: Pipeline) -> None:
     await pipeline.write(Turn("herons fly"))
     await pipeline.texts("herons")
