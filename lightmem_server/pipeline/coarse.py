@@ -45,19 +45,19 @@ class CoarseHits:
         for row, hit in zip(result.duplicate_ids, result.duplicate_of.tolist(), strict=True):
             repeating.setdefault(hit, []).append(uuid.UUID(bytes=row.tobytes()))
         found: list[Candidate] = []
-        for i, row in enumerate(result.ids):
+        columns = (result.scores, result.similarities, result.ranks, result.parts)
+        hits = zip(result.ids, *(column.tolist() for column in columns), strict=True)
+        for i, (row, score, similarity, ranks, parts) in enumerate(hits):
             first = uuid.UUID(bytes=row.tobytes())
             for memory_id in (first, *repeating.get(i, ())):
                 found.append(
                     Candidate(
                         memory_id=memory_id,
                         coarse_rank=len(found) + 1,
-                        coarse_score=float(result.scores[i]),
-                        similarity=float(result.similarities[i]),
-                        source_ranks={
-                            name: int(r) for name, r in zip(result.sources, result.ranks[i], strict=True) if r
-                        },
-                        parts=dict(zip(names, result.parts[i].tolist(), strict=True)),
+                        coarse_score=score,
+                        similarity=similarity,
+                        source_ranks={name: r for name, r in zip(result.sources, ranks, strict=True) if r},
+                        parts=dict(zip(names, parts, strict=True)),
                         duplicate_of=None if memory_id == first else first,
                     )
                 )

@@ -97,8 +97,8 @@ class Retrieving:
         self._answering = Pace(self._tuning.answer_reserve_seconds)
 
     async def retrieve(self, query: RetrieveQuery) -> AsyncGenerator[Part, None]:
-        """Answer a query part by part: the context of a session, the coarse hits when asked for, the memories, the trace unless it is
-        excluded.
+        """Answer a query part by part: the context of a session, the coarse hits when asked for, the memories, and unless it
+        is excluded the trace.
 
         Raises:
             InvalidInputError: The query names an unknown tokenizer.
