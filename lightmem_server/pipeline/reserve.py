@@ -15,10 +15,9 @@ from dataclasses import replace
 
 from lightmem_server.pipeline.coarse import CoarseHits
 from lightmem_server.pipeline.residents import Residents
-from lightmem_server.pipeline.retrieval import Candidate, DropReason, RetrieveQuery
+from lightmem_server.pipeline.retrieval import Candidate, RetrieveQuery
 from lightmem_server.pipeline.tuning import Tuning
 from lightmem_server.slm.controller import Need
-from lightmem_server.store.protocol import Store
 from lightmem_server.types import Kind
 
 
@@ -33,7 +32,6 @@ async def find_facts(
     found: Sequence[Candidate],
     *,
     residents: Residents,
-    store: Store,
     tuning: Tuning,
 ) -> list[Candidate]:
     """Facts that are not among what was found, best first, with their records; none where everything was found, or the request
@@ -60,31 +58,9 @@ async def find_facts(
         for candidate in facts.candidates()
         if candidate.memory_id not in known and candidate.duplicate_of is None and candidate.similarity >= near
     ]
-    memories = await store.get(query.partition, [candidate.memory_id for candidate in new])
+    memories = await residents.records.get(query.partition, [candidate.memory_id for candidate in new])
     least = min(candidate.coarse_score for candidate in found)
     there = [replace(c, memory=memory) for c, memory in zip(new, memories, strict=True) if memory is not None]
     for rank, candidate in enumerate(there, start=len(found) + 1):
         candidate.coarse_rank, candidate.coarse_score = rank, min(candidate.coarse_score, least)
     return there
-
-
-def contenders(ranked: Sequence[Candidate], most: int) -> list[Candidate]:
-    """Those that may be packed: the best `most` that were not dropped, and behind them facts, also those that are covered by a
-    turn. The others are marked MAX_MEMORIES.
-
-    Args:
-        ranked: Best first.
-    """
-    kept: list[Candidate] = []
-    alive = 0
-    for candidate in ranked:
-        is_fact = candidate.memory is not None and candidate.memory.kind is Kind.FACT
-        if candidate.drop_reason is None:
-            alive += 1
-            if alive <= most or is_fact:
-                kept.append(candidate)
-            else:
-                candidate.drop_reason = DropReason.MAX_MEMORIES
-        elif is_fact and candidate.drop_reason is DropReason.COVERED:
-            kept.append(candidate)
-    return kept

@@ -3,8 +3,8 @@
     refresh ─▶ context (STM) ─▶ plan ─▶ embed ─▶ coarse (Rust) ─▶ fetch ─▶ select (cross-encoder) ─▶ (shared) ─▶ pack ─▶ trace
     └───── beside them: embed the query as it was asked ───────┘
 
-Each stage's own file: slm/controller.py, coarse.py, repetition.py, select.py, rank.py, diversity.py, shared_facts.py, pack.py;
-their constants are in tuning.py.
+Each stage's own file: slm/controller.py, coarse.py and reserve.py, repetition.py, select.py, rank.py, diversity.py,
+shared_facts.py, choose.py, pack.py; their constants are in tuning.py.
 
 The parts of the answer are yielded as soon as they are known. The deadline shortens the Selector's work; it never fails
 the call. Cancelling the caller ends the work at the next stage.
@@ -16,21 +16,21 @@ import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lightmem_server.errors import InvalidInputError, NotFoundError, PreconditionError
+from lightmem_server.pipeline.choose import choose
 from lightmem_server.pipeline.clock import Clock
 from lightmem_server.pipeline.coarse import search_coarse
 from lightmem_server.pipeline.diversity import diversify
 from lightmem_server.pipeline.explain import Explanation, explain
-from lightmem_server.pipeline.pack import pack, pack_shared
 from lightmem_server.pipeline.passages import JUDGED_PRECEDING_TURNS
-from lightmem_server.pipeline.rank import drop_duplicates, drop_irrelevant, prefer_times, rank
+from lightmem_server.pipeline.rank import drop_duplicates, prefer_times, rank
 from lightmem_server.pipeline.repetition import drop_nominated, settle
-from lightmem_server.pipeline.reserve import contenders, find_facts, kept_share
+from lightmem_server.pipeline.reserve import find_facts, kept_share
 from lightmem_server.pipeline.residents import Residents, read_preceding
 from lightmem_server.pipeline.retrieval import (
     Candidate,
@@ -39,7 +39,6 @@ from lightmem_server.pipeline.retrieval import (
     DropReason,
     Part,
     RetrieveQuery,
-    Selected,
     SelectorMode,
     SelectorStop,
     StageTime,
@@ -98,7 +97,8 @@ class Retrieving:
         self._answering = Pace(self._tuning.answer_reserve_seconds)
 
     async def retrieve(self, query: RetrieveQuery) -> AsyncGenerator[Part, None]:
-        """Answer a query part by part: the context of a session, the coarse hits when asked for, the memories, the trace.
+        """Answer a query part by part: the context of a session, the coarse hits when asked for, the memories, and unless it
+        is excluded the trace.
 
         Raises:
             InvalidInputError: The query names an unknown tokenizer.
@@ -147,15 +147,12 @@ class Retrieving:
                 plan,
                 vectors,
                 residents=self._residents,
-                store=self._store,
                 tuning=self._tuning,
                 now=self._clock.now(),
                 left_seconds=query.budget.deadline_seconds - (self._clock.monotonic() - query.arrived_at),
             )
             candidates = hits.candidates()
-            facts = await find_facts(
-                query, hits, candidates, residents=self._residents, store=self._store, tuning=self._tuning
-            )
+            facts = await find_facts(query, hits, candidates, residents=self._residents, tuning=self._tuning)
             stage.item_count = hits.result.scanned_count
         reserve_seconds = self._answering.estimate(1)
         is_judged = query.selector_mode is not SelectorMode.OFF and self._has_time(query, reserve_seconds)
@@ -198,26 +195,27 @@ class Retrieving:
                 ranked = diversify(ranked, alike, self._tuning)
             drop_covered(ranked, plan.need)
             if plan.need is Need.KNOWLEDGE:
-                await drop_superseded(self._store, query.partition, ranked)
+                await drop_superseded(self._residents.records, query.partition, ranked)
             shown = [] if query.exclude_context else conversation
-            selected = _choose(query, ranked, counter, shown, shared, kept_share(plan.need, self._tuning))
+            selected = choose(query, ranked, counter, shown, shared, kept_share=kept_share(plan.need, self._tuning))
             stage.item_count = len(selected.candidates)
         yield selected
-        yield Trace(
-            plan=plan,
-            query=query,
-            search=hits.search,
-            stages=times.stages,
-            candidates=ranked,
-            elapsed_seconds=self._clock.monotonic() - query.arrived_at,
-            is_cut_by_deadline=stop is SelectorStop.DEADLINE or is_guess_cut or not hits.result.is_complete,
-            matched_count=hits.result.matched_count,
-            followed=hits.followed,
-            is_window_filter=hits.is_window_filter,
-            selector_stop=stop,
-            shared=shared,
-            is_approximate=not hits.result.is_exact,
-        )
+        if not query.exclude_trace:
+            yield Trace(
+                plan=plan,
+                query=query,
+                search=hits.search,
+                stages=times.stages,
+                candidates=ranked,
+                elapsed_seconds=self._clock.monotonic() - query.arrived_at,
+                is_cut_by_deadline=stop is SelectorStop.DEADLINE or is_guess_cut or not hits.result.is_complete,
+                matched_count=hits.result.matched_count,
+                followed=hits.followed,
+                is_window_filter=hits.is_window_filter,
+                selector_stop=stop,
+                shared=shared,
+                is_approximate=not hits.result.is_exact,
+            )
         answered_in = self._clock.monotonic() - selected_at
         self._answering.observe(1, min(answered_in, self._tuning.max_answer_reserve_seconds))
 
@@ -254,7 +252,7 @@ class Retrieving:
         if memory is None:
             raise NotFoundError("no such memory")
         trace: Trace | None = None
-        async for part in self.retrieve(query):
+        async for part in self.retrieve(replace(query, exclude_trace=False)):
             if isinstance(part, Trace):
                 trace = part
         assert trace is not None, "retrieve ends with a trace"
@@ -269,7 +267,7 @@ class Retrieving:
         ring = await self._residents.session_ring(partition, session_id)
         if not ring:
             return []
-        turns = await self._store.get(partition, [uuid.UUID(bytes=id_) for id_ in ring])
+        turns = await self._residents.records.get(partition, [uuid.UUID(bytes=id_) for id_ in ring])
         return [turn for turn in turns if turn is not None]
 
     async def _find_asker(self, query: RetrieveQuery, conversation: Sequence[Memory]) -> str:
@@ -293,7 +291,7 @@ class Retrieving:
     async def _fetch(self, partition: Partition, candidates: Sequence[Candidate]) -> None:
         """Fill in the records; one that is gone by now is dropped, and one dropped before is not read."""
         alive = _alive(candidates)
-        memories = await self._store.get(partition, [candidate.memory_id for candidate in alive])
+        memories = await self._residents.records.get(partition, [candidate.memory_id for candidate in alive])
         for candidate, memory in zip(alive, memories, strict=True):
             candidate.memory = memory
             if memory is None:
@@ -317,35 +315,10 @@ class Retrieving:
         """Fill in the turn before each of the candidates that the Selector may come to."""
         judged = _alive(candidates)[: limits_of(query.selector_mode, self._tuning).candidates]
         memories = [candidate.memory for candidate in judged if candidate.memory is not None]
-        preceding = await read_preceding(self._store, query.partition, memories, steps=JUDGED_PRECEDING_TURNS)
+        records = self._residents.records
+        preceding = await read_preceding(records, query.partition, memories, steps=JUDGED_PRECEDING_TURNS)
         for candidate in judged:
             candidate.preceding = preceding[candidate.memory_id]
-
-
-def _choose(
-    query: RetrieveQuery,
-    ranked: Sequence[Candidate],
-    counter: TokenCounter,
-    conversation: Sequence[Memory],
-    shared: Sequence[Candidate],
-    kept_share: float,
-) -> Selected:
-    """From the final order: drop duplicates, the irrelevant and what is over the budget; pack the rest, and what is shared
-    behind it."""
-    drop_duplicates(ranked)
-    drop_irrelevant(ranked, query.min_relevance)
-    packed = pack(
-        contenders(ranked, query.budget.max_memories),
-        counter,
-        max_tokens=query.budget.max_tokens,
-        max_memories=query.budget.max_memories,
-        kept_share=kept_share,
-        zone=query.zone,
-        conversation=conversation,
-    )
-    if shared:
-        packed = pack_shared(packed, _alive(shared), counter, max_tokens=query.budget.max_tokens)
-    return Selected(packed.candidates, packed.text, packed.token_count, _alive(shared))
 
 
 def _alive(candidates: Sequence[Candidate]) -> list[Candidate]:
