@@ -2,13 +2,14 @@
 
     python -m tests.bench.answers                                120 questions, the small Writer
     python -m tests.bench.answers --writer standard --questions 40
-    python -m tests.bench.answers --consolidated --tokens 512    what summaries and facts add to the turns
+    python -m tests.bench.answers --consolidated FOLDER --tokens 512   what summaries and facts add to the turns
     python -m tests.bench.answers --quick                        seconds; checks that the bench works
 
 Contexts, each at most `--tokens` tokens of the embedder: none; the last turns of the conversation; the `--memories` turns
 nearest to the question by the same embedder, in NumPy; what Retrieve of a real server packs, with as many memories. All
-have the same line per turn. With --consolidated there are two: what Retrieve packs of the turns alone, and what it packs once
-they were consolidated. The reader, its prompt, and the questions are the same for all. Questions are drawn by
+have the same line per turn. With --consolidated, the folder of `make bench-consolidate`, there are two, in this process: what
+is packed of the turns alone, and of all that there is (consolidated_answers.py); --without leaves out dialogues that something
+was chosen on. The reader, its prompt, and the questions are the same for all. Questions are drawn by
 category; the score is LoCoMo's official F1 (f1.py). Intervals are 95 %, over questions; differences are paired.
 
 The deadline of Retrieve is long: this bench judges answers, not time. Writes target/bench/answers.json.
@@ -23,6 +24,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,8 @@ from lightmem_server.slm.manifest import load_manifest
 from lightmem_server.slm.protocols import Embedder, Message, TokenCounter, Writer
 from lightmem_server.slm.writer import load_writer
 from tests.bench import report
+from tests.bench.consolidate_figures import ARMS, EVIDENCE_BUDGET
+from tests.bench.consolidated_answers import read_consolidated
 from tests.bench.datasets import (
     Conversation,
     DialogueTurn,
@@ -51,7 +55,7 @@ from tests.bench.options import ROOT, add_server, make_parser, open_bars, open_s
 RESULT_FILE = ROOT / "target" / "bench" / "answers.json"
 
 NONE, RECENT, PLAIN, LIGHTMEM = "no memory", "recent turns", "plain top-k", "LightMem"
-CONSOLIDATED = "LightMem, consolidated"
+TURNS_ALONE = "LightMem, turns alone"
 
 QUICK_QUESTIONS = 2
 ANSWER_TOKENS = 32
@@ -88,6 +92,12 @@ class Answered:
     scores: dict[str, float] = field(default_factory=dict)
     context_tokens: dict[str, int] = field(default_factory=dict)
 
+    def add(self, arm: str, answer: str, context: str, counter: TokenCounter) -> None:
+        """Note and score an arm's answer."""
+        self.answers[arm] = answer
+        self.scores[arm] = score(answer, self.question.answer, self.question.category)
+        self.context_tokens[arm] = counter.count(context)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the bench. Returns the exit code."""
@@ -95,12 +105,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     conversations = read_conversations(options)
     if isinstance(conversations, int):
         return conversations
-    if options.quick:
+    if options.consolidated is None and options.quick:
         conversations = take_quick(conversations, QUICK_QUESTIONS)
-    else:
+    elif options.consolidated is None:
         conversations = take_stratified(conversations, options.questions, seed=options.seed)
+    run = _run if options.consolidated is None else _run_consolidated
     try:
-        answered, writer = asyncio.run(_run(options, conversations))
+        answered, writer = asyncio.run(run(options, conversations))
     except ModelError as error:
         print(error.message, file=sys.stderr)
         return 2
@@ -115,7 +126,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "seed": options.seed,
             "writer": writer,
             "max_tokens": options.tokens,
-            "max_memories": options.memories,
+            "max_memories": options.memories if options.consolidated is None else EVIDENCE_BUDGET.max_memories,
+            "consolidated": str(options.consolidated or ""),
+            "without": options.without,
         },
         "figures": figures(answered, seed=options.seed),
         "targets": {},
@@ -135,16 +148,47 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--questions", type=int, default=120, metavar="N", help="drawn by category; default: 120")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--tokens", type=int, default=1024, help="of a context; default: 1024")
-    parser.add_argument("--consolidated", action="store_true", help="turns alone beside turns, summaries and facts")
+    parser.add_argument(
+        "--consolidated", type=Path, metavar="FOLDER", help="turns alone beside turns, summaries and facts"
+    )
+    parser.add_argument("--without", nargs="+", default=[], metavar="ID", help="dialogues that are left out, with it")
+    parser.add_argument(
+        "--threads", type=int, default=2, help="of the reader, with it, each with texts of its own; default: 2"
+    )
     parser.add_argument("--memories", type=int, default=10, help="of plain top-k and LightMem; default: 10")
     return parse_options(parser, arguments)
 
 
-async def _run(options: argparse.Namespace, conversations: Sequence[Conversation]) -> tuple[list[Answered], str]:
-    settings = load()
+def _find_reader(options: argparse.Namespace) -> str:
     name = load_manifest().find_writer(options.writer)
     if name is None:
         raise ModelError(f"profile {options.writer} has no Writer")
+    return name
+
+
+async def _run_consolidated(
+    options: argparse.Namespace, conversations: Sequence[Conversation]
+) -> tuple[list[Answered], str]:
+    read, identity, tokens = await read_consolidated(
+        options,
+        conversations,
+        writer=_find_reader(options),
+        instructions=INSTRUCTIONS,
+        max_tokens=ANSWER_TOKENS,
+        to_prompt=to_prompt,
+    )
+    names = dict(zip(ARMS, (TURNS_ALONE, LIGHTMEM), strict=True))
+    answered = []
+    for question, answers, contexts in read:
+        made = Answered(question)
+        for arm, name in names.items():
+            made.add(name, answers[arm], contexts[arm], tokens)
+        answered.append(made)
+    return answered, identity
+
+
+async def _run(options: argparse.Namespace, conversations: Sequence[Conversation]) -> tuple[list[Answered], str]:
+    settings, name = load(), _find_reader(options)
     answered: list[Answered] = []
     async with contextlib.AsyncExitStack() as stack:
         writer = load_writer(settings.models_dir, name, threads=max(1, report.machine()["cores"]))
@@ -162,12 +206,6 @@ async def _run(options: argparse.Namespace, conversations: Sequence[Conversation
             await arms.prepare()
             bars.advance(telling, sum(1 for _ in conversation.turns))
             contexts = [await arms.contexts(question) for question in conversation.questions]
-            if options.consolidated:
-                await arms.consolidate()
-                contexts = [
-                    {LIGHTMEM: one[LIGHTMEM], CONSOLIDATED: await arms.retrieve(question)}
-                    for one, question in zip(contexts, conversation.questions, strict=True)
-                ]
             for one, question in zip(contexts, conversation.questions, strict=True):
                 answered.append(await answer(writer, question, one, embedder.tokens))
                 bars.advance(asking)
@@ -212,10 +250,6 @@ class Arms:
             LIGHTMEM: await self.retrieve(question),
         }
 
-    async def consolidate(self) -> None:
-        """Let the server make summaries and facts of the turns. Needs an admin key."""
-        await asyncio.to_thread(lambda: list(self._client.consolidate(user_id=self._user_id)))
-
     async def retrieve(self, question: Question) -> str:
         """What the server packs for a question."""
         answer = await asyncio.to_thread(
@@ -257,12 +291,15 @@ async def answer(writer: Writer, question: Question, contexts: dict[str, str], c
     """Let the reader answer from every arm's context."""
     made = Answered(question)
     for arm, context in contexts.items():
-        prompt = f"Notes:\n{context or '(none)'}\n\nQuestion: {question.text}"
-        written = await writer.generate(INSTRUCTIONS, [Message("user", prompt)], max_tokens=ANSWER_TOKENS, stops=["\n"])
-        made.answers[arm] = written.text
-        made.scores[arm] = score(written.text, question.answer, question.category)
-        made.context_tokens[arm] = counter.count(context)
+        prompt = [Message("user", to_prompt(question, context))]
+        written = await writer.generate(INSTRUCTIONS, prompt, max_tokens=ANSWER_TOKENS, stops=["\n"])
+        made.add(arm, written.text, context, counter)
     return made
+
+
+def to_prompt(question: Question, context: str) -> str:
+    """What the reader reads behind its instructions."""
+    return f"Notes:\n{context or '(none)'}\n\nQuestion: {question.text}"
 
 
 def figures(answered: Sequence[Answered], *, seed: int = 0) -> dict[str, Any]:

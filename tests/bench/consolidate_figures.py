@@ -43,6 +43,10 @@ class Reader:
 
     async def ask(self, text: str, budget: Budget, record_filter: MemoryFilter) -> list[Candidate]:
         """What is returned, best first."""
+        return list((await self.select(text, budget, record_filter)).candidates)
+
+    async def select(self, text: str, budget: Budget, record_filter: MemoryFilter) -> Selected:
+        """What is returned, and packed."""
         query = RetrieveQuery(
             partition_of(self.conversation.conversation_id),
             text,
@@ -53,7 +57,7 @@ class Reader:
         )
         async for part in self.retrieving.retrieve(query):
             if isinstance(part, Selected):
-                return list(part.candidates)
+                return part
         raise AssertionError("a retrieval ends with what was selected")
 
     def stands_for(self, memory: Memory, *, with_summaries: bool) -> frozenset[str]:
@@ -105,7 +109,7 @@ async def evidence(
     figures: dict[str, list[float]] = {}
     asked = 0
     for conversation in conversations:
-        reader = await _reader(conversation, made)
+        reader = await read_conversation(conversation, made)
         within = _turns_of(conversation, sampled_sessions(conversation, sessions, seed=seed))
         for question in _within(conversation.questions, within):
             asked += 1
@@ -132,7 +136,7 @@ async def coverage(
     by_turn: dict[str, list[float]] = {}
     by_words: dict[str, list[float]] = {}
     for conversation in conversations:
-        reader = await _reader(conversation, made)
+        reader = await read_conversation(conversation, made)
         within = _turns_of(conversation, sampled_sessions(conversation, sessions, seed=seed))
         for observation in observations.get(conversation.conversation_id, ()):
             if not observation.evidence <= within:
@@ -150,7 +154,8 @@ async def coverage(
     }
 
 
-async def _reader(conversation: Conversation, made: Consolidated) -> Reader:
+async def read_conversation(conversation: Conversation, made: Consolidated) -> Reader:
+    """A reader of one of the consolidated conversations."""
     records = await made.records(conversation.conversation_id)
     turns = {record.id: str(record.metadata[TURN_KEY]) for record in records if record.kind is Kind.TURN}
     return Reader(conversation, made.retrieving(Tuning()), turns)

@@ -40,7 +40,7 @@ from lightmem_server.pipeline.tuning import Tuning
 from lightmem_server.pipeline.write import WriteBatch, Writing
 from lightmem_server.slm.embedder import load_embedder
 from lightmem_server.slm.prompt import load_prompt
-from lightmem_server.slm.protocols import Writer
+from lightmem_server.slm.protocols import TokenCounter, Writer
 from lightmem_server.slm.selector import load_selector
 from lightmem_server.slm.time_window import to_micros
 from lightmem_server.slm.writer import load_writer
@@ -176,11 +176,17 @@ class Consolidated:
     """The store, the pipeline over it, and what was recorded."""
 
     def __init__(
-        self, store: SqliteStore, retrieving: Callable[[Tuning], Retrieving], recorded: RecordedOutcomes
+        self,
+        store: SqliteStore,
+        retrieving: Callable[[Tuning], Retrieving],
+        recorded: RecordedOutcomes,
+        tokens: TokenCounter,
     ) -> None:
+        """`tokens` counts what is packed."""
         self.store = store
         self.retrieving = retrieving
         self.recorded = recorded
+        self.tokens = tokens
 
     async def records(self, conversation_id: str) -> list[MemoryRecord]:
         """See read_records."""
@@ -314,7 +320,7 @@ async def consolidated(
                 counters = {"": embedder.tokens}
                 return Retrieving(store, residents, embedder, selector, tokenizers=counters, clock=clock, tuning=tuning)
 
-            yield Consolidated(store, retrieving, recorded)
+            yield Consolidated(store, retrieving, recorded, embedder.tokens)
         finally:
             await store.close()
             await real_embedder.close()

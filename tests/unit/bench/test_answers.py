@@ -14,7 +14,7 @@ from rich.console import Console
 from clients.python.tests.peer import KEY, Peer
 from lightmem_server.slm.fakes import HashEmbedder, ScriptedWriter, WordCounter
 from tests.bench import answers
-from tests.bench.answers import CONSOLIDATED, LIGHTMEM, NONE, PLAIN, RECENT, Answered
+from tests.bench.answers import LIGHTMEM, NONE, PLAIN, RECENT, TURNS_ALONE, Answered
 from tests.bench.datasets import Conversation, DialogueTurn, Question, Session, take_stratified
 
 ARMS = (NONE, RECENT, PLAIN, LIGHTMEM)
@@ -86,10 +86,10 @@ def test_figures_are_means_by_arm_and_category_and_paired_differences() -> None:
 
 
 def test_turns_alone_are_compared_with_what_consolidation_adds() -> None:
-    both = {LIGHTMEM: 0.25, CONSOLIDATED: 0.75}
+    both = {TURNS_ALONE: 0.25, LIGHTMEM: 0.75}
     made = answers.figures([Answered(ask("q", "4"), {}, both, dict.fromkeys(both, 7))])
-    assert list(made["arms"]) == [LIGHTMEM, CONSOLIDATED]
-    assert made["lightmem_minus"][CONSOLIDATED]["f1"]["mean"] == -0.5
+    assert list(made["arms"]) == [TURNS_ALONE, LIGHTMEM]
+    assert made["lightmem_minus"][TURNS_ALONE]["f1"] == {"mean": 0.5, "low": 0.5, "high": 0.5}
 
 
 def test_a_sample_has_each_category_by_its_share() -> None:
