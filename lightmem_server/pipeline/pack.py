@@ -4,7 +4,7 @@ Conversation:                       only when the running conversation is part o
 [2023-06-01 Thursday]               in at most half of the tokens
 09:12 Ana: Where did I say I'd move to?
 
-Known:                              only with facts and profiles, in order of time: when each was said last
+Known as of:                        only with facts and profiles; the day on which it was said last
 8 May 2023 Ana lives in Lisbon
 
 Memories:                           without a title where neither stands before it
@@ -34,7 +34,7 @@ CONVERSATION_SHARE = 0.5
 """Most of the tokens that the running conversation may take: the agent tends to have it anyway."""
 
 CONVERSATION_TITLE = "Conversation:"
-KNOWN_TITLE = "Known:"
+KNOWN_TITLE = "Known as of:"
 MEMORIES_TITLE = "Memories:"
 SHARED_TITLE = "Of users in general:"
 

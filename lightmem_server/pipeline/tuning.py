@@ -116,7 +116,7 @@ class Tuning:
     least_judgement_seconds: float = 0.006
     fact_candidates: int = 8
     fact_share: float = 0.2
-    event_fact_share: float = 0.05
+    event_fact_share: float = 0.1
     shared_candidates: int = 3
     shared_least_logit: float = -4.0
     judged: Calibration = Calibration(bias=-9.36, coarse=1.38, logit=0.137)

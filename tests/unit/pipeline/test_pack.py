@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightmem_server.pipeline.pack import Packed, line, pack
+from lightmem_server.pipeline.pack import KNOWN_TITLE, Packed, line, pack
 from lightmem_server.pipeline.retrieval import Candidate, DropReason
 from lightmem_server.types import Kind, Memory, Tier
 
@@ -91,6 +91,60 @@ def test_the_count_of_the_whole_decides_where_lines_join_dearly() -> None:
     assert candidates[7].drop_reason is DropReason.MAX_TOKENS
 
 
+def known(text: str, day: float, *, of: Candidate | None = None) -> Candidate:
+    """A fact; covered by its turn, if there is one."""
+    fact = Memory(uuid.uuid4(), Tier.LTM, Kind.FACT, text, occurred_at=int(day * DAY), created_at=0)
+    made = Candidate(fact.id, 9, 1.0, {}, memory=fact)
+    if of is not None:
+        made.drop_reason, made.duplicate_of = DropReason.COVERED, of.memory_id
+    return made
+
+
+def test_facts_stand_first_in_a_section_of_their_own_with_the_day_they_were_said() -> None:
+    packed = pack(
+        [candidate("said", 1), known("Ana has a cat", 30), known("Ana sings", 2)], Words(), max_tokens=99, zone=UTC
+    )
+    facts, said = packed.text.split("\n\n")
+    assert facts == f"{KNOWN_TITLE}\n3 January 1970 Ana sings\n31 January 1970 Ana has a cat"
+    assert said == "Memories:\n[1970-01-02 Friday]\n00:00 Ana: said"
+    assert (
+        pack([known("Ana sings", 2)], Words(), max_tokens=99, zone=UTC).text
+        == f"{KNOWN_TITLE}\n3 January 1970 Ana sings"
+    )
+
+
+def test_a_fact_stands_for_its_turn_only_where_that_finds_no_room() -> None:
+    short, long = candidate("one", 1), candidate("much too long " * 20, 2)
+    facts = [known("of the short", 1, of=short), known("of the long", 2, of=long)]
+    packed = pack([short, long, *facts], Words(), max_tokens=40, zone=UTC)
+    assert packed.candidates == [short, facts[1]]
+    assert [c.drop_reason for c in (long, facts[0])] == [DropReason.MAX_TOKENS, DropReason.COVERED]
+
+
+def test_what_is_kept_goes_to_facts_behind_all_turns_and_else_to_turns() -> None:
+    turns = [candidate(f"turn {i} has seven words in all", i, session_id="") for i in range(1, 9)]
+    fact = known("Ana sings", 2)
+    with_fact = pack([*turns, fact], Words(), max_tokens=42, zone=UTC, kept_share=0.3)
+    without = pack(turns, Words(), max_tokens=42, zone=UTC, kept_share=0.3)
+    assert fact in with_fact.candidates
+    assert fact not in pack([*turns, fact], Words(), max_tokens=42, zone=UTC).candidates
+    assert without.candidates == pack(turns, Words(), max_tokens=42, zone=UTC).candidates
+
+
+def test_a_long_turn_at_the_end_does_not_take_the_room_of_short_ones() -> None:
+    turns = [candidate("one", 1), candidate("long " * 22, 1), candidate("two", 1), candidate("three", 1)]
+    kept = pack(turns, Words(), max_tokens=33, zone=UTC, kept_share=0.2)
+    assert kept.candidates == [turns[0], turns[2], turns[3]]
+    assert pack(turns, Words(), max_tokens=33, zone=UTC).candidates == turns[:2]
+
+
+def test_at_most_so_many_memories_are_packed() -> None:
+    turns = [candidate(f"turn {i}", 1) for i in range(5)]
+    packed = pack(turns, Words(), max_tokens=999, max_memories=3, zone=UTC, kept_share=0.4)
+    assert packed.candidates == turns[:3]
+    assert {c.drop_reason for c in turns[3:]} == {DropReason.MAX_MEMORIES}
+
+
 def test_nothing_fits() -> None:
     assert pack([candidate("one", 1)], Words(), max_tokens=1, zone=UTC) == Packed([], "", 0)
 
@@ -105,13 +159,19 @@ def test_the_ends_of_the_calendar_are_printed_in_utc() -> None:
 
 
 @given(
-    st.lists(st.text(min_size=1, max_size=40), max_size=12),
+    st.lists(st.tuples(st.text(min_size=1, max_size=40), st.booleans()), max_size=12),
     st.lists(st.text(max_size=9), max_size=5),
     st.integers(1, 60),
+    st.floats(0, 0.5),
 )
-def test_the_budget_is_never_exceeded(texts: list[str], said: list[str], max_tokens: int) -> None:
-    candidates = [candidate(text, day, session_id=str(day % 2)) for day, text in enumerate(texts)]
+def test_the_budget_is_never_exceeded(
+    texts: list[tuple[str, bool]], said: list[str], max_tokens: int, kept_share: float
+) -> None:
+    candidates = [
+        known(text, day) if is_fact else candidate(text, day, session_id=str(day % 2))
+        for day, (text, is_fact) in enumerate(texts)
+    ]
     turns = [memory(text, 99) for text in said]
-    packed = pack(candidates, Words(), max_tokens=max_tokens, zone=UTC, conversation=turns)
+    packed = pack(candidates, Words(), max_tokens=max_tokens, zone=UTC, conversation=turns, kept_share=kept_share)
     assert Words().count(packed.text) == packed.token_count <= max_tokens
     assert all((c in packed.candidates) == (c.drop_reason is None) for c in candidates)
