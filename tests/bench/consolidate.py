@@ -55,6 +55,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the sessions; default: 0")
     parser.add_argument("--folder", type=Path, help="default: target/bench/consolidate/WRITER-SESSIONS-SEED")
     parser.add_argument("--show", action="store_true", help="consolidate nothing more")
+    parser.add_argument("--without", nargs="+", default=[], metavar="ID", help="dialogues that the figures leave out")
     return parse_options(parser, arguments)
 
 
@@ -85,6 +86,7 @@ async def _run(options: argparse.Namespace, conversations: Sequence[Conversation
             "writer": options.writer,
             "sessions": options.sessions,
             "seed": options.seed,
+            "without": options.without,
         },
         "figures": figures,
         "targets": {},
@@ -98,7 +100,8 @@ async def _run(options: argparse.Namespace, conversations: Sequence[Conversation
 async def _measure(
     options: argparse.Namespace, conversations: Sequence[Conversation], made: Consolidated
 ) -> dict[str, Any]:
-    done = [one for one in conversations if await made.is_done(one.conversation_id)]
+    wanted = [one for one in conversations if one.conversation_id not in options.without]
+    done = [one for one in wanted if await made.is_done(one.conversation_id)]
     figures: dict[str, Any] = {"abstraction": await abstraction(done, made)}
     if done:
         observations = read_observations(options.data) if options.layout == "locomo" else {}

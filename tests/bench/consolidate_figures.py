@@ -21,6 +21,7 @@ from lightmem_server.slm.time_window import to_micros
 from lightmem_server.types import Kind, Memory, MemoryFilter
 from tests.bench.consolidated import TURN_KEY, Consolidated, partition_of, sampled_sessions
 from tests.bench.datasets import Conversation, Question
+from tests.bench.f1 import bootstrap
 from tests.bench.observations import Observation
 from tests.bench.report import recall
 
@@ -105,10 +106,13 @@ async def evidence(
     conversations: Sequence[Conversation], made: Consolidated, *, sessions: int, seed: int
 ) -> dict[str, Any]:
     """The share of a question's evidence that 512 tokens hold, turns and facts' turns counted; and the same with
-    summaries' turns. Questions whose evidence is all in the sessions that were consolidated."""
+    summaries' turns. Questions whose evidence is all in the sessions that were consolidated. Besides by dialogue, and what all
+    memories have on turns alone, paired, with its 95 % interval."""
     figures: dict[str, list[float]] = {}
+    by_dialogue: dict[str, dict[str, float]] = {}
     asked = 0
     for conversation in conversations:
+        before = asked
         reader = await read_conversation(conversation, made)
         within = _turns_of(conversation, sampled_sessions(conversation, sessions, seed=seed))
         for question in _within(conversation.questions, within):
@@ -120,7 +124,17 @@ async def evidence(
                     figures.setdefault(name, []).append(
                         recall(_ranking(reader, found, with_summaries=with_summaries), question.evidence, 10_000)
                     )
-    return {"questions": asked, **{name: _mean(values) for name, values in figures.items()}}
+        if asked > before:
+            by_dialogue[conversation.conversation_id] = {arm: _mean(figures[arm][before:]) for arm in ARMS}
+    turns, everything = (figures.get(arm, []) for arm in ARMS)
+    more = [after - before for before, after in zip(turns, everything, strict=True)]
+    low, high = bootstrap(more) if more else (0.0, 0.0)
+    return {
+        "questions": asked,
+        **{name: _mean(values) for name, values in figures.items()},
+        "difference": {"mean": _mean(more), "low": round(low, 4), "high": round(high, 4)},
+        "by dialogue": by_dialogue,
+    }
 
 
 async def coverage(
@@ -210,8 +224,14 @@ def print_figures(console: Console, figures: Mapping[str, Any]) -> None:
         told = figures["evidence"]
         console.print(f"evidence within 512 tokens, {told['questions']} questions:")
         for name, value in told.items():
-            if name != "questions":
+            if isinstance(value, float):
                 console.print(f"  {name:<36} {value:.4f}")
+        more = told["difference"]
+        console.print(
+            f"  {'all memories - turns alone':<36} {more['mean']:+.4f} ({more['low']:+.4f} to {more['high']:+.4f})"
+        )
+        for dialogue, values in told["by dialogue"].items():
+            console.print(f"  {dialogue}: " + ", ".join(f"{arm} {value:.4f}" for arm, value in values.items()))
     if "coverage" in figures:
         told = figures["coverage"]
         console.print(f"observations within five results, {told['observations']}:")
