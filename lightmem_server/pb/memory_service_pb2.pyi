@@ -515,8 +515,9 @@ class RetrievedMemories(_message.Message):
     SHARED_MEMORIES_FIELD_NUMBER: _builtins.int
     packed_context: _builtins.str
     """Ready for a prompt, with dates and speakers, never over `max_tokens`: the newest turns of the running conversation,
-    in at most half of the tokens and unless `exclude_context`, then the memories by session and in order of time, then, under
-    a heading of their own, `shared_memories`, in what tokens are left.
+    in at most half of the tokens and unless `exclude_context`, then facts and profiles, under a heading of their own and each
+    with the day on which it was said last, then turns and summaries by session and in order of time, then, under a heading of
+    their own, `shared_memories`, in what tokens are left.
     """
     token_count: _builtins.int
     """Tokens of `packed_context`."""

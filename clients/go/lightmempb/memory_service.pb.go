@@ -959,8 +959,9 @@ type RetrievedMemories struct {
 	// Best first, at most `max_memories`.
 	Memories []*RetrievedMemory `protobuf:"bytes,1,rep,name=memories,proto3" json:"memories,omitempty"`
 	// Ready for a prompt, with dates and speakers, never over `max_tokens`: the newest turns of the running conversation,
-	// in at most half of the tokens and unless `exclude_context`, then the memories by session and in order of time, then, under
-	// a heading of their own, `shared_memories`, in what tokens are left.
+	// in at most half of the tokens and unless `exclude_context`, then facts and profiles, under a heading of their own and each
+	// with the day on which it was said last, then turns and summaries by session and in order of time, then, under a heading of
+	// their own, `shared_memories`, in what tokens are left.
 	PackedContext string `protobuf:"bytes,2,opt,name=packed_context,json=packedContext,proto3" json:"packed_context,omitempty"`
 	// Tokens of `packed_context`.
 	TokenCount uint32 `protobuf:"varint,3,opt,name=token_count,json=tokenCount,proto3" json:"token_count,omitempty"`

@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 from lightmem_client import Client, Role
 from rich.console import Console
+from rich.progress import Progress
 
 from clients.python.tests.peer import KEY, Peer
 from lightmem_server.slm.fakes import HashEmbedder, ScriptedWriter, WordCounter
 from tests.bench import answers
 from tests.bench.answers import LIGHTMEM, NONE, PLAIN, RECENT, TURNS_ALONE, Answered
+from tests.bench.consolidated_answers import answer_all
 from tests.bench.datasets import Conversation, DialogueTurn, Question, Session, take_stratified
+from tests.bench.memo import Memory, RememberingWriter
 
 ARMS = (NONE, RECENT, PLAIN, LIGHTMEM)
 START = datetime(2024, 5, 8, 13, 56, tzinfo=UTC)
@@ -66,6 +69,20 @@ async def test_the_reader_gets_the_same_prompt_but_for_the_notes() -> None:
         "Notes:\n*\n\nQuestion: Where?"
     ] * 4
     assert {tuple(prompt[:-1]) for prompt in writer.prompts} == {tuple(answers.INSTRUCTIONS)}
+
+
+async def test_each_prompt_is_answered_once_and_remembered(tmp_path: Path) -> None:
+    writer = ScriptedWriter(lambda prompt: f"about {prompt[-1].text}\nand more")
+    prompts = ["a", "bb", "a", "ccc"]
+    for _ in range(2):
+        memory = Memory(tmp_path / "answers.sqlite")
+        with Progress(disable=True) as bars:
+            made = await answer_all(
+                RememberingWriter(writer, memory), prompts, bars, instructions=answers.INSTRUCTIONS, max_tokens=9
+            )
+        memory.close()
+        assert made == {prompt: f"about {prompt}" for prompt in prompts}
+    assert [prompt[-1].text for prompt in writer.prompts] == ["a", "bb", "ccc"]
 
 
 def answered(category: str, **scores: float) -> Answered:

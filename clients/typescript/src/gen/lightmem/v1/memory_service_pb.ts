@@ -417,8 +417,9 @@ export type RetrievedMemories = Message<"lightmem.v1.RetrievedMemories"> & {
 
   /**
    * Ready for a prompt, with dates and speakers, never over `max_tokens`: the newest turns of the running conversation,
-   * in at most half of the tokens and unless `exclude_context`, then the memories by session and in order of time, then, under
-   * a heading of their own, `shared_memories`, in what tokens are left.
+   * in at most half of the tokens and unless `exclude_context`, then facts and profiles, under a heading of their own and each
+   * with the day on which it was said last, then turns and summaries by session and in order of time, then, under a heading of
+   * their own, `shared_memories`, in what tokens are left.
    *
    * @generated from field: string packed_context = 2;
    */
