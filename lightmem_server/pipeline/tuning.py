@@ -77,7 +77,7 @@ class Tuning:
             the deadline it is left out.
         fact_share, event_fact_share: Of an answer's memories and tokens, kept for facts where it is asked what is so, and
             what happened (room.py). Of the evidence 432 to 592 tokens hold +.010 (-.002 to +.023) by facts and turns instead of
-            turns alone, with both 0 -.002 (-.010 to +.007); .2 and .05 or .3 and .1 are within .002 (three dialogues of LoCoMo).
+            turns alone, with both 0 -.002 (-.010 to +.007); others within .002 (three dialogues of LoCoMo).
         fact_candidates: Facts that are searched for alone. With 1 instead of 8 512 tokens hold .013 less of the evidence.
         shared_candidates: Shared facts that the Selector reads, and the most that are returned, beside the user's own.
         shared_least_logit: What the Selector must give a shared fact to be returned. With the questions and facts of
