@@ -25,7 +25,7 @@ from typing import Any
 from rich.console import Console
 
 from tests.bench import report
-from tests.bench.consolidate_figures import abstraction, coverage, evidence, print_figures
+from tests.bench.consolidate_figures import AROUND, EVIDENCE_BUDGET, abstraction, coverage, evidence, print_figures
 from tests.bench.consolidated import WRITERS, Consolidated, consolidated
 from tests.bench.datasets import Conversation, digest, take_quick
 from tests.bench.observations import read_observations
@@ -55,6 +55,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the sessions; default: 0")
     parser.add_argument("--folder", type=Path, help="default: target/bench/consolidate/WRITER-SESSIONS-SEED")
     parser.add_argument("--show", action="store_true", help="consolidate nothing more")
+    parser.add_argument(
+        "--around", action="store_true", help="evidence as the mean over nine budgets around 512 tokens"
+    )
     parser.add_argument("--without", nargs="+", default=[], metavar="ID", help="dialogues that the figures leave out")
     return parse_options(parser, arguments)
 
@@ -105,7 +108,8 @@ async def _measure(
     figures: dict[str, Any] = {"abstraction": await abstraction(done, made)}
     if done:
         observations = read_observations(options.data) if options.layout == "locomo" else {}
-        figures["evidence"] = await evidence(done, made, sessions=options.sessions, seed=options.seed)
+        budgets = AROUND if options.around else (EVIDENCE_BUDGET.max_tokens,)
+        figures["evidence"] = await evidence(done, made, sessions=options.sessions, seed=options.seed, budgets=budgets)
         figures["coverage"] = await coverage(done, made, observations, sessions=options.sessions, seed=options.seed)
     return figures
 

@@ -68,11 +68,21 @@ def test_it_consolidates_once_and_shows_the_same_again(data: Path, tmp_path: Pat
     assert first["abstraction"]["records"]["fact"] >= 3
     assert first["evidence"]["questions"] == 1
     assert first["evidence"]["turns alone"] == first["evidence"]["all memories"] == 1.0
+    assert first["evidence"]["difference"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    assert first["evidence"]["by dialogue"] == {"c": {"turns alone": 1.0, "all memories": 1.0}}
     outcomes = (folder / "outcomes.jsonl").read_bytes()
     for more in ((), ("--show",)):
         assert bench(data, folder, *more) == 0
         assert json.loads(result.read_text())["figures"] == first
     assert (folder / "outcomes.jsonl").read_bytes() == outcomes
+
+
+def test_the_evidence_is_shown_around_a_budget_and_without_dialogues(data: Path, tmp_path: Path, result: Path) -> None:
+    assert bench(data, tmp_path / "kept", "--around") == 0
+    told = json.loads(result.read_text())["figures"]["evidence"]
+    assert (told["tokens"][0], told["tokens"][-1], told["all memories"]) == (432, 592, 1.0)
+    assert bench(data, tmp_path / "kept", "--show", "--without", "c") == 0
+    assert "evidence" not in json.loads(result.read_text())["figures"]
 
 
 def test_only_the_sampled_sessions_are_consolidated(data: Path, tmp_path: Path, result: Path) -> None:
