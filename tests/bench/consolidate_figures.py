@@ -114,8 +114,8 @@ async def evidence(
     budgets: Sequence[int] = (EVIDENCE_BUDGET.max_tokens,),
 ) -> dict[str, Any]:
     """The share of a question's evidence that so many tokens hold, on average over `budgets`, turns and facts' turns counted;
-    and the same with summaries' turns. Questions whose evidence is all in the sessions that were consolidated. Besides by dialogue, and what all
-    memories have on turns alone, paired, with its 95 % interval."""
+    and the same with summaries' turns. Questions whose evidence is all in the sessions that were consolidated. Besides by
+    dialogue, and what all memories have on turns alone, paired, with its 95 % interval."""
     figures: dict[str, list[float]] = {}
     by_dialogue: dict[str, dict[str, float]] = {}
     asked = 0
