@@ -161,6 +161,7 @@ class Reason(StrEnum):
     HYPOTHETICAL = "hypothetical"
     NOT_DONE = "not_done"
     WRONG_RELATION = "wrong_relation"
+    UNGOVERNED = "ungoverned"
     INCONSISTENT = "inconsistent"
 
 

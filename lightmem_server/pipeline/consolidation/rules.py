@@ -25,13 +25,17 @@ from lightmem_server.pipeline.consolidation.claims import (
     mentions_as_own,
 )
 from lightmem_server.pipeline.consolidation.clauses import About
+from lightmem_server.pipeline.consolidation.firmness import is_no_firm_plan
+from lightmem_server.pipeline.consolidation.government import is_cut_short, is_ungoverned, refers_back
 from lightmem_server.pipeline.consolidation.grounds import Grounds, has_cue
 from lightmem_server.pipeline.consolidation.instructions import is_instruction_text
 from lightmem_server.pipeline.consolidation.lexicon import LEXICON, PASTS
 from lightmem_server.pipeline.consolidation.model import Reason
 from lightmem_server.pipeline.consolidation.normalise import quotations
+from lightmem_server.pipeline.consolidation.objects import is_no_object
 from lightmem_server.pipeline.consolidation.people import find_people
 from lightmem_server.pipeline.consolidation.ties import (
+    adds_ties,
     is_only_intended,
     is_thing_of_verb,
     is_untied_work,
@@ -112,6 +116,10 @@ def is_dangling(grounds: Grounds) -> bool:
         return False
     if grounds.relation.is_predicate and said[-1].base in _ENDS_POINTING:
         return True
+    if (grounds.relation.is_predicate or grounds.relation.name == "has") and refers_back(grounds.proposal.object):
+        return True
+    if is_cut_short(grounds):
+        return True
     if not grounds.relation.is_general:
         return False
     points = [
@@ -177,7 +185,7 @@ def has_unsupported_object(grounds: Grounds) -> bool:
     each other."""
     wanted = [word.key for word in split_words(grounds.proposal.object) if word.is_content]
     said = iter([word.key for word in grounds.sentence.words])
-    return not all(key in said for key in wanted) or leaves_out_ties(grounds)
+    return not all(key in said for key in wanted) or leaves_out_ties(grounds) or adds_ties(grounds)
 
 
 def is_courtesy(grounds: Grounds) -> bool:
@@ -297,7 +305,7 @@ def is_not_done(grounds: Grounds) -> bool:
     relation = grounds.relation
     if mentions_as_own(grounds):
         return False
-    if is_only_intended(grounds):
+    if is_only_intended(grounds) or is_no_firm_plan(grounds):
         return True
     if relation is None or relation.is_plan:
         return relation is not None and _PAST_HABIT.search(grounds.clause.text) is not None
@@ -313,6 +321,11 @@ def is_not_done(grounds: Grounds) -> bool:
             for before, word, behind in zip(["", *words], words, [*words[1:], ""], strict=False)
         )
     return intends or is_over
+
+
+def is_loose(grounds: Grounds) -> bool:
+    """Its words stand in the sentence, but not plainly as what the subject does, feels, likes or has."""
+    return is_ungoverned(grounds) or is_no_object(grounds)
 
 
 RULES: tuple[tuple[Reason, Rule], ...] = (
@@ -335,6 +348,7 @@ RULES: tuple[tuple[Reason, Rule], ...] = (
     (Reason.HYPOTHETICAL, is_hypothetical),
     (Reason.NOT_DONE, is_not_done),
     (Reason.WRONG_RELATION, has_wrong_relation),
+    (Reason.UNGOVERNED, is_loose),
 )
 
 

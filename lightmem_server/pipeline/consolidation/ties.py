@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from lightmem_server.pipeline.consolidation.alignment import align, is_parted
 from lightmem_server.pipeline.consolidation.grounds import Grounds
 from lightmem_server.pipeline.consolidation.lexicon import LEXICON, PASTS
 from lightmem_server.pipeline.consolidation.words import Word, split_words
@@ -15,7 +16,9 @@ MOST_LEFT_OUT = 2
 """Words of content inside a claim that it may leave out, such as adjectives."""
 
 _CONJUNCTIONS = frozenset(["and", "or", "but"])
-_TIES = LEXICON["prepositions"] - {"to"} | frozenset(["you", "he", "she", "they"])
+_TIES = (
+    LEXICON["prepositions"] - {"to"} | LEXICON["object_pronouns"] - {"one"} | frozenset(["you", "your", "he", "she", "they", "her"])
+)
 _OF_WORK = {
     "works_as": frozenset(["a", "an", "as", "the", "to", "my"]),
     "works_at": frozenset(["at", "for", "in", "by", "join", "joined"]),
@@ -34,6 +37,20 @@ def leaves_out_ties(grounds: Grounds) -> bool:
     inside = [word for word in words[grounds.first : grounds.last + 1] if word.key not in claimed]
     left_out = {word.base for word in inside}
     return bool(left_out & (_CONJUNCTIONS | _TIES)) or sum(word.is_content for word in inside) > MOST_LEFT_OUT
+
+
+def adds_ties(grounds: Grounds) -> bool:
+    """A claim has small words that its sentence lacks, "proud of what she did" of "proud of what you did"; or joins what a comma
+    parts, "agrees Ben" of "I agree, Ben"."""
+    relation = grounds.relation
+    if relation is None or not grounds.sentence.words:
+        return False
+    its = align(grounds)
+    if its.added:
+        return True
+    if not relation.is_predicate or re.search(r",|\band\b|\bor\b|\bbut\b", grounds.proposal.object):
+        return False
+    return any(is_parted(grounds, place) for place in range(its.begin, its.end))
 
 
 def is_untied_work(grounds: Grounds) -> bool:

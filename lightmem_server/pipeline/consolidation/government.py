@@ -1,0 +1,184 @@
+"""What governs a claim in its sentence: whether its verb is the subject's own, and whether its object is the whole object.
+
+A small model takes words that stand near each other for words that belong together: of "I like having them around to keep me
+calm" it makes that somebody likes calm. Without a parser that can't be told in general; but the plain cases can, in which
+between subject, verb and object there is nothing but adverbs, articles and the items of a list. What is not plain is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lightmem_server.pipeline.consolidation.alignment import align, is_parted
+from lightmem_server.pipeline.consolidation.claims import begins_with_own
+from lightmem_server.pipeline.consolidation.clauses import About
+from lightmem_server.pipeline.consolidation.grounds import Grounds
+from lightmem_server.pipeline.consolidation.lexicon import LEXICON, PASTS
+from lightmem_server.pipeline.consolidation.words import Word, split_words
+
+_STARTERS = LEXICON["clause_starters"]
+_SUBORDINATORS = LEXICON["subordinators"]
+_AUXILIARIES = LEXICON["be_and_have"] - frozenset(["would", "can", "could", "will"])
+_BE = frozenset(["am", "is", "are", "was", "were", "be", "been", "being"])
+_PASSIVE = frozenset(["was", "were", "got", "get", "is", "are", "am", "be", "been", "being"])
+_PASTS = PASTS | LEXICON["further_pasts"]
+_CONJUNCTIONS = frozenset(["and", "or", "then", "plus"])
+_LIKING = frozenset(["love", "loving", "loved", "like", "liked", "enjoy", "enjoying", "enjoyed", "hate", "hated", "adore", "prefer"])
+_FEELING = frozenset(["feel", "feeling", "feels"])
+_POINTING = LEXICON["object_pronouns"] - frozenset(["me", "us", "one"])
+_SHORTEST_PAST = 4
+
+
+class _Verb(NamedTuple):
+    """Of a claim's first word: the place of its subject, -1 where the sentence leaves it out; of the nearest word in front
+    that is neither adverb nor auxiliary; and those between."""
+
+    subject: int
+    before: int
+    passed: frozenset[str]
+
+
+def is_ungoverned(grounds: Grounds) -> bool:
+    """The claim's verb, or what makes it a taste or something had, isn't the subject's in any plain way."""
+    relation = grounds.relation
+    if relation is None or not grounds.sentence.words:
+        return False
+    if relation.is_feeling:
+        return not _is_felt(grounds)
+    if relation.is_predicate and not relation.is_plan:
+        return not _is_done(grounds)
+    return False
+
+
+def _is_done(grounds: Grounds) -> bool:
+    """Whether a deed, or what else is so, is what the subject does, in the tense that the relation has."""
+    words, its = grounds.sentence.words, align(grounds)
+    if grounds.subject.about is About.SPEAKERS_OWN:
+        left_out = set(range(its.begin, its.end)) - set(its.places)
+        return begins_with_own(grounds) and not any(words[place].base in _BE for place in left_out)
+    verb = _verb_of(grounds, its.begin)
+    if verb is None or not _is_of_subject(grounds, verb, its.begin):
+        return False
+    if grounds.relation is None or not grounds.relation.is_past:
+        return True
+    form = form_of(words[its.begin])
+    if form == "ing":
+        return "been" in verb.passed
+    return form == "past" and not verb.passed & _PASSIVE
+
+
+def _is_felt(grounds: Grounds) -> bool:
+    """Whether a feeling is what the subject is, or feels; not what it is like."""
+    words, its = grounds.sentence.words, align(grounds)
+    if form_of(words[its.begin]) == "ing":
+        return False
+    verb = _verb_of(grounds, its.begin)
+    if verb is None:
+        return False
+    if verb.before > verb.subject and words[verb.before].base in _FEELING:
+        verb = _verb_of(grounds, verb.before)
+    if verb is None or verb.before > verb.subject:
+        return False
+    return verb.subject < 1 or words[verb.subject - 1].base not in ("like", "as", "if")
+
+
+def _verb_of(grounds: Grounds, begin: int) -> _Verb | None:
+    """None: what the rules know of the clause's subject doesn't do for a verb."""
+    words, subject = grounds.sentence.words, grounds.subject
+    if subject.about not in (About.SPEAKER, About.RELATIVE, About.THIRD):
+        return None
+    place = max((p for p, word in enumerate(words[:begin]) if word.end <= subject.end), default=-1) if subject.end else -1
+    before, passed = begin - 1, set[str]()
+    while before > place and _may_stand_between(words[before], grounds):
+        passed.add(words[before].base)
+        before -= 1
+    return _Verb(place, before, frozenset(passed))
+
+
+def _may_stand_between(word: Word, grounds: Grounds) -> bool:
+    base = word.base
+    if base in _AUXILIARIES or is_adverb(word) or word.is_negation:
+        return True
+    if grounds.subject.about in (About.THIRD, About.RELATIVE):  # "my sister Mia, who keeps bees"
+        return base in ("who", "which") or (word.is_capitalised and base in grounds.proposal.subject.lower().split())
+    return False
+
+
+def is_adverb(word: Word) -> bool:
+    """Whether a word may stand between a subject and its verb without changing what is told."""
+    base = word.base
+    return base in LEXICON["adverbs"] or (base.endswith("ly") and base not in LEXICON["not_adverbs"])
+
+
+def _is_of_subject(grounds: Grounds, verb: _Verb, begin: int) -> bool:
+    """Whether the verb stands behind its subject, or goes on where another of its verbs does: "I packed and left"."""
+    words = grounds.sentence.words
+    if verb.before == verb.subject:
+        return True
+    if verb.subject < 0 and all(word.base in _STARTERS for word in words[: verb.before + 1]):
+        return True
+    if words[verb.before].base in _LIKING and form_of(words[begin]) == "ing":
+        lead = words[verb.subject + 1 : verb.before]
+        return all(_may_stand_between(word, grounds) for word in lead)  # "I love running"
+    if words[verb.before].base not in _CONJUNCTIONS and not is_parted(grounds, verb.before):
+        return False
+    return _goes_on(grounds, words[verb.subject + 1 : verb.before + 1], form_of(words[begin]))
+
+
+def _goes_on(grounds: Grounds, lead: Sequence[Word], form: str) -> bool:
+    """Whether a subject's first verb has the same form as a later one, and nothing between them begins a clause of its own."""
+    behind = list(lead)
+    while behind and (is_adverb(behind[0]) or behind[0].base in _STARTERS):
+        behind.pop(0)
+    forms = [form_of(word) for word in behind[:3] if not is_adverb(word)]
+    first = behind[0].base if behind else ""
+    if first in _AUXILIARIES and len(forms) > 1:
+        has_form = form in forms[:2]  # "I've packed and left", "I had a tea and left"
+    else:
+        has_form = bool(forms) and forms[0] == form
+    return has_form and not any(word.base in _SUBORDINATORS for word in behind)
+
+
+def form_of(word: Word) -> str:
+    """Of a verb, by its ending: "past", "ing" or "plain"."""
+    base = word.base
+    if base in _PASTS or (base.endswith("ed") and len(base) > _SHORTEST_PAST) or base in ("was", "were", "did"):
+        return "past"
+    return "ing" if base.endswith(("ing", "in'")) else "plain"
+
+
+def is_cut_short(grounds: Grounds) -> bool:
+    """The sentence goes on with what the claim's last word needs: "named" of "named her Tilly", "coffee" of "coffee shops"."""
+    relation, words = grounds.relation, grounds.sentence.words
+    if relation is None or not words:
+        return False
+    is_thing = relation.is_general or relation.is_of_work or relation.name in ("has", "works_as")
+    if not (is_thing or relation.is_predicate):
+        return False
+    its = align(grounds)
+    if its.end + 1 >= len(words) or is_parted(grounds, its.end):
+        return False
+    behind = words[its.end + 1]
+    if behind.base in LEXICON["object_pronouns"] or words[its.end].lower.endswith("'s"):
+        return True
+    if is_thing and behind.base in ("of", "that", "which", "who", "whose", "where"):
+        return True
+    return behind.is_content and not behind.is_number and not is_adverb(behind) and not _is_of_time(behind, grounds)
+
+
+def _is_of_time(word: Word, grounds: Grounds) -> bool:
+    if word.base in LEXICON["times"] | LEXICON["calendar"] | LEXICON["whens"] | frozenset(["tomorrow", "tonight"]):
+        return True
+    at = grounds.sentence.start + word.start
+    return any(each.start <= at < each.end for each in grounds.cited.resolutions)
+
+
+def refers_back(said: str) -> bool:
+    """Whether words have a pronoun for something of their turn.
+
+    >>> refers_back("checked it out"), refers_back("adopted her"), refers_back("painted her room"), refers_back("helped me")
+    (True, True, False, False)
+    """
+    bases = [word.base for word in split_words(said)]
+    return bool(set(bases) & _POINTING) or bases[-1:] == ["her"]

@@ -1,0 +1,134 @@
+"""What is liked, had or worked as: whether its verb takes it as its object, with nothing between them but articles and the other
+items of a list. "I love watching my dogs eat apples" tells of no love for apples.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from lightmem_server.pipeline.consolidation.alignment import align
+from lightmem_server.pipeline.consolidation.claims import is_short_answer, mentions_as_own
+from lightmem_server.pipeline.consolidation.government import form_of, is_adverb
+from lightmem_server.pipeline.consolidation.grounds import Grounds
+from lightmem_server.pipeline.consolidation.lexicon import LEXICON
+from lightmem_server.pipeline.consolidation.words import Word, split_words
+
+MOST_OF_ITEM = 5
+"""Words of an item of a list."""
+
+_TASTE = re.compile(
+    r"\b(?:lov(?:e[sd]?|ing)|like[sd]?|enjoy(?:s|ed|ing)?|prefers?|adores?|hat(?:e[sd]?|ing)|dislikes?|detests?|stand|care for"
+    r"|(?:(?:big|huge|massive|great) )?fans? of(?: both)?|into|fond of|keen on|passionate about|crazy about|obsessed with|hooked on"
+    r"|all about)\b",
+    re.IGNORECASE,
+)
+_OWN_TASTE = re.compile(
+    r"\b(?:my|our)\s+(?:(?:\w+\s+){0,3}?fav(?:ou?rites?|es?|s)?\b[^.,;]*?\b(?:is|are|was|were|['\u2019]s)\b"
+    r"|(?:\w+\s+)?(?:loves?|passion|fondness)\s+(?:for|of)\b|passions?\s+(?:is|are)\b)",
+    re.IGNORECASE,
+)
+_TASTED = re.compile(
+    r"^\W*(?:is|are|was|were|['\u2019]s)\s+(?:(?:one\s+of|still|also|always|definitely|really)\s+)*my\s+(?:\w+\s+){0,2}?(?:fav\w*|passion)",
+    re.IGNORECASE,
+)
+_HAVING = re.compile(
+    r"\b(?:have|has|['\u2019]ve\s+got|got|gotten|owns?|adopted|bought|keep|keeps|my|our|their|his|her)\b", re.IGNORECASE
+)
+_WORKING = re.compile(
+    r"(?:\bas|\b(?:i|he|she)(?:['\u2019](?:m|s|ve\s+been)|\s+(?:am|is|have\s+been|has\s+been))|\b(?:became|become|been))"
+    r"(?:\s+(?:now|still|currently|also|just|actually|really|only|already))*(?:\s+(?:an?|the|our|their))?\s*$",
+    re.IGNORECASE,
+)
+_PARTING = re.compile(r",|;|\s-\s|\u2014|\u2013|\s\+\s|&|\band\b|\bor\b|\bbut(?: also)?\b|\bas well as\b", re.IGNORECASE)
+_ARTICLES = LEXICON["determiners"] | LEXICON["own_possessives"] | frozenset(["any", "of", "both", "such", "kinds", "sorts", "types"])
+_PRAISE = LEXICON["small_talk"] - LEXICON["times"]
+_NOT_IN_LIST = (
+    (LEXICON["subordinators"] - {"so", "as", "but"})
+    | LEXICON["object_pronouns"]
+    | frozenset(["to", "i", "we", "you", "he", "she", "they", "my", "your", "is", "are", "was", "were", "'cause"])
+)
+_LED_BY = LEXICON["be_and_have"] - frozenset(["would", "will", "could", "can"]) | frozenset(
+    ["a", "an", "big", "huge", "such", "not", "can't", "been", "quite", "much"]
+)
+_VAGUE = LEXICON["vague"] | frozenset(["some", "much", "more", "plenty", "tons"])
+
+
+def is_no_object(grounds: Grounds) -> bool:
+    """What is said to be liked, had or worked as isn't the object of a verb that says so."""
+    relation, words = grounds.relation, grounds.sentence.words
+    if relation is None or not words or relation.is_predicate or mentions_as_own(grounds):
+        return False
+    its = align(grounds)
+    before = grounds.sentence.text[: words[its.begin].start]
+    if relation.is_general:
+        return not _is_tasted(grounds, before, its.end)
+    if relation.name == "has":
+        return not _is_had(grounds, before)
+    if relation.name == "works_as":
+        return _WORKING.search(before) is None and not is_short_answer(grounds)
+    return False
+
+
+def _is_tasted(grounds: Grounds, before: str, end: int) -> bool:
+    behind = grounds.sentence.text[grounds.sentence.words[end].end :]
+    if is_short_answer(grounds) or _TASTED.search(behind):
+        return True
+    if any(_takes(before[match.end() :]) for match in _OWN_TASTE.finditer(before)):
+        return True
+    own = grounds.subject.start if grounds.subject.end else 0
+    for match in _TASTE.finditer(before):
+        if match.start() >= own and _is_led(before[own : match.start()]) and _takes(before[match.end() :]):
+            return True
+    return False
+
+
+def _is_had(grounds: Grounds, before: str) -> bool:
+    claimed = [word for word in split_words(grounds.proposal.object) if word.base not in ("a", "an", "the")]
+    if not claimed or claimed[0].base in _VAGUE:
+        return False
+    matches = list(_HAVING.finditer(before))
+    if not any(_takes(before[match.end() :]) for match in matches):
+        return False
+    is_perfect = form_of(claimed[0]) == "past" and matches[-1][0].lower() in ("have", "has")
+    return not is_perfect  # "I have developed a plan" tells what was done
+
+
+def _is_led(lead: str) -> bool:
+    """Whether a verb of liking is the subject's: right behind it, or where another of its verbs could stand."""
+    words = split_words(lead)
+    if words and words[0].base in ("i", "we"):
+        if words[0].lower.endswith("'d"):
+            return False
+        words = words[1:]
+    if all(_leads(word) for word in words):
+        return True
+    parts = _PARTING.split(lead)
+    last = split_words(parts[-1])
+    return (
+        len(parts) > 1
+        and all(_leads(word) for word in last)
+        and not {word.base for word in words} & LEXICON["subordinators"] - {"but", "so"}
+        and not {word.base for word in words} & {"to", "would", "might"}
+    )
+
+
+def _leads(word: Word) -> bool:
+    return word.base in _LED_BY or is_adverb(word) or word.is_negation or word.base in LEXICON["clause_starters"]
+
+
+def _takes(gap: str) -> bool:
+    """Whether what stands between a verb and words leaves them its object: articles, or the items of a list before them."""
+    *items, last = _PARTING.split(gap)
+    if not _is_open(split_words(last)):
+        return False
+    for item in items:
+        words = split_words(item)
+        if len(words) > MOST_OF_ITEM or any(word.base in _NOT_IN_LIST or word.is_negation for word in words):
+            return False
+    return True
+
+
+def _is_open(words: Sequence[Word]) -> bool:
+    rest = [word for word in words if not (is_adverb(word) or word.base in _ARTICLES or word.is_number)]
+    return all(word.base in _PRAISE or word.base in ("new", "own") for word in rest) or [w.base for w in rest] == ["to"]
