@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lightmem_server.pipeline.consolidation.grounds import Grounds
+from lightmem_server.pipeline.consolidation.lexicon import LEXICON
 from lightmem_server.pipeline.consolidation.words import Word, split_words
 
 FARTHEST_LEAD, FARTHEST_TAIL = 5, 8
@@ -94,5 +95,13 @@ def is_parted(grounds: Grounds, place: int) -> bool:
     if not 0 <= place < len(words) - 1:
         return False
     between = grounds.sentence.text[words[place].end : words[place + 1].start]
-    return re.search(r"[,;:.!()\u2014\u2013]|\s-\s|-\s", between) is not None
+    return re.search(r"[,;:.!](?:\s|$)|[()\u2014\u2013]|-\s", between) is not None
 
+
+
+def is_determiner(words: Sequence[Word], place: int) -> bool:
+    """Whether "this" or "that", or one of their kin, goes with a noun: "this bowl", and not "like this"."""
+    if words[place].base not in ("this", "that", "these", "those", "her"):
+        return False
+    behind = words[place + 1] if place + 1 < len(words) else None
+    return behind is not None and ((behind.is_content and behind.base not in LEXICON["prepositions"]) or behind.base in ("new", "very", "own"))

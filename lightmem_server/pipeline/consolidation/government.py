@@ -7,26 +7,32 @@ between subject, verb and object there is nothing but adverbs, articles and the 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lightmem_server.pipeline.consolidation.alignment import align, is_parted
+from lightmem_server.pipeline.consolidation.alignment import align, is_determiner, is_parted
 from lightmem_server.pipeline.consolidation.claims import begins_with_own
 from lightmem_server.pipeline.consolidation.clauses import About
 from lightmem_server.pipeline.consolidation.grounds import Grounds
 from lightmem_server.pipeline.consolidation.lexicon import LEXICON, PASTS
-from lightmem_server.pipeline.consolidation.words import Word, split_words
+from lightmem_server.pipeline.consolidation.words import Word
 
 _STARTERS = LEXICON["clause_starters"]
 _SUBORDINATORS = LEXICON["subordinators"]
-_AUXILIARIES = LEXICON["be_and_have"] - frozenset(["would", "can", "could", "will"])
+_AUXILIARIES = LEXICON["be_and_have"] - frozenset(["would", "can", "could", "will"]) | {"have"}
 _BE = frozenset(["am", "is", "are", "was", "were", "be", "been", "being"])
 _PASSIVE = frozenset(["was", "were", "got", "get", "is", "are", "am", "be", "been", "being"])
 _PASTS = PASTS | LEXICON["further_pasts"]
 _CONJUNCTIONS = frozenset(["and", "or", "then", "plus"])
 _LIKING = frozenset(["love", "loving", "loved", "like", "liked", "enjoy", "enjoying", "enjoyed", "hate", "hated", "adore", "prefer"])
 _FEELING = frozenset(["feel", "feeling", "feels"])
-_POINTING = LEXICON["object_pronouns"] - frozenset(["me", "us", "one"])
+LEAST_DESCRIBED = 2
+"""Words of content of a claim about "this book": its verb and its noun alone don't say which."""
+_POINTING = LEXICON["object_pronouns"] - frozenset(["me", "us"]) | frozenset(["her"])
+_PREPOSITIONS = LEXICON["prepositions"]
+_TIMELESS = frozenset(["for", "since", "at", "in"])
+_NOTHING = frozenset(["eachother", "other", "others", "while", "something", "things", "thing", "stuff"])
 _SHORTEST_PAST = 4
 
 
@@ -56,7 +62,8 @@ def _is_done(grounds: Grounds) -> bool:
     words, its = grounds.sentence.words, align(grounds)
     if grounds.subject.about is About.SPEAKERS_OWN:
         left_out = set(range(its.begin, its.end)) - set(its.places)
-        return begins_with_own(grounds) and not any(words[place].base in _BE for place in left_out)
+        has_verb = any(_is_finite(words[place]) for place in its.places[1:])
+        return begins_with_own(grounds) and has_verb and not any(words[place].base in _BE for place in left_out)
     verb = _verb_of(grounds, its.begin)
     if verb is None or not _is_of_subject(grounds, verb, its.begin):
         return False
@@ -66,6 +73,11 @@ def _is_done(grounds: Grounds) -> bool:
     if form == "ing":
         return "been" in verb.passed
     return form == "past" and not verb.passed & _PASSIVE
+
+
+def _is_finite(word: Word) -> bool:
+    """Whether a word may be the verb of "my laptop crashed"; "my highest ever" has none."""
+    return word.base in _BE or word.base in _AUXILIARIES or form_of(word) == "past" or word.is_negation or word.lower.endswith("'s")
 
 
 def _is_felt(grounds: Grounds) -> bool:
@@ -100,6 +112,8 @@ def _may_stand_between(word: Word, grounds: Grounds) -> bool:
     base = word.base
     if base in _AUXILIARIES or is_adverb(word) or word.is_negation:
         return True
+    if base == "a" and grounds.relation is not None and grounds.relation.is_feeling:
+        return True  # "I'm a bit tired"
     if grounds.subject.about in (About.THIRD, About.RELATIVE):  # "my sister Mia, who keeps bees"
         return base in ("who", "which") or (word.is_capitalised and base in grounds.proposal.subject.lower().split())
     return False
@@ -160,25 +174,52 @@ def is_cut_short(grounds: Grounds) -> bool:
     if its.end + 1 >= len(words) or is_parted(grounds, its.end):
         return False
     behind = words[its.end + 1]
-    if behind.base in LEXICON["object_pronouns"] or words[its.end].lower.endswith("'s"):
+    if _is_of_time(behind, grounds) or behind.base in LEXICON["asides"]:
+        return False
+    is_noun_group = is_determiner(words, its.end + 1)
+    is_pronoun = behind.base in LEXICON["object_pronouns"] and behind.base != "that" and not is_noun_group
+    if is_pronoun or words[its.end].lower.endswith("'s"):
         return True
     if is_thing and behind.base in ("of", "that", "which", "who", "whose", "where"):
         return True
-    return behind.is_content and not behind.is_number and not is_adverb(behind) and not _is_of_time(behind, grounds)
+    return behind.is_content and not (behind.is_number or is_adverb(behind) or behind.base in _SUBORDINATORS | {"cause"})
 
 
 def _is_of_time(word: Word, grounds: Grounds) -> bool:
-    if word.base in LEXICON["times"] | LEXICON["calendar"] | LEXICON["whens"] | frozenset(["tomorrow", "tonight"]):
+    if word.base in LEXICON["times"] | LEXICON["calendar"] | LEXICON["whens"]:
         return True
     at = grounds.sentence.start + word.start
     return any(each.start <= at < each.end for each in grounds.cited.resolutions)
 
 
-def refers_back(said: str) -> bool:
-    """Whether words have a pronoun for something of their turn.
+def says_little(grounds: Grounds) -> bool:
+    """A deed without what was done, or to what: "saw each other", "worked on for a while". One word may be enough where its time
+    is known: "graduated"."""
+    relation, words = grounds.relation, grounds.sentence.words
+    if relation is None or not relation.is_past or not words:
+        return False
+    its = align(grounds)
+    said = [words[place].base for place in its.places]
+    is_broken = any(one in _PREPOSITIONS and two in _TIMELESS for one, two in itertools.pairwise(said))
+    telling = [
+        word
+        for word in (words[place] for place in its.places if words[place].is_content)
+        if word.base not in LEXICON["small_talk"] | LEXICON["times"] | _NOTHING and not is_adverb(word)
+    ]
+    return is_broken or len(telling) < (1 if grounds.proposal.when else 2)
 
-    >>> refers_back("checked it out"), refers_back("adopted her"), refers_back("painted her room"), refers_back("helped me")
-    (True, True, False, False)
-    """
-    bases = [word.base for word in split_words(said)]
-    return bool(set(bases) & _POINTING) or bases[-1:] == ["her"]
+
+def refers_back(grounds: Grounds) -> bool:
+    """The claim has a pronoun for something of its turn, "checked it out"; or is about a thing that its turn points at, "read that
+    book"."""
+    words, its = grounds.sentence.words, align(grounds)
+    for place in its.places:
+        if words[place].base in _POINTING and not is_determiner(words, place):
+            is_that = words[place].base == "that" and place < its.end and words[place + 1].base not in _PREPOSITIONS
+            if not is_that:
+                return True
+    content = [place for place in its.places if words[place].is_content]
+    left_out = [place for place in range(its.begin, its.end) if place not in its.places]
+    return len(content) <= LEAST_DESCRIBED and any(
+        words[place].base in _POINTING and is_determiner(words, place) for place in left_out
+    )

@@ -32,6 +32,10 @@ _TASTED = re.compile(
     r"^\W*(?:is|are|was|were|['\u2019]s)\s+(?:(?:one\s+of|still|also|always|definitely|really)\s+)*my\s+(?:\w+\s+){0,2}?(?:fav\w*|passion)",
     re.IGNORECASE,
 )
+_OF_ONE_THING = re.compile(
+    r"^[^.;:!?\u2014]{0,60}?\bof\s+(?:this|that|these|those|your|his|her|their|its)\b", re.IGNORECASE
+)
+"""Behind the items of a list: "the energy, diversity and food of this city"."""
 _HAVING = re.compile(
     r"\b(?:have|has|['\u2019]ve\s+got|got|gotten|owns?|adopted|bought|keep|keeps|my|our|their|his|her)\b", re.IGNORECASE
 )
@@ -76,6 +80,8 @@ def _is_tasted(grounds: Grounds, before: str, end: int) -> bool:
         return True
     if any(_takes(before[match.end() :]) for match in _OWN_TASTE.finditer(before)):
         return True
+    if _OF_ONE_THING.search(behind):
+        return False
     own = grounds.subject.start if grounds.subject.end else 0
     for match in _TASTE.finditer(before):
         if match.start() >= own and _is_led(before[own : match.start()]) and _takes(before[match.end() :]):
@@ -87,6 +93,10 @@ def _is_had(grounds: Grounds, before: str) -> bool:
     claimed = [word for word in split_words(grounds.proposal.object) if word.base not in ("a", "an", "the")]
     if not claimed or claimed[0].base in _VAGUE:
         return False
+    place = align(grounds).begin
+    words = grounds.sentence.words
+    if words[max(0, place - 1)].base == "the" or words[place].base == "the":
+        return False  # which one is said elsewhere
     matches = list(_HAVING.finditer(before))
     if not any(_takes(before[match.end() :]) for match in matches):
         return False

@@ -26,7 +26,7 @@ from lightmem_server.pipeline.consolidation.claims import (
 )
 from lightmem_server.pipeline.consolidation.clauses import About
 from lightmem_server.pipeline.consolidation.firmness import is_no_firm_plan
-from lightmem_server.pipeline.consolidation.government import is_cut_short, is_ungoverned, refers_back
+from lightmem_server.pipeline.consolidation.government import is_cut_short, is_ungoverned, refers_back, says_little
 from lightmem_server.pipeline.consolidation.grounds import Grounds, has_cue
 from lightmem_server.pipeline.consolidation.instructions import is_instruction_text
 from lightmem_server.pipeline.consolidation.lexicon import LEXICON, PASTS
@@ -116,9 +116,9 @@ def is_dangling(grounds: Grounds) -> bool:
         return False
     if grounds.relation.is_predicate and said[-1].base in _ENDS_POINTING:
         return True
-    if (grounds.relation.is_predicate or grounds.relation.name == "has") and refers_back(grounds.proposal.object):
+    if (grounds.relation.is_predicate or grounds.relation.name == "has") and refers_back(grounds):
         return True
-    if is_cut_short(grounds):
+    if is_cut_short(grounds) or says_little(grounds):
         return True
     if not grounds.relation.is_general:
         return False

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from lightmem_server.pipeline.consolidation.alignment import align, is_parted
+from lightmem_server.pipeline.consolidation.alignment import align, is_determiner, is_parted
 from lightmem_server.pipeline.consolidation.grounds import Grounds
 from lightmem_server.pipeline.consolidation.lexicon import LEXICON, PASTS
 from lightmem_server.pipeline.consolidation.words import Word, split_words
@@ -15,9 +15,8 @@ from lightmem_server.pipeline.consolidation.words import Word, split_words
 MOST_LEFT_OUT = 2
 """Words of content inside a claim that it may leave out, such as adjectives."""
 
-_CONJUNCTIONS = frozenset(["and", "or", "but"])
 _TIES = (
-    LEXICON["prepositions"] - {"to"} | LEXICON["object_pronouns"] - {"one"} | frozenset(["you", "your", "he", "she", "they", "her"])
+    LEXICON["prepositions"] - {"to"} | LEXICON["object_pronouns"] | frozenset(["you", "your", "he", "she", "they", "her", "and", "or", "but"])
 )
 _OF_WORK = {
     "works_as": frozenset(["a", "an", "as", "the", "to", "my"]),
@@ -33,10 +32,11 @@ def leaves_out_ties(grounds: Grounds) -> bool:
     relation, words = grounds.relation, grounds.sentence.words
     if relation is None or not relation.is_predicate or not words:
         return False
-    claimed = [word.key for word in split_words(grounds.proposal.object)]
-    inside = [word for word in words[grounds.first : grounds.last + 1] if word.key not in claimed]
-    left_out = {word.base for word in inside}
-    return bool(left_out & (_CONJUNCTIONS | _TIES)) or sum(word.is_content for word in inside) > MOST_LEFT_OUT
+    its = align(grounds)
+    left_out = [place for place in range(its.begin, its.end) if place not in its.places]
+    if any(words[place].base in _TIES and not is_determiner(words, place) for place in left_out):
+        return True
+    return sum(words[place].is_content for place in left_out) > MOST_LEFT_OUT
 
 
 def adds_ties(grounds: Grounds) -> bool:
