@@ -18,6 +18,7 @@ FARTHEST_LEAD, FARTHEST_TAIL = 5, 8
 _BE = frozenset(["am", "is", "are", "was", "were", "be", "been", "being"])
 _HAVE = frozenset(["have", "has", "had", "having"])
 _DO = frozenset(["do", "does", "did"])
+_NO_NOUNS = LEXICON["prepositions"] | LEXICON["clause_starters"]
 _FAMILIES = (_BE, _HAVE, _DO)
 _MAY_BE_ADDED = _BE | _HAVE | _DO | frozenset(["a", "an", "the", "to", "and", "or", "that", "some", "any", "very", "so"])
 """What a claim may say that its sentence doesn't: "is vegan" of "I'm vegan", "cats and dogs" of "cats, dogs"."""
@@ -95,7 +96,7 @@ def is_parted(grounds: Grounds, place: int) -> bool:
     if not 0 <= place < len(words) - 1:
         return False
     between = grounds.sentence.text[words[place].end : words[place + 1].start]
-    return re.search(r"[,;:.!](?:\s|$)|[()\u2014\u2013]|-\s", between) is not None
+    return re.search(r"[,;:.!]\s|[()\u2014\u2013]|-\s", between) is not None
 
 
 
@@ -104,4 +105,4 @@ def is_determiner(words: Sequence[Word], place: int) -> bool:
     if words[place].base not in ("this", "that", "these", "those", "her"):
         return False
     behind = words[place + 1] if place + 1 < len(words) else None
-    return behind is not None and ((behind.is_content and behind.base not in LEXICON["prepositions"]) or behind.base in ("new", "very", "own"))
+    return behind is not None and ((behind.is_content and behind.base not in _NO_NOUNS) or behind.base in ("new", "very", "own"))

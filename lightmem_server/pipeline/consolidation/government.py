@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lightmem_server.pipeline.consolidation.alignment import align, is_determiner, is_parted
-from lightmem_server.pipeline.consolidation.claims import begins_with_own
+from lightmem_server.pipeline.consolidation.claims import begins_with_own, mentions_as_own
 from lightmem_server.pipeline.consolidation.clauses import About
 from lightmem_server.pipeline.consolidation.grounds import Grounds
 from lightmem_server.pipeline.consolidation.lexicon import LEXICON, PASTS
-from lightmem_server.pipeline.consolidation.words import Word
+from lightmem_server.pipeline.consolidation.words import Word, split_words
 
 _STARTERS = LEXICON["clause_starters"]
 _SUBORDINATORS = LEXICON["subordinators"]
@@ -32,7 +32,7 @@ LEAST_DESCRIBED = 2
 _POINTING = LEXICON["object_pronouns"] - frozenset(["me", "us"]) | frozenset(["her"])
 _PREPOSITIONS = LEXICON["prepositions"]
 _TIMELESS = frozenset(["for", "since", "at", "in"])
-_NOTHING = frozenset(["eachother", "other", "others", "while", "something", "things", "thing", "stuff"])
+_NOTHING = frozenset(["eachother", "other", "others", "while", "something", "things", "thing", "stuff", "kept", "keep", "tried"])
 _SHORTEST_PAST = 4
 
 
@@ -62,10 +62,15 @@ def _is_done(grounds: Grounds) -> bool:
     words, its = grounds.sentence.words, align(grounds)
     if grounds.subject.about is About.SPEAKERS_OWN:
         left_out = set(range(its.begin, its.end)) - set(its.places)
-        has_verb = any(_is_finite(words[place]) for place in its.places[1:])
+        is_past = grounds.relation is not None and grounds.relation.is_past
+        verbs = [words[place] for place in its.places[1:] if _is_finite(words[place])]
+        has_verb = any(not is_past or form_of(word) == "past" for word in verbs)
         return begins_with_own(grounds) and has_verb and not any(words[place].base in _BE for place in left_out)
-    verb = _verb_of(grounds, its.begin)
-    if verb is None or not _is_of_subject(grounds, verb, its.begin):
+    begin = its.begin
+    if begin and words[begin - 1].base == "got" and split_words(grounds.proposal.object)[0].base in ("has", "have"):
+        begin -= 1  # "I've got asthma" as "has asthma"
+    verb = _verb_of(grounds, begin)
+    if verb is None or not _is_of_subject(grounds, verb, begin):
         return False
     if grounds.relation is None or not grounds.relation.is_past:
         return True
@@ -83,8 +88,9 @@ def _is_finite(word: Word) -> bool:
 def _is_felt(grounds: Grounds) -> bool:
     """Whether a feeling is what the subject is, or feels; not what it is like."""
     words, its = grounds.sentence.words, align(grounds)
-    if form_of(words[its.begin]) == "ing":
-        return False
+    its_own = {words[place].base for place in its.places[1:2]} & LEXICON["own_possessives"]
+    if form_of(words[its.begin]) == "ing" or its_own:
+        return False  # "I'm living my dreams"
     verb = _verb_of(grounds, its.begin)
     if verb is None:
         return False
@@ -168,7 +174,7 @@ def is_cut_short(grounds: Grounds) -> bool:
     if relation is None or not words:
         return False
     is_thing = relation.is_general or relation.is_of_work or relation.name in ("has", "works_as")
-    if not (is_thing or relation.is_predicate):
+    if not (is_thing or relation.is_predicate) or mentions_as_own(grounds):
         return False
     its = align(grounds)
     if its.end + 1 >= len(words) or is_parted(grounds, its.end):
@@ -201,10 +207,11 @@ def says_little(grounds: Grounds) -> bool:
     its = align(grounds)
     said = [words[place].base for place in its.places]
     is_broken = any(one in _PREPOSITIONS and two in _TIMELESS for one, two in itertools.pairwise(said))
+    empty = LEXICON["small_talk"] | LEXICON["times"] | LEXICON["asides"] - {"alone"} | _NOTHING
     telling = [
-        word
-        for word in (words[place] for place in its.places if words[place].is_content)
-        if word.base not in LEXICON["small_talk"] | LEXICON["times"] | _NOTHING and not is_adverb(word)
+        place
+        for place in its.places
+        if (words[place].is_content or place == its.begin) and words[place].base not in empty and not is_adverb(words[place])
     ]
     return is_broken or len(telling) < (1 if grounds.proposal.when else 2)
 
@@ -214,10 +221,13 @@ def refers_back(grounds: Grounds) -> bool:
     book"."""
     words, its = grounds.sentence.words, align(grounds)
     for place in its.places:
-        if words[place].base in _POINTING and not is_determiner(words, place):
-            is_that = words[place].base == "that" and place < its.end and words[place + 1].base not in _PREPOSITIONS
-            if not is_that:
-                return True
+        base, is_noun_group = words[place].base, is_determiner(words, place)
+        if base == "that" and place < its.end and words[place + 1].base not in _PREPOSITIONS:
+            continue  # "believes that it helps"
+        if base in _POINTING and not (base == "her" and is_noun_group):
+            return True
+    if words[its.end].base == "us":
+        return True
     content = [place for place in its.places if words[place].is_content]
     left_out = [place for place in range(its.begin, its.end) if place not in its.places]
     return len(content) <= LEAST_DESCRIBED and any(

@@ -162,6 +162,7 @@ class Reason(StrEnum):
     NOT_DONE = "not_done"
     WRONG_RELATION = "wrong_relation"
     UNGOVERNED = "ungoverned"
+    INCOMPLETE = "incomplete"
     INCONSISTENT = "inconsistent"
 
 

@@ -40,7 +40,7 @@ _HAVING = re.compile(
     r"\b(?:have|has|['\u2019]ve\s+got|got|gotten|owns?|adopted|bought|keep|keeps|my|our|their|his|her)\b", re.IGNORECASE
 )
 _WORKING = re.compile(
-    r"(?:\bas|\b(?:i|he|she)(?:['\u2019](?:m|s|ve\s+been)|\s+(?:am|is|have\s+been|has\s+been))|\b(?:became|become|been))"
+    r"(?:\b(?:as|am|is|been|become|became)|['\u2019](?:m|s|re))"
     r"(?:\s+(?:now|still|currently|also|just|actually|really|only|already))*(?:\s+(?:an?|the|our|their))?\s*$",
     re.IGNORECASE,
 )
@@ -55,14 +55,17 @@ _NOT_IN_LIST = (
 _LED_BY = LEXICON["be_and_have"] - frozenset(["would", "will", "could", "can"]) | frozenset(
     ["a", "an", "big", "huge", "such", "not", "can't", "been", "quite", "much"]
 )
+_EVERYBODYS = frozenset(["kids", "children", "parents", "grandchildren", "siblings", "daughters", "sons"])
 _VAGUE = LEXICON["vague"] | frozenset(["some", "much", "more", "plenty", "tons"])
 
 
 def is_no_object(grounds: Grounds) -> bool:
     """What is said to be liked, had or worked as isn't the object of a verb that says so."""
     relation, words = grounds.relation, grounds.sentence.words
-    if relation is None or not words or relation.is_predicate or mentions_as_own(grounds):
+    if relation is None or not words or relation.is_predicate:
         return False
+    if mentions_as_own(grounds):
+        return _is_everybodys(grounds)
     its = align(grounds)
     before = grounds.sentence.text[: words[its.begin].start]
     if relation.is_general:
@@ -70,8 +73,18 @@ def is_no_object(grounds: Grounds) -> bool:
     if relation.name == "has":
         return not _is_had(grounds, before)
     if relation.name == "works_as":
-        return _WORKING.search(before) is None and not is_short_answer(grounds)
+        key = words[its.begin].key  # "promoted to head chef, I work as a chef": any of them
+        led = any(_WORKING.search(grounds.sentence.text[: word.start]) for word in words if word.key == key)
+        return not led and not is_short_answer(grounds)
     return False
+
+
+def _is_everybodys(grounds: Grounds) -> bool:
+    """Whether the kin of "our kids are our future" may be anybody's: several, without a name, and nobody's alone."""
+    text = grounds.sentence.text
+    return grounds.proposal.object.lower() in _EVERYBODYS and not re.search(
+        rf"\b(?:my|i have|i['\u2019]ve)\b[^.!?]*\b{re.escape(grounds.proposal.object.lower())}\b", text, re.IGNORECASE
+    )
 
 
 def _is_tasted(grounds: Grounds, before: str, end: int) -> bool:

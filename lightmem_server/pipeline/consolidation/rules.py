@@ -116,10 +116,6 @@ def is_dangling(grounds: Grounds) -> bool:
         return False
     if grounds.relation.is_predicate and said[-1].base in _ENDS_POINTING:
         return True
-    if (grounds.relation.is_predicate or grounds.relation.name == "has") and refers_back(grounds):
-        return True
-    if is_cut_short(grounds) or says_little(grounds):
-        return True
     if not grounds.relation.is_general:
         return False
     points = [
@@ -328,6 +324,13 @@ def is_loose(grounds: Grounds) -> bool:
     return is_ungoverned(grounds) or is_no_object(grounds)
 
 
+def is_incomplete(grounds: Grounds) -> bool:
+    """It says too little without its turn, or what the sentence needs more words for."""
+    relation = grounds.relation
+    is_told = relation is not None and (relation.is_predicate or relation.name == "has")
+    return (is_told and refers_back(grounds)) or is_cut_short(grounds) or says_little(grounds)
+
+
 RULES: tuple[tuple[Reason, Rule], ...] = (
     (Reason.UNKNOWN_RELATION, has_unknown_relation),
     (Reason.EMPTY, is_empty),
@@ -349,6 +352,7 @@ RULES: tuple[tuple[Reason, Rule], ...] = (
     (Reason.NOT_DONE, is_not_done),
     (Reason.WRONG_RELATION, has_wrong_relation),
     (Reason.UNGOVERNED, is_loose),
+    (Reason.INCOMPLETE, is_incomplete),
 )
 
 

@@ -22,6 +22,7 @@ _OF_WORK = {
     "works_as": frozenset(["a", "an", "as", "the", "to", "my"]),
     "works_at": frozenset(["at", "for", "in", "by", "join", "joined"]),
 }
+_WANTS = LEXICON["wants"]
 _HAVING = LEXICON["having_verbs"]
 _WANTED = re.compile(r"\b(?:wanted|planned|hoped|intended|meant)\s+to\b|\b(?:was|were)\s+going\s+to\b", re.IGNORECASE)
 
@@ -91,6 +92,8 @@ def is_only_intended(grounds: Grounds) -> bool:
         return "let" in before[-4:] or _WANTED.search(told) is not None
     infinitive = before[-1:] == ["to"] or (before[-1:] == ["and"] and before[-3:-2] == ["to"])
     claimed = split_words(grounds.proposal.object)
+    if relation.is_past and claimed and claimed[0].base in _WANTS:
+        return True
     return relation.is_past and infinitive and not (claimed and claimed[0].base.endswith("ing"))
 
 
