@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -59,20 +60,21 @@ class Gated:
 def check(
     proposals: Sequence[Proposal], window: Window, relations: Mapping[str, Relation], *, recalled: Sequence[str] = ()
 ) -> Gated:
-    """All rules but the Selector's. What is kept has its validity in time, and its subject written in one way.
+    """All rules but the Selector's. What is kept has its validity in time, and its subject written in one way. What two turns say is
+    kept with each: the second is a further witness.
 
     Args:
         recalled: What was returned from memory to the agent lately.
     """
     kept: list[Proposal] = []
     rejected: list[Rejection] = []
-    seen: set[tuple[str, str, frozenset[str]]] = set()
+    seen: set[tuple[str, str, frozenset[str], tuple[uuid.UUID, ...]]] = set()
     for proposal in proposals:
         grounds = ground(proposal, window, relations, recalled)
         reason = Reason.NO_EVIDENCE if grounds is None else find_reason(grounds)
         if grounds is not None and reason is None:
             proposal = _settle(grounds)
-            same = (proposal.subject, proposal.relation, content_keys(proposal.object))
+            same = (proposal.subject, proposal.relation, content_keys(proposal.object), proposal.evidence_ids)
             if same in seen:
                 reason = Reason.DUPLICATE
             seen.add(same)
