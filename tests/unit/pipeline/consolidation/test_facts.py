@@ -54,7 +54,7 @@ async def test_a_line_rests_on_the_turn_that_tells_it() -> None:
         "Ana": (its.turns[2].id,),
         "Ben": (its.turns[1].id,),
     }
-    assert outcome.reasons == {Reason.WRONG_SUBJECT: 1, Reason.DUPLICATE: 1}  # the pattern's of Ana's turn
+    assert outcome.reasons == {Reason.UNSUPPORTED_OBJECT: 1, Reason.DUPLICATE: 1}  # the pattern's of Ana's turn
 
 
 async def test_where_nothing_can_be_told_the_writer_is_not_asked() -> None:
