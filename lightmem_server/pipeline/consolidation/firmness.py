@@ -34,6 +34,8 @@ _TO_COME = re.compile(
 )
 _PARTING = re.compile(r",|\band\b|\bor\b|\bthen\b", re.IGNORECASE)
 _ARTICLES = LEXICON["determiners"] | LEXICON["own_possessives"]
+_GOING = frozenset(["going", "to", "i", "we", "will", "gonna", "plan", "planning"])
+_OFTENS = LEXICON["adverbs"]
 _HINDERING = LEXICON["subordinators"] | frozenset(["i", "we", "you", "he", "she", "they", "it"])
 
 
@@ -43,6 +45,8 @@ def is_no_firm_plan(grounds: Grounds) -> bool:
     if relation is None or not relation.is_plan or not sentence.words:
         return False
     its = align(grounds)
+    if _is_no_deed(grounds):
+        return True
     subject, first = grounds.subject, sentence.words[its.begin]
     if subject.end and subject.end <= first.start:
         head = max((word for word in sentence.words if word.end <= subject.end), key=lambda word: word.end)
@@ -66,6 +70,14 @@ def is_no_firm_plan(grounds: Grounds) -> bool:
     began = (split_words(rest) or (first,))[0]
     is_begun = form_of(began) == "ing" and (is_dated or began.base in LEXICON["begins_soon"])
     return not (is_begun and form_of(first) == "ing" and _reaches(rest))
+
+
+def _is_no_deed(grounds: Grounds) -> bool:
+    """Whether the plan's verb is none that can be planned: "I'm going to miss it"."""
+    words, its = grounds.sentence.words, align(grounds)
+    verbs = [words[place].base for place in range(max(0, its.begin - 1), its.end + 1) if words[place].base not in _GOING]
+    first = next((base for base in verbs if base not in _OFTENS), "")
+    return first in LEXICON["no_plans"]
 
 
 def _reaches(rest: str) -> bool:

@@ -70,10 +70,10 @@ def _is_done(grounds: Grounds) -> bool:
     if begin and words[begin - 1].base == "got" and split_words(grounds.proposal.object)[0].base in ("has", "have"):
         begin -= 1  # "I've got asthma" as "has asthma"
     verb = _verb_of(grounds, begin)
-    if verb is None or not _is_of_subject(grounds, verb, begin):
+    if verb is None or not _is_of_subject(grounds, verb, begin) or _is_unreal(words, verb.subject):
         return False
     if grounds.relation is None or not grounds.relation.is_past:
-        return True
+        return words[begin].base not in LEXICON["passing"]
     form = form_of(words[its.begin])
     if form == "ing":
         return "been" in verb.passed
@@ -98,7 +98,13 @@ def _is_felt(grounds: Grounds) -> bool:
         verb = _verb_of(grounds, verb.before)
     if verb is None or verb.before > verb.subject:
         return False
-    return verb.subject < 1 or words[verb.subject - 1].base not in ("like", "as", "if")
+    return words[its.begin].base not in LEXICON["no_feelings"] and not _is_unreal(words, verb.subject)
+
+
+def _is_unreal(words: Sequence[Word], subject: int) -> bool:
+    """Whether what somebody says of themselves was only in their mind: "I thought I won", "it's like I won"."""
+    before = [word.base for word in words[max(0, subject - 2) : max(0, subject)] if word.base != "that"]
+    return bool(before) and before[-1] in LEXICON["unreal"]
 
 
 def _verb_of(grounds: Grounds, begin: int) -> _Verb | None:
@@ -226,7 +232,7 @@ def refers_back(grounds: Grounds) -> bool:
             continue  # "believes that it helps"
         if base in _POINTING and not (base == "her" and is_noun_group):
             return True
-    if words[its.end].base == "us":
+    if words[its.end].base in ("us", "there", "here"):
         return True
     content = [place for place in its.places if words[place].is_content]
     left_out = [place for place in range(its.begin, its.end) if place not in its.places]

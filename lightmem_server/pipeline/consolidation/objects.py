@@ -12,7 +12,7 @@ from lightmem_server.pipeline.consolidation.claims import is_short_answer, menti
 from lightmem_server.pipeline.consolidation.government import form_of, is_adverb
 from lightmem_server.pipeline.consolidation.grounds import Grounds
 from lightmem_server.pipeline.consolidation.lexicon import LEXICON
-from lightmem_server.pipeline.consolidation.words import Word, split_words
+from lightmem_server.pipeline.consolidation.words import Word, split_words, stem
 
 MOST_OF_ITEM = 5
 """Words of an item of a list."""
@@ -40,10 +40,14 @@ _HAVING = re.compile(
     r"\b(?:have|has|['\u2019]ve\s+got|got|gotten|owns?|adopted|bought|keep|keeps|my|our|their|his|her)\b", re.IGNORECASE
 )
 _WORKING = re.compile(
-    r"(?:\b(?:as|am|is|been|become|became)|['\u2019](?:m|s|re))"
+    r"(?:\b(?:(?P<as>as)|am|is|job\s+is|been|become|became)|['\u2019](?:m|s|re))"
     r"(?:\s+(?:now|still|currently|also|just|actually|really|only|already))*(?:\s+(?:an?|the|our|their))?\s*$",
     re.IGNORECASE,
 )
+_OVER = frozenset(["loved", "liked", "enjoyed", "hated"])
+_STILL = re.compile(r"\b(?:have|has)\b|['\u2019](?:ve|s)\b", re.IGNORECASE)
+"""What makes "loved" last: "I've always loved"."""
+_OCCUPATIONS = frozenset(stem(word) for word in LEXICON["occupations"])
 _PARTING = re.compile(r",|;|\s-\s|\u2014|\u2013|\s\+\s|&|\band\b|\bor\b|\bbut(?: also)?\b|\bas well as\b", re.IGNORECASE)
 _ARTICLES = LEXICON["determiners"] | LEXICON["own_possessives"] | frozenset(["any", "of", "both", "such", "kinds", "sorts", "types"])
 _PRAISE = LEXICON["small_talk"] - LEXICON["times"]
@@ -73,9 +77,7 @@ def is_no_object(grounds: Grounds) -> bool:
     if relation.name == "has":
         return not _is_had(grounds, before)
     if relation.name == "works_as":
-        key = words[its.begin].key  # "promoted to head chef, I work as a chef": any of them
-        led = any(_WORKING.search(grounds.sentence.text[: word.start]) for word in words if word.key == key)
-        return not led and not is_short_answer(grounds)
+        return not _is_worked_as(grounds, its.begin)
     return False
 
 
@@ -91,13 +93,14 @@ def _is_tasted(grounds: Grounds, before: str, end: int) -> bool:
     behind = grounds.sentence.text[grounds.sentence.words[end].end :]
     if is_short_answer(grounds) or _TASTED.search(behind):
         return True
-    if any(_takes(before[match.end() :]) for match in _OWN_TASTE.finditer(before)):
+    if any(takes(before[match.end() :]) for match in _OWN_TASTE.finditer(before)):
         return True
     if _OF_ONE_THING.search(behind):
         return False
     own = grounds.subject.start if grounds.subject.end else 0
     for match in _TASTE.finditer(before):
-        if match.start() >= own and _is_led(before[own : match.start()]) and _takes(before[match.end() :]):
+        is_over = match[0].lower() in _OVER and not _STILL.search(before[own : match.start()])
+        if match.start() >= own and not is_over and _is_led(before[own : match.start()]) and takes(before[match.end() :]):
             return True
     return False
 
@@ -110,11 +113,27 @@ def _is_had(grounds: Grounds, before: str) -> bool:
     words = grounds.sentence.words
     if words[max(0, place - 1)].base == "the" or words[place].base == "the":
         return False  # which one is said elsewhere
+    if claimed[-1].base in LEXICON["nothing_had"]:
+        return False
     matches = list(_HAVING.finditer(before))
-    if not any(_takes(before[match.end() :]) for match in matches):
+    if not any(takes(before[match.end() :]) for match in matches):
         return False
     is_perfect = form_of(claimed[0]) == "past" and matches[-1][0].lower() in ("have", "has")
     return not is_perfect  # "I have developed a plan" tells what was done
+
+
+def _is_worked_as(grounds: Grounds, begin: int) -> bool:
+    """Whether somebody works as that; of "I'm a" only occupations say so, and not "I'm a mess"."""
+    if is_short_answer(grounds):
+        return True
+    words, claimed = grounds.sentence.words, split_words(grounds.proposal.object)
+    for word in words:
+        if word.key != words[begin].key:
+            continue  # "promoted to head chef, I work as a chef": any of them
+        match = _WORKING.search(grounds.sentence.text[: word.start])
+        if match is not None and (match["as"] or claimed[-1].key in _OCCUPATIONS):
+            return True
+    return False
 
 
 def _is_led(lead: str) -> bool:
@@ -140,7 +159,7 @@ def _leads(word: Word) -> bool:
     return word.base in _LED_BY or is_adverb(word) or word.is_negation or word.base in LEXICON["clause_starters"]
 
 
-def _takes(gap: str) -> bool:
+def takes(gap: str) -> bool:
     """Whether what stands between a verb and words leaves them its object: articles, or the items of a list before them."""
     *items, last = _PARTING.split(gap)
     if not _is_open(split_words(last)):

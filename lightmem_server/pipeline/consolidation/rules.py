@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from lightmem_server.pipeline.consolidation.affiliations import is_elsewhere
 from lightmem_server.pipeline.consolidation.claims import (
     VAGUE,
     bases_of,
@@ -321,7 +322,7 @@ def is_not_done(grounds: Grounds) -> bool:
 
 def is_loose(grounds: Grounds) -> bool:
     """Its words stand in the sentence, but not plainly as what the subject does, feels, likes or has."""
-    return is_ungoverned(grounds) or is_no_object(grounds)
+    return is_ungoverned(grounds) or is_no_object(grounds) or is_elsewhere(grounds)
 
 
 def is_incomplete(grounds: Grounds) -> bool:
