@@ -35,13 +35,19 @@ _ARTICLES = LEXICON["determiners"] | LEXICON["own_possessives"]
 _BREAKING = LEXICON["subordinators"] - {"as", "since", "when", "while", "so", "but", "until", "because"}
 _SAYING = {
     "studies": re.compile(
-        r"\b(?:stud(?:y|ies|ying|ied)|learn(?:s|ing|ed|t)?(?: how)?|major(?:s|ing)? in|degrees? in|diploma in|master['\u2019]?s(?: degree)? in|ph\.?d in"
-        r"|(?:class(?:es)?|courses?|lessons?) (?:in|on|about)|student of|taking|take|took)\b",
+        r"\b(?:stud(?:y|ies|ying|ied)|learn(?:s|ing|ed|t)?(?: how)?|major(?:s|ing)? in|degrees? in|diploma in"
+        r"|master['\u2019]?s(?: degree)? in|ph\.?d in|(?:class(?:es)?|courses?|lessons?) (?:in|on|about)|student of"
+        r"|taking|take|took)\b",
         re.IGNORECASE,
     ),
-    "allergic_to": re.compile(r"\b(?:allergic to|allerg(?:y|ies) to|intolerant (?:to|of)|have|has|got|developed|an?|my)\b", re.IGNORECASE),
+    "allergic_to": re.compile(
+        r"\b(?:allergic to|allerg(?:y|ies) to|intolerant (?:to|of)|have|has|got|developed|an?|my)\b", re.IGNORECASE
+    ),
     "speaks": re.compile(r"\b(?:speaks?|spoke|speaking|fluent in|bilingual in|fluently in)\b", re.IGNORECASE),
-    "from": re.compile(r"\b(?:from|born(?: and raised)? in|grew up (?:in|on|near)|raised in|native of|hometown is|native)\b", re.IGNORECASE),
+    "from": re.compile(
+        r"\b(?:from|born(?: and raised)? in|grew up (?:in|on|near)|raised in|native of|hometown is|native)\b",
+        re.IGNORECASE,
+    ),
 }
 
 

@@ -20,7 +20,9 @@ _HAVE = frozenset(["have", "has", "had", "having"])
 _DO = frozenset(["do", "does", "did"])
 _NO_NOUNS = LEXICON["prepositions"] | LEXICON["clause_starters"]
 _FAMILIES = (_BE, _HAVE, _DO)
-_MAY_BE_ADDED = _BE | _HAVE | _DO | frozenset(["a", "an", "the", "to", "and", "or", "that", "some", "any", "very", "so"])
+_MAY_BE_ADDED = (
+    _BE | _HAVE | _DO | frozenset(["a", "an", "the", "to", "and", "or", "that", "some", "any", "very", "so"])
+)
 """What a claim may say that its sentence doesn't: "is vegan" of "I'm vegan", "cats and dogs" of "cats, dogs"."""
 _FIRST = frozenset(["i", "me", "my", "mine", "we", "us", "our", "ours", "myself", "ourselves"])
 _TOLD_OF_SPEAKER = frozenset(
@@ -71,9 +73,7 @@ def align(grounds: Grounds) -> Alignment:
             stands = _find(claimed[place], words, range(known + 1, min(len(words), until)))
             if stands is not None:
                 found[place] = stands
-    added = tuple(
-        word for place, word in enumerate(claimed) if place not in found and word.base not in _MAY_BE_ADDED
-    )
+    added = tuple(word for place, word in enumerate(claimed) if place not in found and word.base not in _MAY_BE_ADDED)
     places = tuple(sorted(found.values()))
     return Alignment(places[0], places[-1], places, added)
 
@@ -99,10 +99,11 @@ def is_parted(grounds: Grounds, place: int) -> bool:
     return re.search(r"[,;:.!]\s|[()\u2014\u2013]|-\s", between) is not None
 
 
-
 def is_determiner(words: Sequence[Word], place: int) -> bool:
     """Whether "this" or "that", or one of their kin, goes with a noun: "this bowl", and not "like this"."""
     if words[place].base not in ("this", "that", "these", "those", "her"):
         return False
     behind = words[place + 1] if place + 1 < len(words) else None
-    return behind is not None and ((behind.is_content and behind.base not in _NO_NOUNS) or behind.base in ("new", "very", "own"))
+    return behind is not None and (
+        (behind.is_content and behind.base not in _NO_NOUNS) or behind.base in ("new", "very", "own")
+    )

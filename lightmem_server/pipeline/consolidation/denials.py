@@ -87,8 +87,8 @@ def find_denials(
 async def find_denials_aside(
     utterances: Iterable[Utterance], known: Known, relations: Mapping[str, Relation]
 ) -> list[tuple[Denial, str]]:
-    """See find_denials; in a thread, as the gate is: a long turn beside many facts takes time that online requests need. Nobody may
-    change `known` meanwhile."""
+    """See find_denials; in a thread, as the gate is: a long turn beside many facts takes time that online requests need.
+    Nobody may change `known` meanwhile."""
     return await asyncio.to_thread(find_denials, utterances, known, relations)
 
 

@@ -75,13 +75,15 @@ def is_no_firm_plan(grounds: Grounds) -> bool:
 def _is_no_deed(grounds: Grounds) -> bool:
     """Whether the plan's verb is none that can be planned: "I'm going to miss it"."""
     words, its = grounds.sentence.words, align(grounds)
-    verbs = [words[place].base for place in range(max(0, its.begin - 1), its.end + 1) if words[place].base not in _GOING]
+    verbs = [
+        words[place].base for place in range(max(0, its.begin - 1), its.end + 1) if words[place].base not in _GOING
+    ]
     first = next((base for base in verbs if base not in _OFTENS), "")
     return first in LEXICON["no_plans"]
 
 
 def _reaches(rest: str) -> bool:
-    """Whether what says that it is planned still does for words behind `rest`: right behind it, or as further things planned."""
+    """Whether what says that it is planned still does for words behind `rest`: at once, or as further things planned."""
     *items, last = _PARTING.split(rest)
     words = split_words(rest)
     if any(word.base in _HINDERING or word.is_negation for word in words):

@@ -60,8 +60,8 @@ class Gated:
 def check(
     proposals: Sequence[Proposal], window: Window, relations: Mapping[str, Relation], *, recalled: Sequence[str] = ()
 ) -> Gated:
-    """All rules but the Selector's. What is kept has its validity in time, and its subject written in one way. What two turns say is
-    kept with each: the second is a further witness.
+    """All rules but the Selector's. What is kept has its validity in time, and its subject written in one way. What two turns
+    say is kept with each: the second is a further witness.
 
     Args:
         recalled: What was returned from memory to the agent lately.

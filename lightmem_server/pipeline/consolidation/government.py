@@ -7,12 +7,11 @@ between subject, verb and object there is nothing but adverbs, articles and the 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lightmem_server.pipeline.consolidation.alignment import align, is_determiner, is_parted
-from lightmem_server.pipeline.consolidation.claims import begins_with_own, mentions_as_own
+from lightmem_server.pipeline.consolidation.alignment import align, is_parted
+from lightmem_server.pipeline.consolidation.claims import begins_with_own
 from lightmem_server.pipeline.consolidation.clauses import About
 from lightmem_server.pipeline.consolidation.grounds import Grounds
 from lightmem_server.pipeline.consolidation.lexicon import LEXICON, PASTS
@@ -25,14 +24,10 @@ _BE = frozenset(["am", "is", "are", "was", "were", "be", "been", "being"])
 _PASSIVE = frozenset(["was", "were", "got", "get", "is", "are", "am", "be", "been", "being"])
 _PASTS = PASTS | LEXICON["further_pasts"]
 _CONJUNCTIONS = frozenset(["and", "or", "then", "plus"])
-_LIKING = frozenset(["love", "loving", "loved", "like", "liked", "enjoy", "enjoying", "enjoyed", "hate", "hated", "adore", "prefer"])
+_LIKING = frozenset(
+    ["love", "loving", "loved", "like", "liked", "enjoy", "enjoying", "enjoyed", "hate", "hated", "adore", "prefer"]
+)
 _FEELING = frozenset(["feel", "feeling", "feels"])
-LEAST_DESCRIBED = 2
-"""Words of content of a claim about "this book": its verb and its noun alone don't say which."""
-_POINTING = LEXICON["object_pronouns"] - frozenset(["me", "us"]) | frozenset(["her"])
-_PREPOSITIONS = LEXICON["prepositions"]
-_TIMELESS = frozenset(["for", "since", "at", "in"])
-_NOTHING = frozenset(["eachother", "other", "others", "while", "something", "things", "thing", "stuff", "kept", "keep", "tried"])
 _SHORTEST_PAST = 4
 
 
@@ -82,7 +77,13 @@ def _is_done(grounds: Grounds) -> bool:
 
 def _is_finite(word: Word) -> bool:
     """Whether a word may be the verb of "my laptop crashed"; "my highest ever" has none."""
-    return word.base in _BE or word.base in _AUXILIARIES or form_of(word) == "past" or word.is_negation or word.lower.endswith("'s")
+    return (
+        word.base in _BE
+        or word.base in _AUXILIARIES
+        or form_of(word) == "past"
+        or word.is_negation
+        or word.lower.endswith("'s")
+    )
 
 
 def _is_felt(grounds: Grounds) -> bool:
@@ -112,7 +113,9 @@ def _verb_of(grounds: Grounds, begin: int) -> _Verb | None:
     words, subject = grounds.sentence.words, grounds.subject
     if subject.about not in (About.SPEAKER, About.RELATIVE, About.THIRD):
         return None
-    place = max((p for p, word in enumerate(words[:begin]) if word.end <= subject.end), default=-1) if subject.end else -1
+    place = (
+        max((p for p, word in enumerate(words[:begin]) if word.end <= subject.end), default=-1) if subject.end else -1
+    )
     before, passed = begin - 1, set[str]()
     while before > place and _may_stand_between(words[before], grounds):
         passed.add(words[before].base)
@@ -159,11 +162,8 @@ def _goes_on(grounds: Grounds, lead: Sequence[Word], form: str) -> bool:
         behind.pop(0)
     forms = [form_of(word) for word in behind[:3] if not is_adverb(word)]
     first = behind[0].base if behind else ""
-    if first in _AUXILIARIES and len(forms) > 1:
-        has_form = form in forms[:2]  # "I've packed and left", "I had a tea and left"
-    else:
-        has_form = bool(forms) and forms[0] == form
-    return has_form and not any(word.base in _SUBORDINATORS for word in behind)
+    tried = 2 if first in _AUXILIARIES else 1  # "I've packed and left", "I had a tea and left"
+    return form in forms[:tried] and not any(word.base in _SUBORDINATORS for word in behind)
 
 
 def form_of(word: Word) -> str:
@@ -172,70 +172,3 @@ def form_of(word: Word) -> str:
     if base in _PASTS or (base.endswith("ed") and len(base) > _SHORTEST_PAST) or base in ("was", "were", "did"):
         return "past"
     return "ing" if base.endswith(("ing", "in'")) else "plain"
-
-
-def is_cut_short(grounds: Grounds) -> bool:
-    """The sentence goes on with what the claim's last word needs: "named" of "named her Tilly", "coffee" of "coffee shops"."""
-    relation, words = grounds.relation, grounds.sentence.words
-    if relation is None or not words:
-        return False
-    is_thing = relation.is_general or relation.is_of_work or relation.name in ("has", "works_as")
-    if not (is_thing or relation.is_predicate) or mentions_as_own(grounds):
-        return False
-    its = align(grounds)
-    if its.end + 1 >= len(words) or is_parted(grounds, its.end):
-        return False
-    behind = words[its.end + 1]
-    if _is_of_time(behind, grounds) or behind.base in LEXICON["asides"]:
-        return False
-    is_noun_group = is_determiner(words, its.end + 1)
-    is_pronoun = behind.base in LEXICON["object_pronouns"] and behind.base != "that" and not is_noun_group
-    if is_pronoun or words[its.end].lower.endswith("'s"):
-        return True
-    if is_thing and behind.base in ("of", "that", "which", "who", "whose", "where"):
-        return True
-    return behind.is_content and not (behind.is_number or is_adverb(behind) or behind.base in _SUBORDINATORS | {"cause"})
-
-
-def _is_of_time(word: Word, grounds: Grounds) -> bool:
-    if word.base in LEXICON["times"] | LEXICON["calendar"] | LEXICON["whens"]:
-        return True
-    at = grounds.sentence.start + word.start
-    return any(each.start <= at < each.end for each in grounds.cited.resolutions)
-
-
-def says_little(grounds: Grounds) -> bool:
-    """A deed without what was done, or to what: "saw each other", "worked on for a while". One word may be enough where its time
-    is known: "graduated"."""
-    relation, words = grounds.relation, grounds.sentence.words
-    if relation is None or not relation.is_past or not words:
-        return False
-    its = align(grounds)
-    said = [words[place].base for place in its.places]
-    is_broken = any(one in _PREPOSITIONS and two in _TIMELESS for one, two in itertools.pairwise(said))
-    empty = LEXICON["small_talk"] | LEXICON["times"] | LEXICON["asides"] - {"alone"} | _NOTHING
-    telling = [
-        place
-        for place in its.places
-        if (words[place].is_content or place == its.begin) and words[place].base not in empty and not is_adverb(words[place])
-    ]
-    return is_broken or len(telling) < (1 if grounds.proposal.when else 2)
-
-
-def refers_back(grounds: Grounds) -> bool:
-    """The claim has a pronoun for something of its turn, "checked it out"; or is about a thing that its turn points at, "read that
-    book"."""
-    words, its = grounds.sentence.words, align(grounds)
-    for place in its.places:
-        base, is_noun_group = words[place].base, is_determiner(words, place)
-        if base == "that" and place < its.end and words[place + 1].base not in _PREPOSITIONS:
-            continue  # "believes that it helps"
-        if base in _POINTING and not (base == "her" and is_noun_group):
-            return True
-    if words[its.end].base in ("us", "there", "here"):
-        return True
-    content = [place for place in its.places if words[place].is_content]
-    left_out = [place for place in range(its.begin, its.end) if place not in its.places]
-    return len(content) <= LEAST_DESCRIBED and any(
-        words[place].base in _POINTING and is_determiner(words, place) for place in left_out
-    )

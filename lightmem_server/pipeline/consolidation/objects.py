@@ -1,5 +1,5 @@
-"""What is liked, had or worked as: whether its verb takes it as its object, with nothing between them but articles and the other
-items of a list. "I love watching my dogs eat apples" tells of no love for apples.
+"""What is liked, had or worked as: whether its verb takes it as its object, with nothing between them but articles and the
+other items of a list. "I love watching my dogs eat apples" tells of no love for apples.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ MOST_OF_ITEM = 5
 
 _TASTE = re.compile(
     r"\b(?:lov(?:e[sd]?|ing)|like[sd]?|enjoy(?:s|ed|ing)?|prefers?|adores?|hat(?:e[sd]?|ing)|dislikes?|detests?|stand|care for"
-    r"|(?:(?:big|huge|massive|great) )?fans? of(?: both)?|into|fond of|keen on|passionate about|crazy about|obsessed with|hooked on"
-    r"|all about)\b",
+    r"|(?:(?:big|huge|massive|great) )?fans? of(?: both)?|into|fond of|keen on|passionate about|crazy about|obsessed with"
+    r"|hooked on|all about)\b",
     re.IGNORECASE,
 )
 _OWN_TASTE = re.compile(
@@ -48,8 +48,14 @@ _OVER = frozenset(["loved", "liked", "enjoyed", "hated"])
 _STILL = re.compile(r"\b(?:have|has)\b|['\u2019](?:ve|s)\b", re.IGNORECASE)
 """What makes "loved" last: "I've always loved"."""
 _OCCUPATIONS = frozenset(stem(word) for word in LEXICON["occupations"])
-_PARTING = re.compile(r",|;|\s-\s|\u2014|\u2013|\s\+\s|&|\band\b|\bor\b|\bbut(?: also)?\b|\bas well as\b", re.IGNORECASE)
-_ARTICLES = LEXICON["determiners"] | LEXICON["own_possessives"] | frozenset(["any", "of", "both", "such", "kinds", "sorts", "types"])
+_PARTING = re.compile(
+    r",|;|\s-\s|\u2014|\u2013|\s\+\s|&|\band\b|\bor\b|\bbut(?: also)?\b|\bas well as\b", re.IGNORECASE
+)
+_ARTICLES = (
+    LEXICON["determiners"]
+    | LEXICON["own_possessives"]
+    | frozenset(["any", "of", "both", "such", "kinds", "sorts", "types"])
+)
 _PRAISE = LEXICON["small_talk"] - LEXICON["times"]
 _NOT_IN_LIST = (
     (LEXICON["subordinators"] - {"so", "as", "but"})
@@ -100,7 +106,12 @@ def _is_tasted(grounds: Grounds, before: str, end: int) -> bool:
     own = grounds.subject.start if grounds.subject.end else 0
     for match in _TASTE.finditer(before):
         is_over = match[0].lower() in _OVER and not _STILL.search(before[own : match.start()])
-        if match.start() >= own and not is_over and _is_led(before[own : match.start()]) and takes(before[match.end() :]):
+        if (
+            match.start() >= own
+            and not is_over
+            and _is_led(before[own : match.start()])
+            and takes(before[match.end() :])
+        ):
             return True
     return False
 

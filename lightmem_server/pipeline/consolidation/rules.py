@@ -26,8 +26,10 @@ from lightmem_server.pipeline.consolidation.claims import (
     mentions_as_own,
 )
 from lightmem_server.pipeline.consolidation.clauses import About
+from lightmem_server.pipeline.consolidation.completeness import is_incomplete
+from lightmem_server.pipeline.consolidation.courtesy import is_courtesy
 from lightmem_server.pipeline.consolidation.firmness import is_no_firm_plan
-from lightmem_server.pipeline.consolidation.government import is_cut_short, is_ungoverned, refers_back, says_little
+from lightmem_server.pipeline.consolidation.government import is_ungoverned
 from lightmem_server.pipeline.consolidation.grounds import Grounds, has_cue
 from lightmem_server.pipeline.consolidation.instructions import is_instruction_text
 from lightmem_server.pipeline.consolidation.lexicon import LEXICON, PASTS
@@ -62,13 +64,6 @@ _ASIDE = re.compile(
     re.IGNORECASE,
 )
 """Says why something is told, not when it is so."""
-_COURTESY = re.compile(
-    r"^\W*(?:(?:oh|wow|aw+|hey|hi|hello|ah|ha|haha|well|yes|yeah)\W+)*(?:thanks?\b|thank you|congrat\w*"
-    r"|good (?:luck|night|morning|evening|afternoon|to know)|bye\b"
-    r"|see you|take care|welcome\b|you(?:'|\u2019)re welcome|no problem|happy birthday|sorry\b"
-    r"|how are you|nice to|that(?:'|\u2019)s (?:great|awesome|amazing|wonderful|nice|so)|sounds (?:great|good|fun|like))",
-    re.IGNORECASE,
-)
 _BEFORE_NOUNS = LEXICON["determiners"] | LEXICON["own_possessives"] | LEXICON["prepositions"]
 _OF_OTHERS = LEXICON["others_possessives"] | frozenset(["that", "this", "these", "those"])
 _ENDS_POINTING = frozenset(["it", "them", "this", "that"])
@@ -183,16 +178,6 @@ def has_unsupported_object(grounds: Grounds) -> bool:
     wanted = [word.key for word in split_words(grounds.proposal.object) if word.is_content]
     said = iter([word.key for word in grounds.sentence.words])
     return not all(key in said for key in wanted) or leaves_out_ties(grounds) or adds_ties(grounds)
-
-
-def is_courtesy(grounds: Grounds) -> bool:
-    """The sentence only greets, thanks or congratulates."""
-    return _COURTESY.search(grounds.sentence.text) is not None and not _tells_more(grounds)
-
-
-def is_only_courtesy(sentence: str) -> bool:
-    """Whether a sentence only greets, thanks or congratulates, whatever is claimed."""
-    return _COURTESY.search(sentence) is not None and _beyond_courtesy(sentence) is None
 
 
 def is_question(grounds: Grounds) -> bool:
@@ -325,13 +310,6 @@ def is_loose(grounds: Grounds) -> bool:
     return is_ungoverned(grounds) or is_no_object(grounds) or is_elsewhere(grounds)
 
 
-def is_incomplete(grounds: Grounds) -> bool:
-    """It says too little without its turn, or what the sentence needs more words for."""
-    relation = grounds.relation
-    is_told = relation is not None and (relation.is_predicate or relation.name == "has")
-    return (is_told and refers_back(grounds)) or is_cut_short(grounds) or says_little(grounds)
-
-
 RULES: tuple[tuple[Reason, Rule], ...] = (
     (Reason.UNKNOWN_RELATION, has_unknown_relation),
     (Reason.EMPTY, is_empty),
@@ -396,15 +374,3 @@ def _denies_question(grounds: Grounds) -> bool:
         return False
     upto = grounds.clause.end - grounds.sentence.start  # "I'm allergic to cashews, not peanuts" says yes
     return _has_negation(grounds.sentence.text[:upto])
-
-
-def _tells_more(grounds: Grounds) -> bool:
-    """Whether a sentence that begins with a courtesy goes on: "Thanks, I moved to Lisbon"."""
-    begins, words = _beyond_courtesy(grounds.sentence.text), grounds.sentence.words
-    return begins is not None and bool(words) and words[grounds.first].start >= begins
-
-
-def _beyond_courtesy(sentence: str) -> int | None:
-    """Where a sentence that begins with a courtesy goes on about its speaker; None: it doesn't."""
-    after = _COURTESY.sub("", sentence, count=1)
-    return len(sentence) - len(after) if re.search(r"\b(?:I|we|my)\b", after) else None

@@ -16,7 +16,9 @@ MOST_LEFT_OUT = 2
 """Words of content inside a claim that it may leave out, such as adjectives."""
 
 _TIES = (
-    LEXICON["prepositions"] - {"to"} | LEXICON["object_pronouns"] | frozenset(["you", "your", "he", "she", "they", "her", "and", "or", "but"])
+    LEXICON["prepositions"] - {"to"}
+    | LEXICON["object_pronouns"]
+    | frozenset(["you", "your", "he", "she", "they", "her", "and", "or", "but"])
 )
 _OF_WORK = {
     "works_as": frozenset(["a", "an", "as", "the", "to", "my"]),
@@ -41,8 +43,8 @@ def leaves_out_ties(grounds: Grounds) -> bool:
 
 
 def adds_ties(grounds: Grounds) -> bool:
-    """A claim has small words that its sentence lacks, "proud of what she did" of "proud of what you did"; or joins what a comma
-    parts, "agrees Ben" of "I agree, Ben"."""
+    """A claim has small words that its sentence lacks, "proud of what she did" of "proud of what you did"; or joins what a
+    comma parts, "agrees Ben" of "I agree, Ben"."""
     relation = grounds.relation
     if relation is None or not grounds.sentence.words:
         return False

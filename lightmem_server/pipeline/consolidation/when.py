@@ -16,7 +16,9 @@ _SUBJECTS = frozenset(["i", "we", "you", "he", "she", "they", "it", "my", "our"]
 _TIE = re.compile(
     r"(?:\s+(?:on|in|at|by|for|during|over|since|until|this|the|last|next|back|just|only))+\s*$", re.IGNORECASE
 )
-_OTHER_CLAUSE = re.compile(r"\b(?:and|or|so|which|that)\b.*\b(?:i|we|you|he|she|they|it|is|are|was|were|will)\b", re.IGNORECASE)
+_OTHER_CLAUSE = re.compile(
+    r"\b(?:and|or|so|which|that)\b.*\b(?:i|we|you|he|she|they|it|is|are|was|were|will)\b", re.IGNORECASE
+)
 """Between a claim and a time that is another's: "I'm a guard and our first game is next week"."""
 HALF_DAY = timedelta(hours=12)
 
@@ -87,7 +89,11 @@ def is_of_claim(date: Resolution, grounds: Grounds) -> bool:
     if not sentence.start <= date.start < sentence.end:
         return False
     if clause.start <= date.start < clause.end:
-        behind = sentence.text[sentence.words[grounds.last].end : max(0, date.start - sentence.start)] if sentence.words else ""
+        behind = (
+            sentence.text[sentence.words[grounds.last].end : max(0, date.start - sentence.start)]
+            if sentence.words
+            else ""
+        )
         return _OTHER_CLAUSE.search(behind) is None
     if date.start < clause.start:
         between = grounds.cited.text[grounds.clause_before(date.start) : clause.start]

@@ -99,9 +99,7 @@ async def test_what_both_say_is_kept_once() -> None:
     assert await kept_of(its, "Ana | allergic_to | nuts") == ["Ana is allergic to nuts"]
     its = window("Ana: I moved to Lisbon last month.")
     outcome = await find_facts(its, FACTS, writer=ScriptedWriter(lambda prompt: "Ana | lives_in | Lisbon"))
-    assert [(fact.object, fact.when) for fact in outcome.kept if fact.relation == "lives_in"] == [
-        ("Lisbon", "2022-03")
-    ]
+    assert [(fact.object, fact.when) for fact in outcome.kept if fact.relation == "lives_in"] == [("Lisbon", "2022-03")]
 
 
 async def test_of_two_that_say_more_and_less_of_one_turn_the_fuller_is_kept() -> None:
