@@ -16,6 +16,8 @@ from lightmem_server.pipeline.consolidation.words import Word, split_words, stem
 
 MOST_OF_ITEM = 5
 """Words of an item of a list."""
+FARTHEST = 200
+"""Characters between a verb and its object, or its subject: each verb of a long turn is looked at."""
 
 _TASTE = re.compile(
     r"\b(?:lov(?:e[sd]?|ing)|like[sd]?|enjoy(?:s|ed|ing)?|prefers?|adores?|hat(?:e[sd]?|ing)|dislikes?|detests?|stand|care for"
@@ -24,7 +26,7 @@ _TASTE = re.compile(
     re.IGNORECASE,
 )
 _OWN_TASTE = re.compile(
-    r"\b(?:my|our)\s+(?:(?:\w+\s+){0,3}?fav(?:ou?rites?|es?|s)?\b[^.,;]*?\b(?:is|are|was|were|['\u2019]s)\b"
+    r"\b(?:my|our)\s+(?:(?:\w+\s+){0,3}?fav(?:ou?rites?|es?|s)?\b[^.,;]{0,80}?\b(?:is|are|was|were|['\u2019]s)\b"
     r"|(?:\w+\s+)?(?:loves?|passion|fondness)\s+(?:for|of)\b|passions?\s+(?:is|are)\b)",
     re.IGNORECASE,
 )
@@ -91,7 +93,7 @@ def _is_everybodys(grounds: Grounds) -> bool:
     """Whether the kin of "our kids are our future" may be anybody's: several, without a name, and nobody's alone."""
     text = grounds.sentence.text
     return grounds.proposal.object.lower() in _EVERYBODYS and not re.search(
-        rf"\b(?:my|i have|i['\u2019]ve)\b[^.!?]*\b{re.escape(grounds.proposal.object.lower())}\b", text, re.IGNORECASE
+        rf"\b(?:my|i have|i['\u2019]ve)\b[^.!?]{{0,80}}\b{re.escape(grounds.proposal.object.lower())}\b", text, re.IGNORECASE
     )
 
 
@@ -105,7 +107,7 @@ def _is_tasted(grounds: Grounds, before: str, end: int) -> bool:
         return False
     own = grounds.subject.start if grounds.subject.end else 0
     for match in _TASTE.finditer(before):
-        is_over = match[0].lower() in _OVER and not _STILL.search(before[own : match.start()])
+        is_over = match[0].lower() in _OVER and not _STILL.search(before[max(own, match.start() - FARTHEST) : match.start()])
         if (
             match.start() >= own
             and not is_over
@@ -141,7 +143,7 @@ def _is_worked_as(grounds: Grounds, begin: int) -> bool:
     for word in words:
         if word.key != words[begin].key:
             continue  # "promoted to head chef, I work as a chef": any of them
-        match = _WORKING.search(grounds.sentence.text[: word.start])
+        match = _WORKING.search(grounds.sentence.text[max(0, word.start - FARTHEST) : word.start])
         if match is not None and (match["as"] or claimed[-1].key in _OCCUPATIONS):
             return True
     return False
@@ -149,6 +151,8 @@ def _is_worked_as(grounds: Grounds, begin: int) -> bool:
 
 def _is_led(lead: str) -> bool:
     """Whether a verb of liking is the subject's: right behind it, or where another of its verbs could stand."""
+    if len(lead) > FARTHEST:
+        return False
     words = split_words(lead)
     if words and words[0].base in ("i", "we"):
         if words[0].lower.endswith("'d"):
@@ -172,6 +176,8 @@ def _leads(word: Word) -> bool:
 
 def takes(gap: str) -> bool:
     """Whether what stands between a verb and words leaves them its object: articles, or the items of a list before them."""
+    if len(gap) > FARTHEST:
+        return False
     *items, last = _PARTING.split(gap)
     if not _is_open(split_words(last)):
         return False

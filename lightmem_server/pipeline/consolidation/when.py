@@ -17,7 +17,7 @@ _TIE = re.compile(
     r"(?:\s+(?:on|in|at|by|for|during|over|since|until|this|the|last|next|back|just|only))+\s*$", re.IGNORECASE
 )
 _OTHER_CLAUSE = re.compile(
-    r"\b(?:and|or|so|which|that)\b.*\b(?:i|we|you|he|she|they|it|is|are|was|were|will)\b", re.IGNORECASE
+    r"\b(?:and|or|so|which|that)\b.{0,80}\b(?:i|we|you|he|she|they|it|is|are|was|were|will)\b", re.IGNORECASE
 )
 """Between a claim and a time that is another's: "I'm a guard and our first game is next week"."""
 HALF_DAY = timedelta(hours=12)
