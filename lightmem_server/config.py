@@ -153,6 +153,11 @@ class Settings(BaseModel):
     resident_bytes: int = Field(
         1 << 30, ge=1 << 20, description="Memory for users' partitions; beyond it the least recently used leave."
     )
+    record_bytes: int = Field(
+        32 << 20,
+        ge=0,
+        description="Memory for records that were read lately, of all users together; 0: each is read from the disk.",
+    )
     ann_rows: int = Field(
         500_000,
         ge=0,

@@ -245,7 +245,13 @@ class LightMemServer:
         identity = f"{embedding}/rows-{ROW_FORMAT}"
         snapshots = Snapshots(store, engine, executor, identity=identity)
         residents = Residents(
-            store, engine, executor, embedding=embedding, languages=settings.languages, snapshots=snapshots
+            store,
+            engine,
+            executor,
+            embedding=embedding,
+            languages=settings.languages,
+            snapshots=snapshots,
+            record_bytes=settings.record_bytes,
         )
         triggers = None if settings.consolidation == "off" else _triggers(settings)
         upkeep = Upkeep(Archiving(store, residents, _tier_policy(settings), clock, triggers), snapshots, clock)

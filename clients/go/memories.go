@@ -128,7 +128,7 @@ func (c *Client) retrieveOnce(ctx context.Context, request *lightmempb.RetrieveR
 	hasMemories := false
 	for {
 		part, err := stream.Recv()
-		if errors.Is(err, io.EOF) && hasMemories && result.Trace != nil {
+		if errors.Is(err, io.EOF) && hasMemories && (result.Trace != nil || request.GetExcludeTrace()) {
 			return &result, nil
 		}
 		if err != nil {

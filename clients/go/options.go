@@ -205,6 +205,11 @@ func ExcludeShared() RetrieveOption {
 	return retrieveOption(func(s *retrieveSettings) { s.request.ExcludeShared = true })
 }
 
+// ExcludeTrace leaves the trace out of the answer: a millisecond less, and 10 KB. RetrieveResult.Trace is nil then.
+func ExcludeTrace() RetrieveOption {
+	return retrieveOption(func(s *retrieveSettings) { s.request.ExcludeTrace = true })
+}
+
 // HypotheticalQueries is how many guesses at the memory looked for the server's Writer may add, 0 to 4; give it seconds of Deadline.
 func HypotheticalQueries(count int) RetrieveOption {
 	return retrieveOption(func(s *retrieveSettings) {

@@ -95,7 +95,7 @@ type RetrieveResult struct {
 	PackedContext string
 	// TokenCount is the tokens of PackedContext.
 	TokenCount uint32
-	// Trace is how it came about.
+	// Trace is how it came about; nil with ExcludeTrace.
 	Trace *RetrievalTrace
 }
 

@@ -59,6 +59,10 @@ func TestWholeAPI(t *testing.T) {
 		len(answer.Context) != 0 || !strings.Contains(answer.PackedContext, "Rome") || answer.Trace.GetMatchedCount() != 1 {
 		t.Fatalf("%+v, %v", answer, err)
 	}
+	brief, err := c.Retrieve(ctx, "Where do I live?", ExcludeTrace())
+	if err != nil || brief.Memories[0].GetMemory().GetId() != id || brief.Trace != nil {
+		t.Fatalf("%+v, %v", brief, err)
+	}
 	var parts int
 	for part, err := range c.RetrieveStream(ctx, "Who plays?", SessionID("tuesday")) {
 		if err != nil {

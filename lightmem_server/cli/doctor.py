@@ -300,7 +300,7 @@ def check_memory(settings: Settings) -> Iterator[Finding]:
     if available_bytes is None:
         yield Finding("memory", Level.OK, "not known on this system")
         return
-    needed_bytes = settings.resident_bytes + MEMORY_BESIDE_PARTITIONS_BYTES
+    needed_bytes = settings.resident_bytes + settings.record_bytes + MEMORY_BESIDE_PARTITIONS_BYTES
     message = f"{output.size(available_bytes)} available; up to {output.size(needed_bytes)} needed"
     if available_bytes < needed_bytes:
         yield Finding("memory", Level.WARN, message, "lower LIGHTMEM_RESIDENT_BYTES, or free some")

@@ -126,7 +126,9 @@ def make_server(connections: Connections, *, session_id: str, version: str) -> M
         ] = None,
     ) -> SearchResult:
         """Find what the memory holds about something, best first."""
-        options = RetrieveOptions(max_memories=limit, max_candidates=max(32, limit), max_tokens=max_tokens)
+        options = RetrieveOptions(
+            max_memories=limit, max_candidates=max(32, limit), max_tokens=max_tokens, exclude_trace=True
+        )
         if asked_at is not None:
             options["asked_at"] = asked_at if asked_at.utcoffset() is not None else asked_at.astimezone()
         async with bound(context) as to:

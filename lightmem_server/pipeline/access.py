@@ -15,6 +15,13 @@ from lightmem_server.pipeline.residents import Residents
 from lightmem_server.store.protocol import Store
 from lightmem_server.types import Partition
 
+GATHERED_SECONDS = 0.1
+"""How long counts are gathered before they are stored. A commit right behind each answer took the cores from the answer's
+end and from the next call: 0.6 ms of both together."""
+
+AT_ONCE = 64
+"""Retrievals whose counts are handed to the store together, which makes one commit of them."""
+
 MAX_WAITING = 10_000
 """Retrievals whose counts wait for the store; beyond it the oldest counts are lost, as they may be."""
 
@@ -41,16 +48,20 @@ class AccessRecorder:
         """Store what is noted, until cancelled; then what is left is stored by `flush`."""
         while True:
             await self._wake.wait()
+            await asyncio.sleep(GATHERED_SECONDS)
             self._wake.clear()
             await self.flush()
 
     async def flush(self) -> None:
         """Store everything noted so far. A disk that refuses loses the counts: they are statistics."""
         while self._waiting:
-            partition, ids, at = self._waiting.popleft()
-            try:
-                await self._store.record_access(partition, ids, at)
-            except StoreError as error:
-                log.warning("access_not_recorded", error=error.message)
-            else:
-                await self._residents.touch(partition, ids, at)
+            taken = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
+            await asyncio.gather(*(self._store_one(*noted) for noted in taken))
+
+    async def _store_one(self, partition: Partition, ids: Sequence[uuid.UUID], at: int) -> None:
+        try:
+            await self._store.record_access(partition, ids, at)
+        except StoreError as error:
+            log.warning("access_not_recorded", error=error.message)
+        else:
+            await self._residents.touch(partition, ids, at)

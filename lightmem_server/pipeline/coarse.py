@@ -17,7 +17,6 @@ from lightmem_server.pipeline.retrieval import Candidate, RetrieveQuery
 from lightmem_server.pipeline.tuning import Tuning
 from lightmem_server.slm.controller import Plan
 from lightmem_server.slm.time_window import MICROSECOND
-from lightmem_server.store.protocol import Store
 from lightmem_server.types import Kind, MemoryFilter
 
 _SINCE = re.compile(r"since\b", re.IGNORECASE)
@@ -46,19 +45,19 @@ class CoarseHits:
         for row, hit in zip(result.duplicate_ids, result.duplicate_of.tolist(), strict=True):
             repeating.setdefault(hit, []).append(uuid.UUID(bytes=row.tobytes()))
         found: list[Candidate] = []
-        for i, row in enumerate(result.ids):
+        columns = (result.scores, result.similarities, result.ranks, result.parts)
+        hits = zip(result.ids, *(column.tolist() for column in columns), strict=True)
+        for i, (row, score, similarity, ranks, parts) in enumerate(hits):
             first = uuid.UUID(bytes=row.tobytes())
             for memory_id in (first, *repeating.get(i, ())):
                 found.append(
                     Candidate(
                         memory_id=memory_id,
                         coarse_rank=len(found) + 1,
-                        coarse_score=float(result.scores[i]),
-                        similarity=float(result.similarities[i]),
-                        source_ranks={
-                            name: int(r) for name, r in zip(result.sources, result.ranks[i], strict=True) if r
-                        },
-                        parts=dict(zip(names, result.parts[i].tolist(), strict=True)),
+                        coarse_score=score,
+                        similarity=similarity,
+                        source_ranks={name: r for name, r in zip(result.sources, ranks, strict=True) if r},
+                        parts=dict(zip(names, parts, strict=True)),
                         duplicate_of=None if memory_id == first else first,
                     )
                 )
@@ -71,7 +70,6 @@ async def search_coarse(
     vectors: NDArray[np.float32],
     *,
     residents: Residents,
-    store: Store,
     tuning: Tuning,
     now: int,
     left_seconds: float,
@@ -97,7 +95,7 @@ async def search_coarse(
     followed: list[uuid.UUID] = []
     if plan.is_multi_hop and left_seconds >= tuning.follow_up_seconds:
         first = [uuid.UUID(bytes=row.tobytes()) for row in result.ids[: tuning.follow_up_hits]]
-        found = [memory for memory in await store.get(query.partition, first) if memory is not None]
+        found = [memory for memory in await residents.records.get(query.partition, first) if memory is not None]
         if followed := [memory.id for memory in found]:
             search = search.replace(
                 texts=[*search.texts, " ".join(memory.text for memory in found)],

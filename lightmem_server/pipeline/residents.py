@@ -2,7 +2,7 @@
 
 The store is the truth and counts each partition's commits; the engine holds copies. Before a partition is searched, or
 after it was written, `refresh` fetches what the copy lacks (usually nothing) and applies it. A copy that was evicted is
-loaded again.
+loaded again. The records that were read last are kept beside it (records.py), in the same step.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 from lightmem_server.core import ALWAYS, HEAT_HALF_LIFE, NEVER, Engine, Ids, Rows, SearchPlan, SearchResult, Vectors
 from lightmem_server.errors import CoreError
 from lightmem_server.pipeline.passages import PRECEDING_TURNS, informativeness, lexical_views, session_passage
+from lightmem_server.pipeline.records import Records, RecordSource
 from lightmem_server.pipeline.snapshots import Snapshots
 from lightmem_server.store.protocol import MAX_GET, Change, CommitResult, Store, StoredRow
 from lightmem_server.types import Kind, Memory, Partition, State
@@ -33,6 +34,9 @@ ROW_FORMAT = 2
 QUICK_ROWS = 2048
 """Up to so many rows a partition is read on the event loop: a search of 600 takes 0.14 ms, of 2,000 0.18, of 8,000 0.40 (turns
 of LoCoMo, p50), where going to a thread and back costs 0.11 on an idle machine and milliseconds on a busy one."""
+
+RECORD_BYTES = 32 << 20
+"""Of records kept where nothing else is said: 20,000 turns."""
 
 ATTEMPTS = 8
 """How often a read is tried again when the partition is evicted between refresh and read; each try loads it anew."""
@@ -58,6 +62,7 @@ class Residents:
         embedding: str,
         languages: Mapping[str, str] | None = None,
         snapshots: Snapshots | None = None,
+        record_bytes: int = RECORD_BYTES,
     ) -> None:
         """
         Args:
@@ -65,9 +70,11 @@ class Residents:
             embedding: Identity under which vectors must be stored to be searched; others stay out of the dense lists.
             languages: Language of the texts by namespace; the engine's for one that isn't named.
             snapshots: Where a cold partition comes from, if they have it; None: always from the store's records.
+            record_bytes: Of records that are kept once read.
         """
         self._languages = languages or {}
         self.engine = engine
+        self.records = Records(store, budget_bytes=record_bytes)
         self.listeners: list[Listener] = []
         self._snapshots = snapshots
         self._store = store
@@ -101,12 +108,14 @@ class Residents:
             if resident is not None and not changes.is_full:
                 if changes.version == resident:
                     return
+                self.records.drop(partition, [*(row.memory.id for row in changes.rows), *changes.removed_ids])
                 rows = await self._to_rows(partition, changes.rows)
                 removed = _to_ids([id_.bytes for id_ in changes.removed_ids])
                 if await self._run(self.engine.apply, partition.key, resident, changes.version, rows, removed):
                     self._tell(partition, len(changes.rows) + len(changes.removed_ids), is_full=False)
                     return
                 changes = await self._store.changes_since(partition, None)
+            self.records.forget(partition)
             rows = await self._to_rows(partition, changes.rows)
             language = self._languages.get(partition.namespace)
             await self._run(self.engine.load, partition.key, changes.version, rows, language)
@@ -120,11 +129,13 @@ class Residents:
         """Drop the resident copy of a partition that is gone from the store, and what is known of its snapshot."""
         async with self._locks.setdefault(partition, asyncio.Lock()):
             await self._run(self.engine.evict, partition.key)
+            self.records.forget(partition)
             if self._snapshots is not None:
                 self._snapshots.forget(partition)
 
     async def touch(self, partition: Partition, ids: Sequence[uuid.UUID], at: int) -> None:
         """Note in the resident copy, if there is one, that memories were returned; the store counts for later copies."""
+        self.records.touch(partition, ids, at)
         await self._run(self.engine.touch, partition.key, _to_ids([id_.bytes for id_ in ids]), at)
 
     async def search(self, partition: Partition, plan: SearchPlan) -> SearchResult:
@@ -210,11 +221,11 @@ def initial_heat(memory: Memory) -> float:
 
 
 async def read_preceding(
-    store: Store, partition: Partition, memories: Sequence[Memory], *, steps: int = PRECEDING_TURNS
+    source: RecordSource, partition: Partition, memories: Sequence[Memory], *, steps: int = PRECEDING_TURNS
 ) -> dict[uuid.UUID, list[Memory]]:
     """The turns before each of these in its session, oldest first: `steps` of them, by default as many as its views need.
 
-    They are looked for among the records themselves, then in the store, in one read for each step back.
+    They are looked for among the records themselves, then in the source, in one read for each step back.
     """
     known = {memory.id: memory for memory in memories}
     last = list(memories)
@@ -222,7 +233,7 @@ async def read_preceding(
     for _ in range(steps):
         missing = list({m.previous_id for m in last if m.previous_id is not None and m.previous_id not in known})
         for start in range(0, len(missing), MAX_GET):
-            found = await store.get(partition, missing[start : start + MAX_GET])
+            found = await source.get(partition, missing[start : start + MAX_GET])
             known |= {memory.id: memory for memory in found if memory is not None}
         for i, (memory, turn) in enumerate(zip(memories, last, strict=True)):
             previous = known.get(turn.previous_id) if turn.previous_id is not None else None

@@ -73,6 +73,7 @@ class RetrieveQuery:
     include_coarse: bool = False
     exclude_context: bool = False
     exclude_shared: bool = False
+    exclude_trace: bool = False
     tokenizer: str = ""
     hypothetical_queries: int = 0
 

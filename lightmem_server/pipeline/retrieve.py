@@ -16,7 +16,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -97,7 +97,8 @@ class Retrieving:
         self._answering = Pace(self._tuning.answer_reserve_seconds)
 
     async def retrieve(self, query: RetrieveQuery) -> AsyncGenerator[Part, None]:
-        """Answer a query part by part: the context of a session, the coarse hits when asked for, the memories, the trace.
+        """Answer a query part by part: the context of a session, the coarse hits when asked for, the memories, and unless it
+        is excluded the trace.
 
         Raises:
             InvalidInputError: The query names an unknown tokenizer.
@@ -146,7 +147,6 @@ class Retrieving:
                 plan,
                 vectors,
                 residents=self._residents,
-                store=self._store,
                 tuning=self._tuning,
                 now=self._clock.now(),
                 left_seconds=query.budget.deadline_seconds - (self._clock.monotonic() - query.arrived_at),
@@ -194,25 +194,26 @@ class Retrieving:
                 ranked = diversify(ranked, alike, self._tuning)
             drop_covered(ranked, plan.need)
             if plan.need is Need.KNOWLEDGE:
-                await drop_superseded(self._store, query.partition, ranked)
+                await drop_superseded(self._residents.records, query.partition, ranked)
             selected = _choose(query, ranked, counter, [] if query.exclude_context else conversation, shared)
             stage.item_count = len(selected.candidates)
         yield selected
-        yield Trace(
-            plan=plan,
-            query=query,
-            search=hits.search,
-            stages=times.stages,
-            candidates=ranked,
-            elapsed_seconds=self._clock.monotonic() - query.arrived_at,
-            is_cut_by_deadline=stop is SelectorStop.DEADLINE or is_guess_cut or not hits.result.is_complete,
-            matched_count=hits.result.matched_count,
-            followed=hits.followed,
-            is_window_filter=hits.is_window_filter,
-            selector_stop=stop,
-            shared=shared,
-            is_approximate=not hits.result.is_exact,
-        )
+        if not query.exclude_trace:
+            yield Trace(
+                plan=plan,
+                query=query,
+                search=hits.search,
+                stages=times.stages,
+                candidates=ranked,
+                elapsed_seconds=self._clock.monotonic() - query.arrived_at,
+                is_cut_by_deadline=stop is SelectorStop.DEADLINE or is_guess_cut or not hits.result.is_complete,
+                matched_count=hits.result.matched_count,
+                followed=hits.followed,
+                is_window_filter=hits.is_window_filter,
+                selector_stop=stop,
+                shared=shared,
+                is_approximate=not hits.result.is_exact,
+            )
         answered_in = self._clock.monotonic() - selected_at
         self._answering.observe(1, min(answered_in, self._tuning.max_answer_reserve_seconds))
 
@@ -249,7 +250,7 @@ class Retrieving:
         if memory is None:
             raise NotFoundError("no such memory")
         trace: Trace | None = None
-        async for part in self.retrieve(query):
+        async for part in self.retrieve(replace(query, exclude_trace=False)):
             if isinstance(part, Trace):
                 trace = part
         assert trace is not None, "retrieve ends with a trace"
@@ -264,7 +265,7 @@ class Retrieving:
         ring = await self._residents.session_ring(partition, session_id)
         if not ring:
             return []
-        turns = await self._store.get(partition, [uuid.UUID(bytes=id_) for id_ in ring])
+        turns = await self._residents.records.get(partition, [uuid.UUID(bytes=id_) for id_ in ring])
         return [turn for turn in turns if turn is not None]
 
     async def _find_asker(self, query: RetrieveQuery, conversation: Sequence[Memory]) -> str:
@@ -288,7 +289,7 @@ class Retrieving:
     async def _fetch(self, partition: Partition, candidates: Sequence[Candidate]) -> None:
         """Fill in the records; one that is gone by now is dropped, and one dropped before is not read."""
         alive = _alive(candidates)
-        memories = await self._store.get(partition, [candidate.memory_id for candidate in alive])
+        memories = await self._residents.records.get(partition, [candidate.memory_id for candidate in alive])
         for candidate, memory in zip(alive, memories, strict=True):
             candidate.memory = memory
             if memory is None:
@@ -312,7 +313,8 @@ class Retrieving:
         """Fill in the turn before each of the candidates that the Selector may come to."""
         judged = _alive(candidates)[: limits_of(query.selector_mode, self._tuning).candidates]
         memories = [candidate.memory for candidate in judged if candidate.memory is not None]
-        preceding = await read_preceding(self._store, query.partition, memories, steps=JUDGED_PRECEDING_TURNS)
+        records = self._residents.records
+        preceding = await read_preceding(records, query.partition, memories, steps=JUDGED_PRECEDING_TURNS)
         for candidate in judged:
             candidate.preceding = preceding[candidate.memory_id]
 

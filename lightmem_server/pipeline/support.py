@@ -11,9 +11,9 @@ import uuid
 from collections.abc import Sequence
 
 from lightmem_server.pipeline.consolidation.words import content_keys
+from lightmem_server.pipeline.records import RecordSource
 from lightmem_server.pipeline.retrieval import Candidate, DropReason
 from lightmem_server.slm.controller import Need
-from lightmem_server.store.protocol import Store
 from lightmem_server.types import Kind, Memory, Partition
 
 HAPPENED = "did"
@@ -46,7 +46,7 @@ def drop_covered(ranked: Sequence[Candidate], need: Need) -> None:
                     _cover(turn, fact)
 
 
-async def drop_superseded(store: Store, partition: Partition, ranked: Sequence[Candidate]) -> None:
+async def drop_superseded(source: RecordSource, partition: Partition, ranked: Sequence[Candidate]) -> None:
     """Mark the turns that tell what a returned fact has replaced: "I live in Ghent" beside "Ruth lives in Leuven".
 
     A turn stays where it is evidence of something that holds, too; what happened then says nothing of what is so now.
@@ -63,7 +63,7 @@ async def drop_superseded(store: Store, partition: Partition, ranked: Sequence[C
     for _ in range(MOST_STEPS):
         if not waiting:
             break
-        found = [old for old in await store.get(partition, waiting) if old is not None]
+        found = [old for old in await source.get(partition, waiting) if old is not None]
         told |= {id_: replaced_by[old.id] for old in found for id_ in old.evidence_ids}
         before = {
             older: replaced_by[old.id] for old in found for older in old.supersedes_ids if older not in replaced_by

@@ -65,6 +65,7 @@ def to_query(
         include_coarse=request.include_coarse,
         exclude_context=request.exclude_context,
         exclude_shared=request.exclude_shared,
+        exclude_trace=request.exclude_trace,
         tokenizer=convert.to_name(request.tokenizer, "tokenizer"),
         hypothetical_queries=request.hypothetical_queries,
     )

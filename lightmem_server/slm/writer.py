@@ -210,6 +210,9 @@ class GeneratorWriter:
             )
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"the model failed: {error}") from error
+        finally:
+            if not wanted[0].is_online:
+                release_freed_memory()
 
     def _encode(self, messages: tuple[Message, ...]) -> list[str]:
         """ChatML, each message ended."""
@@ -279,6 +282,14 @@ def keep_freed_memory() -> None:
         mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
         mallopt(M_TRIM_THRESHOLD, TRIMMED_BYTES)
         mallopt(M_TOP_PAD, PADDED_BYTES)
+
+
+def release_freed_memory() -> None:
+    """Give back what was kept. Texts that grow leave holes in the pools of their threads, none large enough for the next: without
+    this the process grew to 10.6 GB within 500 windows, of which it used 2."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _load_generator(folder: Path, replicas: int, threads: int, compute_type: str) -> ctranslate2.Generator:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -263,7 +264,7 @@ def measure_cold(bench: Bench) -> dict[str, Any]:
 
 def measure_off(bench: Bench) -> dict[str, Any]:
     """selector=OFF beside the plain line, call by call in turns: the line with the server's users, and with the one that is
-    asked alone."""
+    asked alone. As the line's answers come without a trace, so do the server's; with one, too."""
     with bench.telling_server() as (target, key):
         one = bench.told[0]
         texts = {
@@ -278,23 +279,27 @@ def measure_off(bench: Bench) -> dict[str, Any]:
 def _off(bench: Bench, client: Client, lines: Mapping[str, PlainLine], one: Told) -> dict[str, Any]:
     sizes, recorder = bench.sizes, Recorder()
     ours: list[list[float]] = []
+    traced: list[list[float]] = []
     theirs: dict[str, list[list[float]]] = {name: [] for name in lines}
     embedding: list[float] = []
     empty: list[float] = []
     questions = itertools.cycle(one.conversation.questions)
+    drawn = random.Random(bench.seed)
     task = bench.progress.add_task("off beside the plain line", total=sizes.off_rounds * sizes.off_calls)
 
-    def ask(question: Question) -> float:
+    def ask(question: Question, *, exclude_trace: bool) -> float:
         began = time.perf_counter()
         answer = client.retrieve(
             question.text,
             user_id=one.user_id,
             asked_at=one.conversation.asked_at,
             selector_mode=SelectorMode.OFF,
+            exclude_trace=exclude_trace,
         )
         elapsed = time.perf_counter() - began
-        recorder.add(answer, waited_seconds=0, service_seconds=elapsed)
-        recorder.elapsed_seconds += elapsed
+        if not exclude_trace:
+            recorder.add(answer, waited_seconds=0, service_seconds=elapsed)
+            recorder.elapsed_seconds += elapsed
         return elapsed
 
     def timed(work: Callable[[], object]) -> float:
@@ -306,25 +311,34 @@ def _off(bench: Bench, client: Client, lines: Mapping[str, PlainLine], one: Told
         return timed(lambda: lines[name].search(one.user_id, question.text))
 
     for question in itertools.islice(questions, 10):
-        ask(question)
+        ask(question, exclude_trace=False)
         for name in lines:
             search(name, question)
     recorder = Recorder()
     for _ in range(sizes.off_rounds):
         mine: list[float] = []
+        mine_traced: list[float] = []
         others: dict[str, list[float]] = {name: [] for name in lines}
         for question in itertools.islice(questions, sizes.off_calls):
-            mine.append(ask(question))
-            for name, other in others.items():
-                other.append(search(name, question))
-            embedding.append(timed(functools.partial(lines[""].embed, question.text)))
-            empty.append(timed(client.is_healthy))
+            turns: list[tuple[list[float], Callable[[], float]]] = [
+                (mine, functools.partial(ask, question, exclude_trace=True)),
+                (mine_traced, functools.partial(ask, question, exclude_trace=False)),
+                *((other, functools.partial(search, name, question)) for name, other in others.items()),
+                (embedding, functools.partial(timed, functools.partial(lines[""].embed, question.text))),
+                (empty, functools.partial(timed, client.is_healthy)),
+            ]
+            drawn.shuffle(turns)  # each leaves the processor's caches in another state to the next
+            for found, measure in turns:
+                found.append(measure())
             bench.progress.advance(task)
         ours.append(mine)
+        traced.append(mine_traced)
         for name, other in others.items():
             theirs[name].append(other)
     made: dict[str, Any] = {
-        "steps": {"selector=OFF through gRPC": recorder.figures()},
+        "steps": {"selector=OFF through gRPC, with its trace": recorder.figures()},
+        "without_trace_p50_ms": round(report.percentile([s for round_ in ours for s in round_], 0.5) * 1e3, 3),
+        "without_trace_p95_ms": round(report.percentile([s for round_ in ours for s in round_], 0.95) * 1e3, 3),
         "plain_line_users": len(bench.told),
         "plain_line_embedding_p50_ms": round(report.percentile(embedding, 0.5) * 1e3, 3),
         "empty_call_p50_ms": round(report.percentile(empty, 0.5) * 1e3, 3),
@@ -333,7 +347,9 @@ def _off(bench: Bench, client: Client, lines: Mapping[str, PlainLine], one: Told
         plain = [seconds for round_ in rounds for seconds in round_]
         made[f"plain_line_{name}p50_ms"] = round(report.percentile(plain, 0.5) * 1e3, 3)
         made[f"plain_line_{name}p95_ms"] = round(report.percentile(plain, 0.95) * 1e3, 3)
-        made |= {f"{name}{key}": value for key, value in latency_report.paired_ratio(ours, rounds).items()}
+        for kind, asked in (("", ours), ("traced_", traced)):
+            ratios = latency_report.paired_ratio(asked, rounds)
+            made |= {f"{kind}{name}{key}": value for key, value in ratios.items()}
     return made
 
 

@@ -24,6 +24,7 @@ BARS = {
     "p50_100k_over_1k": 1.3,
     "off_over_plain_line": 1.0,
     "off_over_plain_line_of_one": 1.0,
+    "traced_off_over_plain_line": 1.0,
     "p95_beside_over_alone": 1.5,
 }
 """Upper bounds, but for the throughput. The plain line is measured twice: with the server's users, and, which no server is
@@ -61,6 +62,7 @@ def targets(figures: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     if "off" in figures:
         made["off_over_plain_line"] = target(figures["off"]["ratio"], BARS["off_over_plain_line"])
         made["off_over_plain_line_of_one"] = target(figures["off"]["of_one_ratio"], BARS["off_over_plain_line_of_one"])
+        made["traced_off_over_plain_line"] = target(figures["off"]["traced_ratio"], BARS["traced_off_over_plain_line"])
     for name, value in figures.get("beside", {}).items():
         if name.endswith("_p95_ratio"):
             writer = name.removesuffix("_p95_ratio")

@@ -70,6 +70,17 @@ def test_the_parts_come_in_order(client: Client) -> None:
     assert [type(part) for part in parts] == [ContextPart, CoarsePart, MemoriesPart, RetrievalTrace]
 
 
+def test_an_answer_without_its_trace_is_otherwise_the_same(client: Client) -> None:
+    query = "Where did Ben's sister move to?"
+    whole, brief = client.retrieve(query), client.retrieve(query, exclude_trace=True)
+    assert brief.packed_context == whole.packed_context
+    assert [hit.memory.id for hit in brief.memories] == [hit.memory.id for hit in whole.memories]
+    assert brief.trace_or_none is None
+    parts = list(client.retrieve_stream(query, session_id="monday", exclude_trace=True))
+    assert [type(part) for part in parts] == [ContextPart, MemoriesPart]
+    assert client.explain(query, whole.memories[0].memory.id, exclude_trace=True).reached_stage == "returned"
+
+
 def test_the_context_is_the_running_conversation_and_is_not_repeated(client: Client) -> None:
     found = client.retrieve("What did we say about pottery?", session_id="monday")
     assert [turn.text for turn in found.context] == [

@@ -522,6 +522,8 @@ type RetrieveRequest struct {
 	HypotheticalQueries uint32 `protobuf:"varint,12,opt,name=hypothetical_queries,json=hypotheticalQueries,proto3" json:"hypothetical_queries,omitempty"`
 	// Leave facts of the shared LTM out of the answer. They are in it only on a server with the setting `shared_memory`.
 	ExcludeShared bool `protobuf:"varint,13,opt,name=exclude_shared,json=excludeShared,proto3" json:"exclude_shared,omitempty"`
+	// Leave the trace out: the answer ends with its memories, a millisecond sooner and 10 KB shorter.
+	ExcludeTrace  bool `protobuf:"varint,14,opt,name=exclude_trace,json=excludeTrace,proto3" json:"exclude_trace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -647,6 +649,13 @@ func (x *RetrieveRequest) GetExcludeShared() bool {
 	return false
 }
 
+func (x *RetrieveRequest) GetExcludeTrace() bool {
+	if x != nil {
+		return x.ExcludeTrace
+	}
+	return false
+}
+
 // One part of the answer to a Retrieve.
 type RetrieveResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -756,7 +765,7 @@ type RetrieveResponse_Memories struct {
 }
 
 type RetrieveResponse_Trace struct {
-	// How it came about. Last.
+	// How it came about. Last, unless excluded.
 	Trace *RetrievalTrace `protobuf:"bytes,4,opt,name=trace,proto3,oneof"`
 }
 
@@ -2491,7 +2500,7 @@ const file_lightmem_v1_memory_service_proto_rawDesc = "" +
 	"\x0emax_candidates\x18\x02 \x01(\rR\rmaxCandidates\x12\x1d\n" +
 	"\n" +
 	"max_tokens\x18\x03 \x01(\rR\tmaxTokens\x125\n" +
-	"\bdeadline\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\bdeadline\"\xd2\x04\n" +
+	"\bdeadline\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\bdeadline\"\xf7\x04\n" +
 	"\x0fRetrieveRequest\x12(\n" +
 	"\x05scope\x18\x01 \x01(\v2\x12.lightmem.v1.ScopeR\x05scope\x12\x14\n" +
 	"\x05query\x18\x02 \x01(\tR\x05query\x124\n" +
@@ -2506,7 +2515,8 @@ const file_lightmem_v1_memory_service_proto_rawDesc = "" +
 	" \x01(\bR\x0eexcludeContext\x12\x1c\n" +
 	"\ttokenizer\x18\v \x01(\tR\ttokenizer\x121\n" +
 	"\x14hypothetical_queries\x18\f \x01(\rR\x13hypotheticalQueries\x12%\n" +
-	"\x0eexclude_shared\x18\r \x01(\bR\rexcludeSharedB\x10\n" +
+	"\x0eexclude_shared\x18\r \x01(\bR\rexcludeShared\x12#\n" +
+	"\rexclude_trace\x18\x0e \x01(\bR\fexcludeTraceB\x10\n" +
 	"\x0e_min_relevance\"\xfa\x01\n" +
 	"\x10RetrieveResponse\x128\n" +
 	"\acontext\x18\x01 \x01(\v2\x1c.lightmem.v1.RetrieveContextH\x00R\acontext\x121\n" +

@@ -168,7 +168,8 @@ class AsyncClient:
         deadline = self._connection.deadline(timeout_seconds)
 
         async def attempt() -> results.RetrieveResult:
-            return fold([part async for part in self._receive(request, deadline)])
+            parts = [part async for part in self._receive(request, deadline)]
+            return fold(parts, has_trace=not request.exclude_trace)
 
         return await self._repeat(attempt, deadline)
 

@@ -164,7 +164,10 @@ class Client:
         scope = self._connection.scope(user_id, agent_id, session_id)
         request = to_retrieve_request(scope, query, options)
         deadline = self._connection.deadline(timeout_seconds)
-        return self._repeat(lambda: fold(self._receive(self._open_retrieve(request, deadline))), deadline)
+        has_trace = not request.exclude_trace
+        return self._repeat(
+            lambda: fold(self._receive(self._open_retrieve(request, deadline)), has_trace=has_trace), deadline
+        )
 
     def retrieve_stream(
         self,

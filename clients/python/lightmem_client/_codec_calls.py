@@ -68,6 +68,7 @@ def to_retrieve_request(scope: memory_pb2.Scope, query: str, options: results.Re
         include_coarse=options.get("include_coarse", False),
         exclude_context=options.get("exclude_context", False),
         exclude_shared=options.get("exclude_shared", False),
+        exclude_trace=options.get("exclude_trace", False),
         hypothetical_queries=to_count(options.get("hypothetical_queries", 0), "hypothetical_queries", least=0),
         tokenizer=options.get("tokenizer", ""),
     )
@@ -104,8 +105,8 @@ def to_part(response: pb.RetrieveResponse) -> results.RetrievePart | None:
             return None
 
 
-def fold(parts: Iterable[results.RetrievePart]) -> results.RetrieveResult:
-    """The whole answer of a stream's parts.
+def fold(parts: Iterable[results.RetrievePart], *, has_trace: bool = True) -> results.RetrieveResult:
+    """The whole answer of a stream's parts; `has_trace`: a trace was asked for.
 
     Raises:
         InternalError: The stream ended without its memories or its trace.
@@ -124,8 +125,8 @@ def fold(parts: Iterable[results.RetrievePart]) -> results.RetrieveResult:
                 selected = part
             case results.RetrievalTrace():
                 trace = part
-    if selected is None or trace is None:
-        raise InternalError("the answer ended without its memories and its trace", reason="INCOMPLETE_ANSWER")
+    if selected is None or (trace is None and has_trace):
+        raise InternalError("the answer ended too early", reason="INCOMPLETE_ANSWER")
     return results.RetrieveResult(
         context,
         coarse,

@@ -106,6 +106,8 @@ class RetrieveOptions(TypedDict, total=False):
     """Leave the running conversation out of the answer."""
     exclude_shared: bool
     """Leave facts of the shared LTM out of it."""
+    exclude_trace: bool
+    """Leave the trace out of it: a millisecond less, and 10 KB."""
     hypothetical_queries: int
     """How many guesses at the memory looked for the server's Writer may add, 0 to 4; give it seconds of deadline."""
     tokenizer: str
@@ -301,7 +303,7 @@ class RetrieveResult:
         memories: What was selected, best first.
         packed_context: The conversation's newest turns and the memories as text, with dates and speakers, for a prompt.
         token_count: Tokens of `packed_context`.
-        trace: How it came about.
+        trace_or_none: How it came about; None where `exclude_trace` left it out.
         shared_memories: What several users of the namespace say alike, best first; nobody's. Empty unless the server shares.
     """
 
@@ -310,8 +312,15 @@ class RetrieveResult:
     memories: tuple[RetrievedMemory, ...]
     packed_context: str
     token_count: int
-    trace: RetrievalTrace
+    trace_or_none: RetrievalTrace | None
     shared_memories: tuple[RetrievedMemory, ...] = ()
+
+    @property
+    def trace(self) -> RetrievalTrace:
+        """How it came about. Raises ValueError where `exclude_trace` left it out."""
+        if self.trace_or_none is None:
+            raise ValueError("the answer has no trace: it was asked for with exclude_trace")
+        return self.trace_or_none
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,7 @@ class Chat:
             user_id=self._user_id,
             session_id=self._session_id,
             exclude_context=True,
+            exclude_trace=True,
             max_tokens=self._max_tokens,
             min_relevance=self._min_relevance,
         )
@@ -121,6 +122,7 @@ class AsyncChat:
             user_id=self._user_id,
             session_id=self._session_id,
             exclude_context=True,
+            exclude_trace=True,
             max_tokens=self._max_tokens,
             min_relevance=self._min_relevance,
         )

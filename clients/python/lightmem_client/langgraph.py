@@ -168,6 +168,7 @@ class LightMemStore(BaseStore):
             max_tokens=MOST_TOKENS,
             exclude_context=True,
             exclude_shared=True,
+            exclude_trace=True,
             filter=_under(op.namespace_prefix) & (Meta(IS_SEARCHED) == True),  # noqa: E712  # an expression
         )
         for hit in found.memories:

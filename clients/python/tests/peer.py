@@ -199,7 +199,8 @@ class Peer(memory_service_pb2_grpc.MemoryServiceServicer, admin_service_pb2_grpc
             )
             candidate.source_ranks.add(source="lexical_turn", rank=i + 1)
         trace.elapsed.FromMilliseconds(7)
-        yield pb.RetrieveResponse(trace=trace)
+        if not request.exclude_trace:
+            yield pb.RetrieveResponse(trace=trace)
 
     def Explain(self, request: pb.ExplainRequest, context: Any) -> pb.ExplainResponse:
         self._begin("Explain", context, request)

@@ -5,7 +5,7 @@ import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { InternalError } from "./errors.js";
 import { toFilter } from "./filters.js";
 import type { RetrieveRequestSchema, RetrieveResponse } from "./gen/lightmem/v1/memory_service_pb.js";
-import type { CallOptions, RetrieveOptions, RetrieveResult } from "./options.js";
+import type { CallOptions, RetrievalTrace, RetrieveOptions, RetrieveResult } from "./options.js";
 import { refuse, toCount, toText, toTimestamp } from "./records.js";
 import { Deadline } from "./retry.js";
 import type { Bounds } from "./transport.js";
@@ -38,6 +38,7 @@ export function toRetrieveRequest(
     includeCoarse: options.includeCoarse ?? false,
     excludeContext: options.excludeContext ?? false,
     excludeShared: options.excludeShared ?? false,
+    excludeTrace: options.excludeTrace ?? false,
     hypotheticalQueries: toCount(options.hypotheticalQueries, "hypothetical_queries", 0),
     tokenizer: options.tokenizer ?? "",
   };
@@ -68,21 +69,26 @@ export async function* toImportRequests(userId: string, lines: Iterable<string> 
   if (isFirst || jsonLines.length > 0) yield { userId, jsonLines };
 }
 
-export async function fold(parts: AsyncIterable<RetrieveResponse>): Promise<RetrieveResult> {
+export async function fold(parts: AsyncIterable<RetrieveResponse>, hasTrace: boolean): Promise<RetrieveResult> {
   const result: Partial<RetrieveResult> & Pick<RetrieveResult, "context" | "coarse"> = { context: [], coarse: [] };
+  let trace: RetrievalTrace | undefined;
   for await (const { part } of parts) {
     if (part.case === "context") result.context = part.value.turns;
     if (part.case === "coarse") result.coarse = part.value.hits;
-    if (part.case === "trace") result.trace = part.value;
+    if (part.case === "trace") trace = part.value;
     if (part.case === "memories") {
       const { memories, sharedMemories, packedContext, tokenCount } = part.value;
       Object.assign(result, { memories, sharedMemories, packedContext, tokenCount });
     }
   }
-  if (!result.memories || !result.trace) {
-    throw new InternalError("the answer ended without its memories and its trace", { reason: "INCOMPLETE_ANSWER" });
+  if (!result.memories || (hasTrace && !trace)) {
+    throw new InternalError("the answer ended too early", { reason: "INCOMPLETE_ANSWER" });
   }
-  return result as RetrieveResult;
+  const toTrace = () => {
+    if (!trace) throw new TypeError("the answer has no trace: it was asked for with excludeTrace");
+    return trace;
+  };
+  return Object.defineProperty(result, "trace", { get: toTrace, enumerable: trace !== undefined }) as RetrieveResult;
 }
 
 export function present<T>(value: T | undefined): T {

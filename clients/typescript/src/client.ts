@@ -93,7 +93,7 @@ export class Client {
     const request = toRetrieveRequest(this.scope(options), query, options);
     return this.repeat(options, true, async (deadline) => {
       const bounds = { deadline: deadline.at, signal: options.signal };
-      return fold(this.transport.stream(MemoryService.method.retrieve, request, bounds));
+      return fold(this.transport.stream(MemoryService.method.retrieve, request, bounds), !request.excludeTrace);
     });
   }
 

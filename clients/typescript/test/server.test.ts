@@ -78,6 +78,9 @@ describe("on a real server", { skip }, () => {
     assert.deepEqual(answer.context, []);
     assert.match(answer.packedContext, /Rome/);
     assert.equal(answer.trace.matchedCount, 1n);
+    const brief = await client.retrieve("Where do I live?", { excludeTrace: true });
+    assert.equal(brief.memories[0]?.memory?.id, id);
+    assert.throws(() => brief.trace, /excludeTrace/);
     const parts = await all(client.retrieveStream("Who plays?", { sessionId: "tuesday" }));
     assert.deepEqual(parts.map(({ part }) => part.case), ["context", "memories", "trace"]);
     for await (const { part } of client.retrieveStream("Who plays?")) {

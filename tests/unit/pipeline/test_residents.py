@@ -1,6 +1,7 @@
 import asyncio
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -135,3 +136,49 @@ async def test_many_readers_load_a_cold_partition_once(pipeline: Pipeline) -> No
     loads = pipeline.engine.stats().loads
     await asyncio.gather(*(pipeline.texts("one") for _ in range(8)))
     assert pipeline.engine.stats().loads == loads + 1
+
+
+async def test_records_are_kept_in_step_with_commits(pipeline: Pipeline) -> None:
+    written = await pipeline.write(Turn("herons fly"), Turn("storks stand"))
+    records, ids = pipeline.residents.records, list(written.memory_ids)
+    assert await pipeline.texts("herons storks")
+    kept = await records.get(ANA, ids)
+    assert [one.text for one in kept if one] == ["herons fly", "storks stand"]
+
+    await pipeline.editing.delete(ANA, ids[0])
+    assert await records.get(ANA, ids) == await pipeline.store.get(ANA, ids)
+    assert (await records.get(ANA, ids))[0] is None
+
+    await pipeline.store.commit(Change(ANA, puts=[replace(kept[1], text="storks walk", version=3)]))
+    assert "storks walk" in await pipeline.texts("storks"), "a commit that nobody told of"
+
+
+async def test_accesses_noted_together_are_each_counted(pipeline: Pipeline) -> None:
+    written = await pipeline.write(Turn("one"), Turn("two"))
+    one, two = written.memory_ids
+    await pipeline.texts("one two")
+    access = AccessRecorder(pipeline.store, pipeline.residents, Clock())
+    for _ in range(100):
+        access.record(ANA, [one])
+    access.record(ANA, [two])
+    await access.flush()
+    stored = await pipeline.store.get(ANA, [one, two])
+    assert [memory.access_count for memory in stored if memory] == [100, 1]
+    assert await pipeline.residents.records.get(ANA, [one, two]) == stored
+
+
+async def test_records_leave_with_their_partition(pipeline: Pipeline) -> None:
+    await pipeline.write(Turn("herons fly"))
+    await pipeline.texts("herons")
+    assert pipeline.residents.records.size_bytes > 0
+    await pipeline.residents.forget(ANA)
+    assert pipeline.residents.records.size_bytes == 0
+
+
+async def test_records_of_an_evicted_partition_are_read_again(pipeline: Pipeline) -> None:
+    written = await pipeline.write(Turn("herons fly"))
+    await pipeline.texts("herons")
+    assert pipeline.engine.evict(ANA.key)
+    (memory,) = await pipeline.store.get(ANA, written.memory_ids)
+    await pipeline.store.commit(Change(ANA, puts=[replace(memory, text="herons swim", version=2)]))
+    assert await pipeline.texts("herons") == ["herons swim"]
