@@ -30,8 +30,10 @@ async def told(said: str, line: str) -> list[str]:
         ("I plan to visit Porto next month.", "Ana | plans | visit Porto", "Ana plans: visit Porto (2022-05)"),
         ("I saw two eagles, and I left yesterday.", "Ana | did | saw two eagles", "Ana saw two eagles"),
         ("I saw eagles in 2019 and in 2020.", "Ana | did | saw eagles", "Ana saw eagles"),
+        ("I missed yesterday's market and sold two bowls.", "Ana | did | sold two bowls", "Ana sold two bowls"),
+        ("I've sold two bowls since last week.", "Ana | did | sold two bowls", "Ana sold two bowls"),
     ],
-    ids=["behind", "in the object", "in front", "to come", "of another clause", "one of two"],
+    ids=["behind", "in the object", "in front", "to come", "of another clause", "one of two", "of a thing", "the beginning"],
 )
 async def test_what_was_done_has_the_time_of_its_clause(said: str, line: str, fact: str) -> None:
     assert await told(said, line) == [fact]
@@ -43,6 +45,12 @@ async def test_a_state_begins_at_its_time_and_a_taste_has_none() -> None:
     facts = {fact.relation: fact for fact in (await find_facts(its, FACTS, writer=writer)).kept}
     assert facts["lives_in"].when == "2022-03"
     assert facts["likes"].valid_from is None
+
+
+async def test_a_time_of_what_stands_behind_an_and_is_not_the_claims() -> None:
+    its = window("Ana: I work as a night porter and our fair is next week.")
+    writer = ScriptedWriter(lambda prompt: "Ana | works_as | night porter")
+    assert [fact.when for fact in (await find_facts(its, FACTS, writer=writer)).kept] == [""]
 
 
 async def test_a_line_rests_on_the_turn_that_tells_it() -> None:
