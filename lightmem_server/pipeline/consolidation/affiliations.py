@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from lightmem_server.pipeline.consolidation.alignment import align
+from lightmem_server.pipeline.consolidation.alignment import align, is_parted
 from lightmem_server.pipeline.consolidation.claims import is_short_answer
 from lightmem_server.pipeline.consolidation.government import is_adverb
 from lightmem_server.pipeline.consolidation.grounds import Grounds
@@ -17,6 +17,8 @@ from lightmem_server.pipeline.consolidation.words import Word, split_words, stem
 
 FARTHEST = 8
 """Words in front of a preposition among which the verb or noun stands that it belongs to: "moved with my two cats to"."""
+LONGEST_NAMED = 6
+"""Words of what a name behind a comma is the name of, with its preposition."""
 SHORTEST_GERUND = 5
 """Letters that a verb in "ing" has more of: "king" and "bring" are none."""
 
@@ -60,7 +62,11 @@ def is_elsewhere(grounds: Grounds) -> bool:
     if relation.name == "lives_in" and split_words(grounds.proposal.object)[-1].base in LEXICON["no_homes"]:
         return True
     if relation.name in _HEADS:
-        return not _is_led_to(words[:begin], relation.name)
+        rest = list(words[:begin])
+        if words[begin].is_capitalised and begin and is_parted(grounds, begin - 1):
+            while rest and rest[-1].base not in _TO[relation.name] and len(rest) > begin - LONGEST_NAMED:
+                rest.pop()  # "at a small workshop, Wielhof"
+        return not _is_led_to(rest, relation.name)
     if (saying := _SAYING.get(relation.name)) is not None:
         before = grounds.sentence.text[: words[begin].start]
         return not any(takes(before[match.end() :]) for match in saying.finditer(before))

@@ -6,19 +6,26 @@ import itertools
 
 from lightmem_server.pipeline.consolidation.alignment import align, is_determiner, is_parted
 from lightmem_server.pipeline.consolidation.claims import mentions_as_own
+from lightmem_server.pipeline.consolidation.clauses import About
 from lightmem_server.pipeline.consolidation.government import is_adverb
 from lightmem_server.pipeline.consolidation.grounds import Grounds
 from lightmem_server.pipeline.consolidation.lexicon import LEXICON
+from lightmem_server.pipeline.consolidation.people import RELATIVES
 from lightmem_server.pipeline.consolidation.words import Word
 
 LEAST_DESCRIBED = 2
 """Words of content of a claim about "this book": its verb and its noun alone don't say which."""
-_POINTING = LEXICON["object_pronouns"] - frozenset(["me", "us"]) | frozenset(["her"])
+_POINTING = LEXICON["object_pronouns"] - frozenset(["me", "us"])
+_OF_ANOTHER = frozenset(["his", "her", "hers"])
 _PREPOSITIONS = LEXICON["prepositions"]
 _TIMELESS = frozenset(["for", "since", "at", "in"])
 _NOTHING = frozenset(
     ["eachother", "other", "others", "while", "something", "things", "thing", "stuff", "kept", "keep", "tried"]
 )
+_BARE = frozenset(
+    ["started", "began", "finished", "stopped", "went", "came", "arrived", "got", "had", "made", "did", "took"]
+)
+"""Verbs that tell nothing alone, even with a time."""
 _SUBORDINATORS = LEXICON["subordinators"]
 
 
@@ -63,7 +70,7 @@ def says_little(grounds: Grounds) -> bool:
     its = align(grounds)
     said = [words[place].base for place in its.places]
     is_broken = any(one in _PREPOSITIONS and two in _TIMELESS for one, two in itertools.pairwise(said))
-    empty = LEXICON["small_talk"] | LEXICON["times"] | LEXICON["asides"] - {"alone"} | _NOTHING
+    empty = LEXICON["small_talk"] | LEXICON["times"] | LEXICON["asides"] - {"alone", "home", "abroad"} | _NOTHING
     telling = [
         place
         for place in its.places
@@ -71,6 +78,8 @@ def says_little(grounds: Grounds) -> bool:
         and words[place].base not in empty
         and not is_adverb(words[place])
     ]
+    if len(telling) == 1 and words[telling[0]].base in _BARE:
+        return True
     return is_broken or len(telling) < (1 if grounds.proposal.when else 2)
 
 
@@ -79,10 +88,10 @@ def refers_back(grounds: Grounds) -> bool:
     that book"."""
     words, its = grounds.sentence.words, align(grounds)
     for place in its.places:
-        base, is_noun_group = words[place].base, is_determiner(words, place)
+        base = words[place].base
         if base == "that" and place < its.end and words[place + 1].base not in _PREPOSITIONS:
             continue  # "believes that it helps"
-        if base in _POINTING and not (base == "her" and is_noun_group):
+        if base in _POINTING or (base in _OF_ANOTHER and not _has_owner(grounds, its.begin, place)):
             return True
     if words[its.end].base in ("us", "there", "here"):
         return True
@@ -98,3 +107,11 @@ def _is_of_time(word: Word, grounds: Grounds) -> bool:
         return True
     at = grounds.sentence.start + word.start
     return any(each.start <= at < each.end for each in grounds.cited.resolutions)
+
+
+def _has_owner(grounds: Grounds, begin: int, place: int) -> bool:
+    """Whether somebody stands in front of "his" or "her" whom it can mean: the subject, or in the claim itself."""
+    words = grounds.sentence.words[begin:place]
+    return grounds.subject.about in (About.RELATIVE, About.THIRD) or any(
+        word.is_capitalised or word.base in RELATIVES for word in words
+    )

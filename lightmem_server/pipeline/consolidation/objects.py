@@ -93,7 +93,9 @@ def _is_everybodys(grounds: Grounds) -> bool:
     """Whether the kin of "our kids are our future" may be anybody's: several, without a name, and nobody's alone."""
     text = grounds.sentence.text
     return grounds.proposal.object.lower() in _EVERYBODYS and not re.search(
-        rf"\b(?:my|i have|i['\u2019]ve)\b[^.!?]{{0,80}}\b{re.escape(grounds.proposal.object.lower())}\b", text, re.IGNORECASE
+        rf"\b(?:my|i have|i['\u2019]ve)\b[^.!?]{{0,80}}\b{re.escape(grounds.proposal.object.lower())}\b",
+        text,
+        re.IGNORECASE,
     )
 
 
@@ -107,7 +109,9 @@ def _is_tasted(grounds: Grounds, before: str, end: int) -> bool:
         return False
     own = grounds.subject.start if grounds.subject.end else 0
     for match in _TASTE.finditer(before):
-        is_over = match[0].lower() in _OVER and not _STILL.search(before[max(own, match.start() - FARTHEST) : match.start()])
+        is_over = match[0].lower() in _OVER and not _STILL.search(
+            before[max(own, match.start() - FARTHEST) : match.start()]
+        )
         if (
             match.start() >= own
             and not is_over

@@ -19,6 +19,7 @@ _TIES = (
     LEXICON["prepositions"] - {"to"}
     | LEXICON["object_pronouns"]
     | frozenset(["you", "your", "he", "she", "they", "her", "and", "or", "but"])
+    | LEXICON["particles"]
 )
 _OF_WORK = {
     "works_as": frozenset(["a", "an", "as", "the", "to", "my"]),

@@ -15,6 +15,7 @@ from tests.unit.pipeline.consolidation.conversation import fate
         ("I live in a quiet village.", "lives_in | quiet village"),
         ("I work nights at a small hotel.", "works_at | small hotel"),
         ("I'm a nurse at the Carmo hospital.", "works_at | Carmo hospital"),
+        ("I got a job at a small bike workshop, Wielhof.", "works_at | Wielhof"),
         ("I joined Wielhof as an engineer.", "works_at | Wielhof"),
         ("I'm studying marine biology.", "studies | marine biology"),
         ("I have a degree in marine biology.", "studies | marine biology"),

@@ -33,7 +33,16 @@ async def told(said: str, line: str) -> list[str]:
         ("I missed yesterday's market and sold two bowls.", "Ana | did | sold two bowls", "Ana sold two bowls"),
         ("I've sold two bowls since last week.", "Ana | did | sold two bowls", "Ana sold two bowls"),
     ],
-    ids=["behind", "in the object", "in front", "to come", "of another clause", "one of two", "of a thing", "the beginning"],
+    ids=[
+        "behind",
+        "in the object",
+        "in front",
+        "to come",
+        "of another clause",
+        "one of two",
+        "of a thing",
+        "the beginning",
+    ],
 )
 async def test_what_was_done_has_the_time_of_its_clause(said: str, line: str, fact: str) -> None:
     assert await told(said, line) == [fact]
