@@ -84,9 +84,10 @@ def _is_led_to(before: Sequence[Word], name: str) -> bool:
         return True
     if rest[-1].base not in _TO[name]:
         return False
-    heads = _HEADS[name] | (_OCCUPATIONS if name == "works_at" else frozenset())
+    if name == "works_at" and rest[-1].base != "in" and len(rest) > 1 and rest[-2].key in _OCCUPATIONS:
+        return True  # "I'm a nurse at"
     for word in reversed(rest[:-1][-FARTHEST:]):
-        if word.key in heads:
+        if word.key in _HEADS[name]:
             return True
         is_other_verb = word.base.endswith("ing") and len(word.base) > SHORTEST_GERUND
         if word.base in _BREAKING or word.base == "on" or is_other_verb:

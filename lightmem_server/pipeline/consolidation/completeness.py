@@ -16,6 +16,7 @@ from lightmem_server.pipeline.consolidation.words import Word
 LEAST_DESCRIBED = 2
 """Words of content of a claim about "this book": its verb and its noun alone don't say which."""
 _POINTING = LEXICON["object_pronouns"] - frozenset(["me", "us"])
+_SUBJECTS = frozenset(["i", "we", "you", "he", "she", "they"])
 _OF_ANOTHER = frozenset(["his", "her", "hers"])
 _PREPOSITIONS = LEXICON["prepositions"]
 _TIMELESS = frozenset(["for", "since", "at", "in"])
@@ -54,6 +55,9 @@ def is_cut_short(grounds: Grounds) -> bool:
     is_pronoun = behind.base in LEXICON["object_pronouns"] and behind.base != "that" and not is_noun_group
     if is_pronoun or words[its.end].lower.endswith("'s"):
         return True
+    is_known = "the" in {word.base for word in words[max(0, its.end - 2) : its.end + 1]}
+    if is_known and behind.base in _SUBJECTS:
+        return True  # "saw the picture you took"
     if is_thing and behind.base in ("of", "that", "which", "who", "whose", "where"):
         return True
     return behind.is_content and not (

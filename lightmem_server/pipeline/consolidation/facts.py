@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from lightmem_server.pipeline.consolidation.extract import extract
-from lightmem_server.pipeline.consolidation.gate import Score, check, check_all
+from lightmem_server.pipeline.consolidation.gate import Score, check, check_all, statement
 from lightmem_server.pipeline.consolidation.grounds import ground
 from lightmem_server.pipeline.consolidation.model import (
     Proposal,
@@ -59,13 +59,18 @@ def _complete(proposals: Sequence[Proposal], window: Window, relations: Mapping[
     return tuple(with_evidence(proposal, window, relations) for proposal in proposals)
 
 
-def _fullest(kept: Sequence[Proposal]) -> tuple[tuple[Proposal, ...], tuple[Rejection, ...]]:
-    """Without those of which another says all and more, of the same turn: "likes jazz" beside "likes jazz and old films"."""
+def _fullest(
+    kept: Sequence[Proposal], relations: Mapping[str, Relation]
+) -> tuple[tuple[Proposal, ...], tuple[Rejection, ...]]:
+    """Without those of which another says all and more, of the same turn: "likes jazz" beside "likes jazz and old films"; and
+    without those that say the same in the slot of another relation."""
+    said = [(statement(proposal, relations), proposal.evidence_ids) for proposal in kept]
     keys = [content_keys(proposal.object) for proposal in kept]
     repeated = {
         place
         for place, proposal in enumerate(kept)
-        if any(
+        if said[place] in said[:place]
+        or any(
             keys[place] < keys[other]
             and (proposal.subject, proposal.relation, proposal.evidence_ids)
             == (kept[other].subject, kept[other].relation, kept[other].evidence_ids)
@@ -109,7 +114,7 @@ async def find_facts(
         gated = await asyncio.to_thread(check, proposals, window, relations, recalled=recalled)
     else:
         gated = await check_all(proposals, window, relations, score, recalled=recalled)
-    kept, repeated = _fullest(gated.kept) if writer is not None else (gated.kept, ())
+    kept, repeated = _fullest(gated.kept, relations) if writer is not None else (gated.kept, ())
     return WindowOutcome(
         kept,
         (*gated.rejected, *repeated),

@@ -38,9 +38,16 @@ def leaves_out_ties(grounds: Grounds) -> bool:
         return False
     its = align(grounds)
     left_out = [place for place in range(its.begin, its.end) if place not in its.places]
-    if any(words[place].base in _TIES and not is_determiner(words, place) for place in left_out):
+    if any(words[place].base in _TIES and not _is_article(words, place, its.begin) for place in left_out):
         return True
     return sum(words[place].is_content for place in left_out) > MOST_LEFT_OUT
+
+
+def _is_article(words: Sequence[Word], place: int, begin: int) -> bool:
+    """Whether a word only points at the noun behind it: "painted that lake", and not "a course that begins"."""
+    before = words[place - 1].base if place else ""
+    leads = words[place].base != "that" or place - 1 == begin or before in LEXICON["prepositions"]
+    return leads and is_determiner(words, place)
 
 
 def adds_ties(grounds: Grounds) -> bool:

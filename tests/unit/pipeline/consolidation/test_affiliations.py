@@ -32,6 +32,8 @@ def test_what_the_words_lead_to_is_kept(said: str, fact: str) -> None:
     ("said", "fact"),
     [
         ("I've been working on youth sports and fighting for fair chances.", "works_at | fair chances"),
+        ("I won a place as an artist in residence, in a town in Iceland.", "works_at | Iceland"),
+        ("I'm in an artist residency in Iceland.", "works_at | Iceland"),
         ("I live life in the moment.", "lives_in | moment"),
         ("I live for my work, I saw a film in Faro.", "lives_in | film in Faro"),
         ("I study at night with a view of Porto.", "studies | Porto"),

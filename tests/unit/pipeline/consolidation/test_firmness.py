@@ -27,6 +27,11 @@ def test_a_plan_is_kept(said: str, fact: str) -> None:
     assert fate(said, fact) == "kept"
 
 
+def test_what_is_said_of_the_plans_object_is_no_plan() -> None:
+    said = "I signed up for a sailing course that begins in May."
+    assert fate(said, "plans | sailing course begins") == "unsupported_object"
+
+
 @pytest.mark.parametrize(
     ("said", "fact"),
     [

@@ -55,6 +55,7 @@ REFUSED = [
     ("I borrowed his boat.", "did | borrowed his boat", "incomplete"),
     ("I started last week.", "did | started", "incomplete"),
     ("I fell off a ladder.", "did | fell ladder", "unsupported_object"),
+    ("I saw the picture you took.", "did | saw picture", "incomplete"),
     ("I believe in us.", "other | believe in us", "incomplete"),
     ("I worked on for a while, and I was glad.", "did | worked on for a while", "incomplete"),
     ("I opened a coffee shop.", "did | opened a coffee", "incomplete"),
