@@ -8,8 +8,7 @@ import re
 from collections.abc import Sequence
 
 from lightmem_server.pipeline.consolidation.alignment import align, is_parted
-from lightmem_server.pipeline.consolidation.claims import is_short_answer
-from lightmem_server.pipeline.consolidation.government import is_adverb
+from lightmem_server.pipeline.consolidation.government import is_adverb, is_bare_answer
 from lightmem_server.pipeline.consolidation.grounds import Grounds
 from lightmem_server.pipeline.consolidation.lexicon import LEXICON
 from lightmem_server.pipeline.consolidation.objects import takes
@@ -56,9 +55,11 @@ _SAYING = {
 def is_elsewhere(grounds: Grounds) -> bool:
     """The words for a relation don't lead to what the claim names."""
     relation, words = grounds.relation, grounds.sentence.words
-    if relation is None or not words or is_short_answer(grounds):
+    if relation is None or not words:
         return False
     begin = align(grounds).begin
+    if is_bare_answer(grounds, begin):
+        return False
     if relation.name == "lives_in" and split_words(grounds.proposal.object)[-1].base in LEXICON["no_homes"]:
         return True
     if relation.name in _HEADS:

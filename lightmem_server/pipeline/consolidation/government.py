@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lightmem_server.pipeline.consolidation.alignment import align, is_parted
-from lightmem_server.pipeline.consolidation.claims import begins_with_own
+from lightmem_server.pipeline.consolidation.claims import begins_with_own, is_short_answer
 from lightmem_server.pipeline.consolidation.clauses import About
 from lightmem_server.pipeline.consolidation.grounds import Grounds
 from lightmem_server.pipeline.consolidation.lexicon import LEXICON, PASTS
 from lightmem_server.pipeline.consolidation.words import Word, split_words
 
 _STARTERS = LEXICON["clause_starters"]
+_PREPOSITIONS = LEXICON["prepositions"] - {"like"}
+_ARTICLES = LEXICON["determiners"] | LEXICON["own_possessives"]
 _SUBORDINATORS = LEXICON["subordinators"]
 _AUXILIARIES = LEXICON["be_and_have"] - frozenset(["would", "can", "could", "will"]) | {"have"}
 _BE = frozenset(["am", "is", "are", "was", "were", "be", "been", "being"])
@@ -164,6 +166,15 @@ def _goes_on(grounds: Grounds, lead: Sequence[Word], form: str) -> bool:
     first = behind[0].base if behind else ""
     tried = 2 if first in _AUXILIARIES else 1  # "I've packed and left", "I had a tea and left"
     return form in forms[:tried] and not any(word.base in _SUBORDINATORS for word in behind)
+
+
+def is_bare_answer(grounds: Grounds, begin: int) -> bool:
+    """Whether a claim answers a question that has its verb, and nothing but small words stands in front of it: "In Lisbon!", and not
+    "It's like meditation"."""
+    before = grounds.sentence.words[:begin]
+    return is_short_answer(grounds) and all(
+        is_adverb(word) or word.base in _STARTERS | _PREPOSITIONS | _ARTICLES for word in before
+    )
 
 
 def form_of(word: Word) -> str:

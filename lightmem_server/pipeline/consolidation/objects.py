@@ -8,8 +8,8 @@ import re
 from collections.abc import Sequence
 
 from lightmem_server.pipeline.consolidation.alignment import align
-from lightmem_server.pipeline.consolidation.claims import is_short_answer, mentions_as_own
-from lightmem_server.pipeline.consolidation.government import form_of, is_adverb
+from lightmem_server.pipeline.consolidation.claims import mentions_as_own
+from lightmem_server.pipeline.consolidation.government import form_of, is_adverb, is_bare_answer
 from lightmem_server.pipeline.consolidation.grounds import Grounds
 from lightmem_server.pipeline.consolidation.lexicon import LEXICON
 from lightmem_server.pipeline.consolidation.words import Word, split_words, stem
@@ -101,7 +101,7 @@ def _is_everybodys(grounds: Grounds) -> bool:
 
 def _is_tasted(grounds: Grounds, before: str, end: int) -> bool:
     behind = grounds.sentence.text[grounds.sentence.words[end].end :]
-    if is_short_answer(grounds) or _TASTED.search(behind):
+    if is_bare_answer(grounds, align(grounds).begin) or _TASTED.search(behind):
         return True
     if any(takes(before[match.end() :]) for match in _OWN_TASTE.finditer(before)):
         return True
@@ -141,7 +141,7 @@ def _is_had(grounds: Grounds, before: str) -> bool:
 
 def _is_worked_as(grounds: Grounds, begin: int) -> bool:
     """Whether somebody works as that; of "I'm a" only occupations say so, and not "I'm a mess"."""
-    if is_short_answer(grounds):
+    if is_bare_answer(grounds, begin):
         return True
     words, claimed = grounds.sentence.words, split_words(grounds.proposal.object)
     for word in words:

@@ -56,6 +56,7 @@ REFUSED = [
     ("I started last week.", "did | started", "incomplete"),
     ("I fell off a ladder.", "did | fell ladder", "unsupported_object"),
     ("I saw the picture you took.", "did | saw picture", "incomplete"),
+    ("I've been playing since high school.", "did | played since high school", "incomplete"),
     ("I believe in us.", "other | believe in us", "incomplete"),
     ("I worked on for a while, and I was glad.", "did | worked on for a while", "incomplete"),
     ("I opened a coffee shop.", "did | opened a coffee", "incomplete"),
