@@ -169,8 +169,8 @@ def _goes_on(grounds: Grounds, lead: Sequence[Word], form: str) -> bool:
 
 
 def is_bare_answer(grounds: Grounds, begin: int) -> bool:
-    """Whether a claim answers a question that has its verb, and nothing but small words stands in front of it: "In Lisbon!", and not
-    "It's like meditation"."""
+    """Whether a claim answers a question that has its verb, with nothing but small words in front of it: "In Lisbon!", and
+    not "It's like meditation"."""
     before = grounds.sentence.words[:begin]
     return is_short_answer(grounds) and all(
         is_adverb(word) or word.base in _STARTERS | _PREPOSITIONS | _ARTICLES for word in before

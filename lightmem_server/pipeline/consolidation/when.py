@@ -102,8 +102,8 @@ def is_of_claim(date: Resolution, grounds: Grounds) -> bool:
         between = grounds.cited.text[grounds.clause_before(date.start) : clause.start]
     else:
         between = grounds.cited.text[clause.end : date.end]
-        behind = split_words(grounds.cited.text[date.end : min(sentence.end, date.end + LONGEST_TIE)])[:1]
-        if any(word.base in _SUBJECTS or word.is_content for word in behind):
+        following = split_words(grounds.cited.text[date.end : min(sentence.end, date.end + LONGEST_TIE)])[:1]
+        if any(word.base in _SUBJECTS or word.is_content for word in following):
             return False  # "I practise at night, and last night I stayed up"
     return not any(word.base in _SUBJECTS for word in split_words(between))
 
