@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 from lightmem_server.pipeline.consolidation.alignment import align, is_determiner, is_parted
 from lightmem_server.pipeline.consolidation.claims import mentions_as_own
@@ -27,6 +28,11 @@ _BARE = frozenset(
     ["started", "began", "finished", "stopped", "went", "came", "arrived", "got", "had", "made", "did", "took"]
 )
 """Verbs that tell nothing alone, even with a time."""
+_STALE = re.compile(
+    r"\b(?:ago|yesterday|tomorrow|today|tonight|(?:last|next)\s+(?:week(?:end)?|month|year|night|spring|summer|autumn|fall|winter))\b",
+    re.IGNORECASE,
+)
+"""Times that mean another day when they are read again, where nothing says which it was."""
 _SUBORDINATORS = LEXICON["subordinators"]
 
 
@@ -34,6 +40,8 @@ def is_incomplete(grounds: Grounds) -> bool:
     """It says too little without its turn, or what the sentence needs more words for."""
     relation = grounds.relation
     is_told = relation is not None and (relation.is_predicate or relation.name == "has")
+    if is_told and not grounds.proposal.when and _STALE.search(grounds.proposal.object):
+        return True
     return (is_told and refers_back(grounds)) or is_cut_short(grounds) or says_little(grounds)
 
 
