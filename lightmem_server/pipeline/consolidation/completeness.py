@@ -29,7 +29,8 @@ _BARE = frozenset(
 )
 """Verbs that tell nothing alone, even with a time."""
 _STALE = re.compile(
-    r"\b(?:ago|yesterday|tomorrow|today|tonight|(?:last|next)\s+(?:week(?:end)?|month|year|night|spring|summer|autumn|fall|winter))\b",
+    r"\b(?:ago|yesterday|tomorrow|today|tonight|(?:last|next)\s+(?:week(?:end)?|month|year|night|spring|summer|autumn|fall|winter"
+    r"|(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?))\b",
     re.IGNORECASE,
 )
 """Times that mean another day when they are read again, where nothing says which it was."""

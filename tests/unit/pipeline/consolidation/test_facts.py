@@ -143,6 +143,14 @@ async def test_what_two_turns_say_has_both_for_evidence() -> None:
     ]
 
 
+async def test_what_is_of_the_speakers_own_is_told_as_theirs() -> None:
+    assert await kept_of(window("Ana: My legs still hurt."), "Ana | other | legs still hurt") == [
+        "Ana: their legs still hurt"
+    ]
+    told = await kept_of(window("Ana: My birthday is on 4 July."), "Ana | other | birthday is on 4 July")
+    assert told == ["Ana's birthday is on 4 July"]
+
+
 async def test_patterns_go_through_the_same_gate_beside_a_writer() -> None:
     its = window("Ana: If I have a dog, I'm happy.")
     outcome = await find_facts(its, FACTS, writer=ScriptedWriter(lambda prompt: "none"))
