@@ -23,7 +23,7 @@ from lightmem_server.errors import NotFoundError, VersionMismatchError
 from lightmem_server.pipeline.clock import Clock
 from lightmem_server.pipeline.consolidation.asking import AT_ONCE, Asking
 from lightmem_server.pipeline.consolidation.confidence import has_faded
-from lightmem_server.pipeline.consolidation.denials import find_denials
+from lightmem_server.pipeline.consolidation.denials import find_denials_aside
 from lightmem_server.pipeline.consolidation.gate import statement
 from lightmem_server.pipeline.consolidation.integrate import Integrator
 from lightmem_server.pipeline.consolidation.model import Episode, Summary, Utterance, WindowOutcome
@@ -233,7 +233,7 @@ class _Work:
                 if proposal.evidence_ids[0] == said.id:
                     integrator.add(proposal, said.turn, vector)
             if said.id in selection.new_ids:
-                for denial, text in find_denials([said], known, self._relations):
+                for denial, text in await find_denials_aside([said], known, self._relations):
                     integrator.end(denial, text, (await embedder.embed_passages([text]))[0])
         puts, reasons = known.changes()
         self._told |= {fact.id for fact in puts}

@@ -7,6 +7,7 @@ needs that its turn says what it is instead.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 
@@ -81,6 +82,14 @@ def find_denials(
                 ):
                     found[fact.id] = (Denial(fact.id, utterance.turn), f"No longer: {fact.text}")
     return list(found.values())
+
+
+async def find_denials_aside(
+    utterances: Iterable[Utterance], known: Known, relations: Mapping[str, Relation]
+) -> list[tuple[Denial, str]]:
+    """See find_denials; in a thread, as the gate is: a long turn beside many facts takes time that online requests need.
+    Nobody may change `known` meanwhile."""
+    return await asyncio.to_thread(find_denials, utterances, known, relations)
 
 
 def _denies(sentence: Sentence, fact: Statement, relation: Relation, said: str) -> bool:

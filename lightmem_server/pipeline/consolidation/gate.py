@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from lightmem_server.pipeline.consolidation.claims import is_speaker
+from lightmem_server.pipeline.consolidation.claims import begins_with_own, is_speaker
+from lightmem_server.pipeline.consolidation.clauses import About
 from lightmem_server.pipeline.consolidation.grounds import Grounds, ground
 from lightmem_server.pipeline.consolidation.model import (
     Proposal,
@@ -59,20 +61,21 @@ class Gated:
 def check(
     proposals: Sequence[Proposal], window: Window, relations: Mapping[str, Relation], *, recalled: Sequence[str] = ()
 ) -> Gated:
-    """All rules but the Selector's. What is kept has its validity in time, and its subject written in one way.
+    """All rules but the Selector's. What is kept has its validity in time, and its subject written in one way. What two turns
+    say is kept with each: the second is a further witness.
 
     Args:
         recalled: What was returned from memory to the agent lately.
     """
     kept: list[Proposal] = []
     rejected: list[Rejection] = []
-    seen: set[tuple[str, str, frozenset[str]]] = set()
+    seen: set[tuple[str, str, frozenset[str], tuple[uuid.UUID, ...]]] = set()
     for proposal in proposals:
         grounds = ground(proposal, window, relations, recalled)
         reason = Reason.NO_EVIDENCE if grounds is None else find_reason(grounds)
         if grounds is not None and reason is None:
             proposal = _settle(grounds)
-            same = (proposal.subject, proposal.relation, content_keys(proposal.object))
+            same = (proposal.subject, proposal.relation, content_keys(proposal.object), proposal.evidence_ids)
             if same in seen:
                 reason = Reason.DUPLICATE
             seen.add(same)
@@ -143,6 +146,20 @@ def in_third_person(said: str) -> str:
     return _FIRST_PERSON.sub(lambda match: _TOLD[match[0].lower()], said)
 
 
+def _is_of_own(grounds: Grounds) -> bool:
+    """Whether a claim is about something of the speaker's that it names without "my": "legs hurt", which the speaker doesn't
+    do. What "is" says of it reads well without: "Ana's birthday is on 4 July"."""
+    relation, words = grounds.relation, grounds.proposal.object.lower().split()
+    is_own = grounds.subject.about is About.SPEAKERS_OWN and begins_with_own(grounds)
+    return bool(
+        relation
+        and relation.is_predicate
+        and not relation.is_plan
+        and is_own
+        and not {"is", "are", "was"} & set(words[1:3])
+    )
+
+
 def _settle(grounds: Grounds) -> Proposal:
     proposal = grounds.proposal
     date = find_when(proposal.when, grounds.cited) if proposal.when else None
@@ -150,6 +167,8 @@ def _settle(grounds: Grounds) -> Proposal:
         proposal = replace(proposal, when="")  # when it was said, which the evidence knows better
     subject = grounds.cited.speaker if is_speaker(grounds) else proposal.subject
     said = in_third_person(proposal.object)
+    if _is_of_own(grounds):
+        said = f"their {said}"
     proposal = replace(proposal, object=said, evidence_ids=(grounds.cited.id,))
     if date is None:
         return replace(proposal, subject=subject)

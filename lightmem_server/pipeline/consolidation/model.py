@@ -161,6 +161,8 @@ class Reason(StrEnum):
     HYPOTHETICAL = "hypothetical"
     NOT_DONE = "not_done"
     WRONG_RELATION = "wrong_relation"
+    UNGOVERNED = "ungoverned"
+    INCOMPLETE = "incomplete"
     INCONSISTENT = "inconsistent"
 
 

@@ -98,9 +98,13 @@ def find_people(text: str) -> tuple[Person, ...]:
     return tuple(sorted(kept, key=lambda person: person.start))
 
 
+_TITLES = frozenset(["Mr", "Mrs", "Ms", "Dr", "Prof", "St"])
+"""No names: those behind them stand in a sentence of their own for the patterns."""
+
+
 def _name(match: re.Match[str]) -> str:
     """The name given; none in a list of people: "my girlfriend, Toby and I"."""
-    if not match["name"]:
+    if not match["name"] or match["name"] in _TITLES:
         return ""
     between = match.string[match.end("noun") : match.start("name")]
     is_listed = "," in between and re.match(r",?\s+and\s+(?:I|me|we)\b", match.string[match.end("name") :])

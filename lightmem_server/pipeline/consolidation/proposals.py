@@ -125,6 +125,7 @@ class FactsPrompt(Prompt):
         A small model fills the slot with a verb of the turn, "Ben | unpacked | boxes"; the words say what it means, and the
         gate wants them in the turn as those of the object.
         """
+        proposal = replace(proposal, object=proposal.object.replace("_", " "))
         for relation in self.relations:
             if proposal.relation == relation.name:
                 return proposal

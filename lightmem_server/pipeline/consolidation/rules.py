@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from lightmem_server.pipeline.consolidation.affiliations import is_elsewhere
 from lightmem_server.pipeline.consolidation.claims import (
     VAGUE,
     bases_of,
@@ -25,13 +26,19 @@ from lightmem_server.pipeline.consolidation.claims import (
     mentions_as_own,
 )
 from lightmem_server.pipeline.consolidation.clauses import About
+from lightmem_server.pipeline.consolidation.completeness import is_incomplete
+from lightmem_server.pipeline.consolidation.courtesy import is_courtesy
+from lightmem_server.pipeline.consolidation.firmness import is_no_firm_plan
+from lightmem_server.pipeline.consolidation.government import is_ungoverned
 from lightmem_server.pipeline.consolidation.grounds import Grounds, has_cue
 from lightmem_server.pipeline.consolidation.instructions import is_instruction_text
 from lightmem_server.pipeline.consolidation.lexicon import LEXICON, PASTS
 from lightmem_server.pipeline.consolidation.model import Reason
 from lightmem_server.pipeline.consolidation.normalise import quotations
+from lightmem_server.pipeline.consolidation.objects import is_no_object
 from lightmem_server.pipeline.consolidation.people import find_people
 from lightmem_server.pipeline.consolidation.ties import (
+    adds_ties,
     is_only_intended,
     is_thing_of_verb,
     is_untied_work,
@@ -57,13 +64,6 @@ _ASIDE = re.compile(
     re.IGNORECASE,
 )
 """Says why something is told, not when it is so."""
-_COURTESY = re.compile(
-    r"^\W*(?:(?:oh|wow|aw+|hey|hi|hello|ah|ha|haha|well|yes|yeah)\W+)*(?:thanks?\b|thank you|congrat\w*"
-    r"|good (?:luck|night|morning|evening|afternoon|to know)|bye\b"
-    r"|see you|take care|welcome\b|you(?:'|\u2019)re welcome|no problem|happy birthday|sorry\b"
-    r"|how are you|nice to|that(?:'|\u2019)s (?:great|awesome|amazing|wonderful|nice|so)|sounds (?:great|good|fun|like))",
-    re.IGNORECASE,
-)
 _BEFORE_NOUNS = LEXICON["determiners"] | LEXICON["own_possessives"] | LEXICON["prepositions"]
 _OF_OTHERS = LEXICON["others_possessives"] | frozenset(["that", "this", "these", "those"])
 _ENDS_POINTING = frozenset(["it", "them", "this", "that"])
@@ -177,17 +177,7 @@ def has_unsupported_object(grounds: Grounds) -> bool:
     each other."""
     wanted = [word.key for word in split_words(grounds.proposal.object) if word.is_content]
     said = iter([word.key for word in grounds.sentence.words])
-    return not all(key in said for key in wanted) or leaves_out_ties(grounds)
-
-
-def is_courtesy(grounds: Grounds) -> bool:
-    """The sentence only greets, thanks or congratulates."""
-    return _COURTESY.search(grounds.sentence.text) is not None and not _tells_more(grounds)
-
-
-def is_only_courtesy(sentence: str) -> bool:
-    """Whether a sentence only greets, thanks or congratulates, whatever is claimed."""
-    return _COURTESY.search(sentence) is not None and _beyond_courtesy(sentence) is None
+    return not all(key in said for key in wanted) or leaves_out_ties(grounds) or adds_ties(grounds)
 
 
 def is_question(grounds: Grounds) -> bool:
@@ -297,7 +287,7 @@ def is_not_done(grounds: Grounds) -> bool:
     relation = grounds.relation
     if mentions_as_own(grounds):
         return False
-    if is_only_intended(grounds):
+    if is_only_intended(grounds) or is_no_firm_plan(grounds):
         return True
     if relation is None or relation.is_plan:
         return relation is not None and _PAST_HABIT.search(grounds.clause.text) is not None
@@ -313,6 +303,11 @@ def is_not_done(grounds: Grounds) -> bool:
             for before, word, behind in zip(["", *words], words, [*words[1:], ""], strict=False)
         )
     return intends or is_over
+
+
+def is_loose(grounds: Grounds) -> bool:
+    """Its words stand in the sentence, but not plainly as what the subject does, feels, likes or has."""
+    return is_ungoverned(grounds) or is_no_object(grounds) or is_elsewhere(grounds)
 
 
 RULES: tuple[tuple[Reason, Rule], ...] = (
@@ -335,6 +330,8 @@ RULES: tuple[tuple[Reason, Rule], ...] = (
     (Reason.HYPOTHETICAL, is_hypothetical),
     (Reason.NOT_DONE, is_not_done),
     (Reason.WRONG_RELATION, has_wrong_relation),
+    (Reason.UNGOVERNED, is_loose),
+    (Reason.INCOMPLETE, is_incomplete),
 )
 
 
@@ -377,15 +374,3 @@ def _denies_question(grounds: Grounds) -> bool:
         return False
     upto = grounds.clause.end - grounds.sentence.start  # "I'm allergic to cashews, not peanuts" says yes
     return _has_negation(grounds.sentence.text[:upto])
-
-
-def _tells_more(grounds: Grounds) -> bool:
-    """Whether a sentence that begins with a courtesy goes on: "Thanks, I moved to Lisbon"."""
-    begins, words = _beyond_courtesy(grounds.sentence.text), grounds.sentence.words
-    return begins is not None and bool(words) and words[grounds.first].start >= begins
-
-
-def _beyond_courtesy(sentence: str) -> int | None:
-    """Where a sentence that begins with a courtesy goes on about its speaker; None: it doesn't."""
-    after = _COURTESY.sub("", sentence, count=1)
-    return len(sentence) - len(after) if re.search(r"\b(?:I|we|my)\b", after) else None

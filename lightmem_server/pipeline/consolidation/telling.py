@@ -11,12 +11,12 @@ from collections.abc import Collection, Sequence
 
 from lightmem_server.pipeline.consolidation.claims import SHORT_ANSWER_WORDS, asks_addressee
 from lightmem_server.pipeline.consolidation.clauses import may_be_elided
+from lightmem_server.pipeline.consolidation.courtesy import is_only_courtesy
 from lightmem_server.pipeline.consolidation.grounds import ANSWER_PLACE
 from lightmem_server.pipeline.consolidation.instructions import is_instruction_text
 from lightmem_server.pipeline.consolidation.lexicon import LEXICON
 from lightmem_server.pipeline.consolidation.model import ResolutionKind, Utterance
 from lightmem_server.pipeline.consolidation.people import find_people
-from lightmem_server.pipeline.consolidation.rules import is_only_courtesy
 from lightmem_server.pipeline.consolidation.words import Sentence, split_sentences
 
 _SPEAKERS = frozenset(["i", "we"]) | LEXICON["own_possessives"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from lightmem_server.pipeline.consolidation.alignment import align, is_determiner, is_parted
 from lightmem_server.pipeline.consolidation.grounds import Grounds
 from lightmem_server.pipeline.consolidation.lexicon import LEXICON, PASTS
 from lightmem_server.pipeline.consolidation.words import Word, split_words
@@ -14,12 +15,17 @@ from lightmem_server.pipeline.consolidation.words import Word, split_words
 MOST_LEFT_OUT = 2
 """Words of content inside a claim that it may leave out, such as adjectives."""
 
-_CONJUNCTIONS = frozenset(["and", "or", "but"])
-_TIES = LEXICON["prepositions"] - {"to"} | frozenset(["you", "he", "she", "they"])
+_TIES = (
+    LEXICON["prepositions"] - {"to"}
+    | LEXICON["object_pronouns"]
+    | frozenset(["you", "your", "he", "she", "they", "her", "and", "or", "but"])
+    | LEXICON["particles"]
+)
 _OF_WORK = {
     "works_as": frozenset(["a", "an", "as", "the", "to", "my"]),
     "works_at": frozenset(["at", "for", "in", "by", "join", "joined"]),
 }
+_WANTS = LEXICON["wants"]
 _HAVING = LEXICON["having_verbs"]
 _WANTED = re.compile(r"\b(?:wanted|planned|hoped|intended|meant)\s+to\b|\b(?:was|were)\s+going\s+to\b", re.IGNORECASE)
 
@@ -30,10 +36,32 @@ def leaves_out_ties(grounds: Grounds) -> bool:
     relation, words = grounds.relation, grounds.sentence.words
     if relation is None or not relation.is_predicate or not words:
         return False
-    claimed = [word.key for word in split_words(grounds.proposal.object)]
-    inside = [word for word in words[grounds.first : grounds.last + 1] if word.key not in claimed]
-    left_out = {word.base for word in inside}
-    return bool(left_out & (_CONJUNCTIONS | _TIES)) or sum(word.is_content for word in inside) > MOST_LEFT_OUT
+    its = align(grounds)
+    left_out = [place for place in range(its.begin, its.end) if place not in its.places]
+    if any(words[place].base in _TIES and not _is_article(words, place, its.begin) for place in left_out):
+        return True
+    return sum(words[place].is_content for place in left_out) > MOST_LEFT_OUT
+
+
+def _is_article(words: Sequence[Word], place: int, begin: int) -> bool:
+    """Whether a word only points at the noun behind it: "painted that lake", and not "a course that begins"."""
+    before = words[place - 1].base if place else ""
+    leads = words[place].base != "that" or place - 1 == begin or before in LEXICON["prepositions"]
+    return leads and is_determiner(words, place)
+
+
+def adds_ties(grounds: Grounds) -> bool:
+    """A claim has small words that its sentence lacks, "proud of what she did" of "proud of what you did"; or joins what a
+    comma parts, "agrees Ben" of "I agree, Ben"."""
+    relation = grounds.relation
+    if relation is None or not grounds.sentence.words:
+        return False
+    its = align(grounds)
+    if its.added:
+        return True
+    if not relation.is_predicate or re.search(r",|\band\b|\bor\b|\bbut\b", grounds.proposal.object):
+        return False
+    return any(is_parted(grounds, place) for place in range(its.begin, its.end))
 
 
 def is_untied_work(grounds: Grounds) -> bool:
@@ -74,6 +102,8 @@ def is_only_intended(grounds: Grounds) -> bool:
         return "let" in before[-4:] or _WANTED.search(told) is not None
     infinitive = before[-1:] == ["to"] or (before[-1:] == ["and"] and before[-3:-2] == ["to"])
     claimed = split_words(grounds.proposal.object)
+    if relation.is_past and claimed and claimed[0].base in _WANTS:
+        return True
     return relation.is_past and infinitive and not (claimed and claimed[0].base.endswith("ing"))
 
 

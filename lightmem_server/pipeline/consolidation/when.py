@@ -16,6 +16,13 @@ _SUBJECTS = frozenset(["i", "we", "you", "he", "she", "they", "it", "my", "our"]
 _TIE = re.compile(
     r"(?:\s+(?:on|in|at|by|for|during|over|since|until|this|the|last|next|back|just|only))+\s*$", re.IGNORECASE
 )
+_OTHER_CLAUSE = re.compile(
+    r"\b(?:and|or|so|which|that)\b.{0,80}\b(?:i|we|you|he|she|they|it|is|are|was|were|will)\b", re.IGNORECASE
+)
+"""Between a claim and a time that is another's: "I'm a guard and our first game is next week"."""
+_NOT_AT = frozenset(["since", "until", "till", "before", "after", "than", "unlike", "by"])
+LONGEST_TIE = 20
+"""Characters in front of a time in which the word stands that ties it."""
 HALF_DAY = timedelta(hours=12)
 
 
@@ -82,12 +89,30 @@ def is_said(when: str, grounds: Grounds) -> bool:
 def is_of_claim(date: Resolution, grounds: Grounds) -> bool:
     """Whether a date belongs to the claim: in its clause, or parted from it by nothing that somebody else does."""
     sentence, clause = grounds.sentence, grounds.clause
-    if not sentence.start <= date.start < sentence.end:
+    if not sentence.start <= date.start < sentence.end or _is_of_other_thing(date, grounds):
         return False
     if clause.start <= date.start < clause.end:
-        return True
+        behind = (
+            sentence.text[sentence.words[grounds.last].end : max(0, date.start - sentence.start)]
+            if sentence.words
+            else ""
+        )
+        return _OTHER_CLAUSE.search(behind) is None
     if date.start < clause.start:
         between = grounds.cited.text[grounds.clause_before(date.start) : clause.start]
     else:
         between = grounds.cited.text[clause.end : date.end]
+        following = split_words(grounds.cited.text[date.end : min(sentence.end, date.end + LONGEST_TIE)])[:1]
+        if any(word.base in _SUBJECTS or word.is_content for word in following):
+            return False  # "I practise at night, and last night I stayed up"
     return not any(word.base in _SUBJECTS for word in split_words(between))
+
+
+def _is_of_other_thing(date: Resolution, grounds: Grounds) -> bool:
+    """Whether a time only says which thing is meant, "last week's game"; or, of a deed, what it came before or after."""
+    text = grounds.cited.text
+    if text[date.end : date.end + 1] in ("'", "\u2019"):
+        return True
+    before = split_words(text[max(0, date.start - LONGEST_TIE) : date.start])[-1:]
+    is_past = grounds.relation is not None and grounds.relation.is_past
+    return is_past and any(word.base in _NOT_AT for word in before)

@@ -58,11 +58,12 @@ def test_ratio_has_an_inclusive_upper_bar() -> None:
     assert verdicts({"scale": {"ratio": 1.31}}) == {"p50_100k_over_1k": False}
 
 
-@pytest.mark.parametrize(("ratio", "of_one"), [(1.0, 1.01), (1.01, 1.0)])
-def test_plain_line_is_met_with_its_users_and_with_one(ratio: float, of_one: float) -> None:
-    assert verdicts({"off": {"ratio": ratio, "of_one_ratio": of_one}}) == {
+@pytest.mark.parametrize(("ratio", "of_one", "traced"), [(1.0, 1.01, 1.01), (1.01, 1.0, 1.01), (1.01, 1.01, 1.0)])
+def test_plain_line_is_met_with_its_users_and_with_one(ratio: float, of_one: float, traced: float) -> None:
+    assert verdicts({"off": {"ratio": ratio, "of_one_ratio": of_one, "traced_ratio": traced}}) == {
         "off_over_plain_line": ratio <= 1,
         "off_over_plain_line_of_one": of_one <= 1,
+        "traced_off_over_plain_line": traced <= 1,
     }
 
 
@@ -77,7 +78,7 @@ def test_paired_ratio_is_of_the_medians_of_each_round() -> None:
 
 def test_tables_show_steps_stages_and_what_was_missed() -> None:
     text = io.StringIO()
-    off = {"steps": {"off": step(0.01)}, "ratio": 0.9, "of_one_ratio": 1.1}
+    off = {"steps": {"off": step(0.01)}, "ratio": 0.9, "of_one_ratio": 1.1, "traced_ratio": 1.0}
     figures = {**clients(0.1, statuses={"RESOURCE_EXHAUSTED": 3}), "off": off}
     result = {"figures": figures, "targets": latency_report.targets(figures)}
     latency_report.print_tables(Console(file=text, width=160), result)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import uuid
 from datetime import UTC, datetime
 
-from lightmem_server.pipeline.consolidation.facts import find_facts
-from lightmem_server.pipeline.consolidation.gate import statement
+from lightmem_server.pipeline.consolidation.facts import find_facts, with_time
+from lightmem_server.pipeline.consolidation.gate import check, statement
 from lightmem_server.pipeline.consolidation.model import Proposal, Window
 from lightmem_server.pipeline.consolidation.normalise import normalise
 from lightmem_server.pipeline.consolidation.proposals import PROMPT as FACTS
@@ -61,3 +61,14 @@ async def facts(*lines: str) -> list[str]:
     prompt = FactsPrompt.load(FACTS)
     outcome = await find_facts(window(*lines), prompt)
     return [statement(proposal, prompt.by_name) for proposal in outcome.kept]
+
+
+def fate(said: str, fact: str, *before: str) -> str:
+    """What becomes of `relation | object` that a Writer says of Ana, who says `said` behind the turns `before`: "kept", or the
+    reason."""
+    prompt = FactsPrompt.load(FACTS)
+    relation, object_ = (field.strip() for field in fact.split("|"))
+    its = window(*before, f"Ana: {said}")
+    proposal = Proposal("Ana", relation, object_, "", (its.turns[-1].id,))
+    gated = check([with_time(prompt.settle(proposal), its, prompt.by_name)], its, prompt.by_name)
+    return "kept" if gated.kept else gated.rejected[0].reason.value

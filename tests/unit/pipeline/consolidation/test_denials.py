@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 
 import pytest
 
-from lightmem_server.pipeline.consolidation.denials import find_denials
+from lightmem_server.pipeline.consolidation.denials import find_denials, find_denials_aside
 from lightmem_server.pipeline.consolidation.integrate import Integrator
 from lightmem_server.pipeline.consolidation.known import Known
 from lightmem_server.pipeline.consolidation.model import Proposal
@@ -106,3 +107,21 @@ def test_not_found(relation: str, said: str, line: str) -> None:
 def test_a_turn_from_before_denies_nothing() -> None:
     before = turn("Ana: I'm not allergic to nuts.", place=0, at=1)
     assert find_denials(normalise([before]), known_of("allergic_to", "nuts"), RELATIONS) == []
+
+
+async def test_a_long_turn_does_not_hold_the_event_loop() -> None:
+    beats = 0
+
+    async def beat() -> None:
+        nonlocal beats
+        while True:
+            await asyncio.sleep(0)
+            beats += 1
+
+    said = normalise([turn("Ana: " + "I have nuts here. " * 1500, place=5)])
+    heart = asyncio.create_task(beat())
+    await asyncio.sleep(0)
+    before = beats
+    await find_denials_aside(said, known_of("allergic_to", "nuts"), RELATIONS)
+    heart.cancel()
+    assert beats - before > 100

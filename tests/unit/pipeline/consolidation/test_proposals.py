@@ -46,6 +46,11 @@ def test_a_malformed_line_is_counted_and_its_neighbours_are_kept(line: str) -> N
     assert ([each.line for each in proposals], malformed) == ([LINE, LINE], 1)
 
 
+def test_words_that_were_written_as_a_name_are_read_as_words() -> None:
+    (proposal,), _ = read_lines("Ana | did | pulled_out_a_drawer", window("Ana: I pulled out a drawer."))
+    assert PROMPT.settle(proposal).object == "pulled out a drawer"
+
+
 def test_none_is_no_fact_and_nothing_malformed() -> None:
     assert read_lines("None.\n", window("Ana: Hi!")) == ((), 0)
 

@@ -16,7 +16,7 @@ RELATIONS = FactsPrompt.load(PROMPT).by_name
     ("lines", "fact"),
     [
         (["Ana: I live in Porto."], "Ana | lives_in | Porto"),
-        (["Ana: My job is to fix wheels."], "Ana | works_as | fix wheels"),
+        (["Ana: My job is gardening."], "Ana | works_as | gardening"),
         (["Ana: Just moved to Porto!"], "Ana | lives_in | Porto"),
         (["Ana: Do you know my sister Mia?"], "Ana | family | sister Mia"),
         (["Ana: Thanks, I moved to Porto."], "Ana | lives_in | Porto"),
