@@ -32,6 +32,8 @@ _TO_COME = re.compile(
     r"|fall|winter|monday|tuesday|wednesday|thursday|friday|saturday|sunday))\b",
     re.IGNORECASE,
 )
+_SOME_TIME = frozenset(["soon", "later"])
+"""Enough for what somebody does ("I'm moving soon"), not for what they hope."""
 _PARTING = re.compile(r",|\band\b|\bor\b|\bthen\b", re.IGNORECASE)
 _ARTICLES = LEXICON["determiners"] | LEXICON["own_possessives"]
 _GOING = frozenset(["going", "to", "i", "we", "will", "gonna", "plan", "planning"])
@@ -60,7 +62,9 @@ def is_no_firm_plan(grounds: Grounds) -> bool:
             return False
     is_dated = bool(grounds.proposal.when) or _TO_COME.search(sentence.text) is not None
     match = _SOFT.search(lead)
-    if is_dated and match is not None and _reaches(lead[match.end() :]):
+    times = {time[0].lower() for time in _TO_COME.finditer(sentence.text)}
+    is_set = bool(grounds.proposal.when) or bool(times - _SOME_TIME)
+    if is_set and match is not None and _reaches(lead[match.end() :]):
         return False
     match = _PROGRESSIVE.search(lead)
     if match is None:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from lightmem_server.pipeline.consolidation.claims import begins_with_own, is_speaker
+from lightmem_server.pipeline.consolidation.claims import begins_with_own, is_speaker, mentions_as_own
 from lightmem_server.pipeline.consolidation.clauses import About
 from lightmem_server.pipeline.consolidation.grounds import Grounds, ground
 from lightmem_server.pipeline.consolidation.model import (
@@ -21,7 +21,7 @@ from lightmem_server.pipeline.consolidation.model import (
     Rejection,
     Window,
 )
-from lightmem_server.pipeline.consolidation.phrasing import name_what, tell_deed, tell_other
+from lightmem_server.pipeline.consolidation.phrasing import name_what, tell_deed, tell_other, with_few
 from lightmem_server.pipeline.consolidation.proposals import Relation
 from lightmem_server.pipeline.consolidation.rules import find_reason
 from lightmem_server.pipeline.consolidation.when import find_when, is_day_of
@@ -162,11 +162,13 @@ def _is_of_own(grounds: Grounds) -> bool:
 
 def _settle(grounds: Grounds) -> Proposal:
     proposal = grounds.proposal
+    if mentions_as_own(grounds):
+        proposal = replace(proposal, when="")  # a time in that sentence is of what it says of "my dog"
     date = find_when(proposal.when, grounds.cited) if proposal.when else None
     if date is None and is_day_of(proposal.when, grounds.cited):
         proposal = replace(proposal, when="")  # when it was said, which the evidence knows better
     subject = grounds.cited.speaker if is_speaker(grounds) else proposal.subject
-    said = in_third_person(proposal.object)
+    said = in_third_person(with_few(proposal.object, grounds.sentence.text))
     if _is_of_own(grounds):
         said = f"their {said}"
     proposal = replace(proposal, object=said, evidence_ids=(grounds.cited.id,))

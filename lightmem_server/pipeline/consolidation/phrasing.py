@@ -20,6 +20,7 @@ _ADVERBS = frozenset(
     ["always", "usually", "normally", "mostly", "often", "never", "rarely", "generally", "also", "still"]
 )
 _BEING = frozenset(["is", "was", "has", "had", "does", "doesn't", "isn't", "can", "can't", "will", "won't"])
+_FEW = re.compile(r"(?<!\ba )\b(?:few|little)\b", re.IGNORECASE)
 _VOWELS = frozenset("aeiou")
 
 
@@ -41,6 +42,19 @@ def name_what(said: str, noun: str = "") -> str:
     if found and found["noun"].split()[-1].lower() not in _NO_NOUN:
         return f"{_article_of(found['noun'], is_certain=True)}{found['noun']}, {found['names']}"
     return _article_of(said, is_certain=False) + said
+
+
+def with_few(said: str, sentence: str) -> str:
+    """What is said, with the "a" of its sentence that makes few of it some.
+
+    >>> with_few("found few parks", "I found a few parks.")
+    'found a few parks'
+    >>> with_few("found few parks", "I found few parks.")
+    'found few parks'
+    """
+    return _FEW.sub(
+        lambda few: f"a {few[0]}" if re.search(rf"\ba\s+{few[0]}\b", sentence, re.IGNORECASE) else few[0], said
+    )
 
 
 def tell_deed(subject: str, said: str) -> str:

@@ -269,3 +269,16 @@ def test_no_text_breaks_the_gate(said: str, claim: str, subject: str, when: str)
         proposal = Proposal(subject, relation, claim, when, (its.turns[0].id,))
         gated = check([proposal], its, RELATIONS)
         assert len(gated.kept) + len(gated.rejected) == 1
+
+
+def test_a_few_are_not_few() -> None:
+    its = window("Ana: I found a few parks and few cafes last week.")
+    proposals = [Proposal("Ana", "did", f"found few {what}", "", (its.turns[0].id,)) for what in ("parks",)]
+    (kept,) = check(proposals, its, RELATIONS).kept
+    assert kept.object == "found a few parks"
+
+
+def test_a_time_beside_my_dog_is_not_the_dogs() -> None:
+    its = window("Ana: I signed up for a course with my dog next month.")
+    (kept,) = check([Proposal("Ana", "has", "dog", "next month", (its.turns[0].id,))], its, RELATIONS).kept
+    assert (kept.when, kept.valid_from) == ("", None)
