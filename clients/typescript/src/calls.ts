@@ -4,8 +4,8 @@ import { durationFromMs } from "@bufbuild/protobuf/wkt";
 
 import { InternalError } from "./errors.js";
 import { toFilter } from "./filters.js";
-import type { RetrieveRequestSchema, RetrieveResponse } from "./gen/lightmem/v1/memory_service_pb.js";
-import type { CallOptions, RetrievalTrace, RetrieveOptions, RetrieveResult } from "./options.js";
+import type { RetrievalTrace, RetrieveRequestSchema, RetrieveResponse } from "./gen/lightmem/v1/memory_service_pb.js";
+import type { CallOptions, RetrieveOptions, RetrieveResult } from "./options.js";
 import { refuse, toCount, toText, toTimestamp } from "./records.js";
 import { Deadline } from "./retry.js";
 import type { Bounds } from "./transport.js";
