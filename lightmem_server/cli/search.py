@@ -136,6 +136,7 @@ def _print_memories(console: Console, answer: RetrieveResult, elapsed_seconds: f
     for hit in answer.shared_memories:
         console.print(output.plain(f"{hit.memory.text} (at least {hit.shared_by_at_least})"), soft_wrap=True)
     trace = answer.trace
+    assert trace is not None, "it was asked for"
     notes = "; cut by the deadline" * trace.is_cut_by_deadline + "; approximate" * trace.is_approximate
     console.print(
         f"{len(answer.memories)} of {trace.matched_count} memories, {answer.token_count} tokens, "
@@ -145,7 +146,9 @@ def _print_memories(console: Console, answer: RetrieveResult, elapsed_seconds: f
 
 
 def _print_trace(console: Console, answer: RetrieveResult) -> None:
-    trace, plan = answer.trace, answer.trace.plan
+    trace = answer.trace
+    assert trace is not None, "it was asked for"
+    plan = trace.plan
     console.print("\nPlan", style="bold")
     for number, view in enumerate(plan.query_views, start=1):
         console.print(f"  view {number}: ", output.plain(view), sep="", soft_wrap=True)

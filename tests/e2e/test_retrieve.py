@@ -75,7 +75,7 @@ def test_an_answer_without_its_trace_is_otherwise_the_same(client: Client) -> No
     whole, brief = client.retrieve(query), client.retrieve(query, exclude_trace=True)
     assert brief.packed_context == whole.packed_context
     assert [hit.memory.id for hit in brief.memories] == [hit.memory.id for hit in whole.memories]
-    assert brief.trace_or_none is None
+    assert brief.trace is None
     parts = list(client.retrieve_stream(query, session_id="monday", exclude_trace=True))
     assert [type(part) for part in parts] == [ContextPart, MemoriesPart]
     assert client.explain(query, whole.memories[0].memory.id, exclude_trace=True).reached_stage == "returned"

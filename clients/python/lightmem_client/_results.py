@@ -303,7 +303,7 @@ class RetrieveResult:
         memories: What was selected, best first.
         packed_context: The conversation's newest turns and the memories as text, with dates and speakers, for a prompt.
         token_count: Tokens of `packed_context`.
-        trace_or_none: How it came about; None where `exclude_trace` left it out.
+        trace: How it came about; None where `exclude_trace` left it out.
         shared_memories: What several users of the namespace say alike, best first; nobody's. Empty unless the server shares.
     """
 
@@ -312,15 +312,8 @@ class RetrieveResult:
     memories: tuple[RetrievedMemory, ...]
     packed_context: str
     token_count: int
-    trace_or_none: RetrievalTrace | None
+    trace: RetrievalTrace | None
     shared_memories: tuple[RetrievedMemory, ...] = ()
-
-    @property
-    def trace(self) -> RetrievalTrace:
-        """How it came about. Raises ValueError where `exclude_trace` left it out."""
-        if self.trace_or_none is None:
-            raise ValueError("the answer has no trace: it was asked for with exclude_trace")
-        return self.trace_or_none
 
 
 @dataclass(frozen=True, slots=True)

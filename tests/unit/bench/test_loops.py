@@ -28,7 +28,7 @@ def answer(*, seconds: float = 0.01, judged: int = 2, unjudged: int = 1, is_cut:
     )
     plan = TracePlan(("q",), None, None, "", Budget(10, 32, 1024, 0.15), SelectorMode.FAST)
     trace = RetrievalTrace(plan, (TraceStage("embed", seconds / 2, 1),), candidates, seconds, is_cut, 3)
-    return RetrieveResult(context=(), coarse=(), memories=(), packed_context="", token_count=0, trace_or_none=trace)
+    return RetrieveResult(context=(), coarse=(), memories=(), packed_context="", token_count=0, trace=trace)
 
 
 def test_recorder_counts_what_the_trace_says() -> None:
