@@ -33,6 +33,10 @@ def test_what_the_sentence_lacks_is_added() -> None:
     assert aligned("I'm vegan.", "is vegan").added == ()
 
 
+def test_words_in_another_order_are_not_what_was_said() -> None:
+    assert [word.base for word in aligned("Ben said that I sold the boat.", "sold Ben boat").added] == ["ben"]
+
+
 def test_signs_part_words_and_hyphens_do_not() -> None:
     its = window("Ana: I agree, Ben - my well-made boat is ready.")
     grounds = ground(Proposal("Ana", "did", "agree", "", (its.turns[0].id,)), its, FactsPrompt.load(PROMPT).by_name)

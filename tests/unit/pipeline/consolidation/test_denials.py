@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 
 import pytest
@@ -14,6 +13,7 @@ from lightmem_server.pipeline.consolidation.model import Proposal
 from lightmem_server.pipeline.consolidation.normalise import normalise
 from lightmem_server.pipeline.consolidation.proposals import PROMPT, FactsPrompt
 from tests.unit.pipeline.consolidation.conversation import turn
+from tests.unit.pipeline.consolidation.heartbeat import beats_during
 
 RELATIONS = FactsPrompt.load(PROMPT).by_name
 
@@ -110,18 +110,5 @@ def test_a_turn_from_before_denies_nothing() -> None:
 
 
 async def test_a_long_turn_does_not_hold_the_event_loop() -> None:
-    beats = 0
-
-    async def beat() -> None:
-        nonlocal beats
-        while True:
-            await asyncio.sleep(0)
-            beats += 1
-
     said = normalise([turn("Ana: " + "I have nuts here. " * 1500, place=5)])
-    heart = asyncio.create_task(beat())
-    await asyncio.sleep(0)
-    before = beats
-    await find_denials_aside(said, known_of("allergic_to", "nuts"), RELATIONS)
-    heart.cancel()
-    assert beats - before > 100
+    assert await beats_during(find_denials_aside(said, known_of("allergic_to", "nuts"), RELATIONS)) > 100

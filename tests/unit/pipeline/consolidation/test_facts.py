@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from lightmem_server.pipeline.consolidation.facts import find_facts
@@ -12,6 +10,7 @@ from lightmem_server.pipeline.consolidation.model import Reason, Window, WindowO
 from lightmem_server.pipeline.consolidation.proposals import PROMPT, FactsPrompt
 from lightmem_server.slm.fakes import OverlapSelector, ScriptedWriter
 from tests.unit.pipeline.consolidation.conversation import window
+from tests.unit.pipeline.consolidation.heartbeat import beats_during
 
 FACTS = FactsPrompt.load(PROMPT)
 
@@ -90,20 +89,8 @@ async def test_where_nothing_can_be_told_the_writer_is_not_asked() -> None:
 @pytest.mark.parametrize("writer", [None, ScriptedWriter(lambda prompt: "Ana | has | a cat")], ids=["rules", "writer"])
 async def test_a_long_turn_does_not_hold_the_event_loop(writer: ScriptedWriter | None) -> None:
     said = "Ana: I have a cat" + ", I" * 3000
-    beats = 0
-
-    async def beat() -> None:
-        nonlocal beats
-        while True:
-            await asyncio.sleep(0)
-            beats += 1
-
-    heart = asyncio.create_task(beat())
-    await asyncio.sleep(0)
-    before = beats
-    await find_facts(window(said), FACTS, writer=writer, score=OverlapSelector(clock=lambda: 0.0).judge)
-    heart.cancel()
-    assert beats - before > 100
+    found = find_facts(window(said), FACTS, writer=writer, score=OverlapSelector(clock=lambda: 0.0).judge)
+    assert await beats_during(found) > 100
 
 
 async def kept_of(its: Window, *lines: str) -> list[str]:
