@@ -81,7 +81,10 @@ def pack(
         if is_last:
             room.open()
         for candidate in candidates:
-            if candidate.memory_id in taken or covers.get(candidate.memory_id) in taken:
+            if candidate.memory_id in taken:
+                continue
+            if covers.get(candidate.memory_id) in taken:
+                candidate.drop_reason = DropReason.COVERED  # also where it was refused before its turn found room
                 continue
             assert candidate.memory is not None, "the fetch stage dropped what it did not find"
             shown = _shown(candidate.memory, zone)

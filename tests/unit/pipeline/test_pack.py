@@ -175,3 +175,11 @@ def test_the_budget_is_never_exceeded(
     packed = pack(candidates, Words(), max_tokens=max_tokens, zone=UTC, conversation=turns, kept_share=kept_share)
     assert Words().count(packed.text) == packed.token_count <= max_tokens
     assert all((c in packed.candidates) == (c.drop_reason is None) for c in candidates)
+
+
+def test_a_covered_fact_whose_turn_found_room_late_is_covered_and_not_too_long() -> None:
+    first, second = candidate("one", 1), candidate("two", 1)
+    fact = known("far too long " * 9, 1, of=second)
+    packed = pack([first, second, fact], Words(), max_tokens=14, zone=UTC, kept_share=0.3)
+    assert packed.candidates == [first, second]
+    assert (fact.drop_reason, fact.duplicate_of) == (DropReason.COVERED, second.memory_id)
