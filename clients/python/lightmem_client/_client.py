@@ -28,7 +28,7 @@ from lightmem_client._codec_calls import (
     to_write_request,
     to_write_result,
 )
-from lightmem_client._connection import CHANNEL_OPTIONS, Connection, Tls, credentials, find_target
+from lightmem_client._connection import CHANNEL_OPTIONS, STREAMS_IN_CALLER, Connection, Tls, credentials, find_target
 from lightmem_client._filters import Expression, MemoryFilter
 from lightmem_client._retry import Deadline, RetryPolicy, retry_arguments
 from lightmem_client._status import typed_errors
@@ -74,7 +74,7 @@ class Client:
             find_target(target), api_key, user_id, agent_id, timeout_seconds, tls, retry or RetryPolicy()
         )
         self._lock = threading.Lock()
-        self._channel: grpc.Channel | None = None
+        self._opened: tuple[grpc.Channel, memory_service_pb2_grpc.MemoryServiceStub] | None = None
         self._is_closed = False
 
     @property
@@ -94,9 +94,9 @@ class Client:
         """End the connection; calls at work fail with CancelledError. Closing again does nothing."""
         with self._lock:
             self._is_closed = True
-            channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.close()
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened[0].close()
 
     def write(
         self,
@@ -474,20 +474,25 @@ class Client:
             raise DeadlineExceededError(f"no server is ready at {self.target}", reason="NOT_READY") from error
 
     def _open(self) -> grpc.Channel:
+        return self._open_with_stub()[0]
+
+    def _memory_stub(self) -> memory_service_pb2_grpc.MemoryServiceStub:
+        return self._open_with_stub()[1]
+
+    def _open_with_stub(self) -> tuple[grpc.Channel, memory_service_pb2_grpc.MemoryServiceStub]:
         with self._lock:
             if self._is_closed:
                 raise CancelledError("the client is closed", reason="CLOSED")
-            if self._channel is None:
+            if self._opened is None:
                 target, secret = self.target, credentials(self.target, self._connection.tls)
-                self._channel = (
-                    grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+                options = (*CHANNEL_OPTIONS, STREAMS_IN_CALLER)
+                channel = (
+                    grpc.insecure_channel(target, options=options)
                     if secret is None
-                    else grpc.secure_channel(target, secret, options=CHANNEL_OPTIONS)
+                    else grpc.secure_channel(target, secret, options=options)
                 )
-            return self._channel
-
-    def _memory_stub(self) -> memory_service_pb2_grpc.MemoryServiceStub:
-        return memory_service_pb2_grpc.MemoryServiceStub(self._open())
+                self._opened = channel, memory_service_pb2_grpc.MemoryServiceStub(channel)
+            return self._opened
 
     def _open_retrieve(self, request: pb.RetrieveRequest, deadline: Deadline) -> Any:
         return self._memory_stub().Retrieve(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import grpc
 import platformdirs
+from grpc.experimental import ChannelOptions
 
 from lightmem_client._codec import to_scope
 from lightmem_client._retry import Deadline, RetryPolicy
@@ -26,6 +27,10 @@ CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
+
+STREAMS_IN_CALLER: tuple[str, int] = (ChannelOptions.SingleThreadedUnaryStream, 1)
+"""Of a channel that isn't asyncio's: a stream of answers is read in the thread that wants it. Handing each part over from a
+thread of gRPC's own takes 0.25 ms of a `retrieve`."""
 
 
 @dataclass(frozen=True, slots=True)

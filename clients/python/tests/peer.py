@@ -56,6 +56,7 @@ class Peer(memory_service_pb2_grpc.MemoryServiceServicer, admin_service_pb2_grpc
 
     exports: dict[str, list[str]] = field(default_factory=dict)
     holds_writes: threading.Event | None = None
+    holds_retrieves: threading.Event | None = None
     port: int = 0
     credentials: grpc.ServerCredentials | None = None
 
@@ -166,6 +167,9 @@ class Peer(memory_service_pb2_grpc.MemoryServiceServicer, admin_service_pb2_grpc
     def Retrieve(self, request: pb.RetrieveRequest, context: Any) -> Iterator[pb.RetrieveResponse]:
         failure = self._begin("Retrieve", context, request)
         mine = self.memories.get(request.scope.user_id, [])
+        if self.holds_retrieves is not None:
+            self.arrived.set()
+            self.holds_retrieves.wait(10)
         if not request.exclude_context:
             turns = [memory for memory in mine if memory.scope.session_id == request.scope.session_id]
             yield pb.RetrieveResponse(context=pb.RetrieveContext(turns=turns))

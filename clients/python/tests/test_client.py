@@ -7,6 +7,7 @@ import inspect
 import math
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -357,6 +358,18 @@ def test_leaving_a_stream_early_leaves_the_client_usable(client: Client) -> None
         assert isinstance(part, ContextPart)
         break
     assert client.retrieve("hello").memories
+
+
+def test_closing_a_client_ends_a_stream_that_another_thread_waits_for(peer: Peer) -> None:
+    peer.holds_retrieves = threading.Event()
+    client = Client(peer.target, api_key=KEY, user_id="ann")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.retrieve, "x")
+        peer.arrived.wait()
+        client.close()
+        with pytest.raises(CancelledError):
+            waiting.result(timeout=10)
+    peer.holds_retrieves.set()
 
 
 async def test_closing_an_async_client_at_work_is_not_a_cancelled_task(peer: Peer) -> None:
