@@ -18,10 +18,10 @@
 Latency is the client's, from the moment a call was to be sent to its whole answer parsed (load.py says why); the generator
 runs on the same cores and is paid for in it. `throughput_of_selector` is the passages that the server judges per second for
 16 clients which never pause, in mode FAST (`full_...`: FULL), with a deadline so long that nothing is cut, over what the
-Selector alone judges per second in a process of its own: the same passages, 16 callers in a closed loop, no store, no search,
-no embedding, no gRPC. The Selector alone is measured before and after, and the two averaged. `..._on_the_rest` leaves out the
-share of the cores that the generator itself took (`generator_cores`); the bar is without that. Users of `scale` and `cold` are
-made: fill.py says how.
+Selector alone judges per second in this process: the passages that the server has just judged, for the same queries, 16
+callers in a closed loop, no store, no search, no embedding, no gRPC; in two rounds in turns, averaged. `..._on_the_rest` leaves
+out the share of the cores that the generator itself took (`generator_cores`); the bar is without that. Users of `scale` and
+`cold` are made: fill.py says how.
 
 Writes target/bench/latency.json. Ends with 1 when a bar is missed, unless it was quick.
 """

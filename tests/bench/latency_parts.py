@@ -23,7 +23,7 @@ from tests.bench.arrivals import make_arrivals
 from tests.bench.datasets import Conversation, Question
 from tests.bench.latency_beside import measure_beside
 from tests.bench.latency_setting import Bench, advancing, asking, connected, warm_up
-from tests.bench.loops import Recorder, closed_loop, open_loop
+from tests.bench.loops import Answered, Recorder, closed_loop, open_loop
 from tests.bench.plain_line import PlainLine
 from tests.bench.quality import Told, ranking_of
 
@@ -53,20 +53,34 @@ async def _clients(bench: Bench, target: str, key: str) -> dict[str, Any]:
             await open_loop(asking(clients, pairs), arrivals, clients=count, recorder=recorder, answered=answered)
 
     name = f"{sizes.busy_clients} busy"
-    steps[name], _ = await _busy(bench, target, key, name)
+    steps[name] = Recorder()
+    await _busy(bench, target, key, name, steps[name])
+    passages = _passages(bench)
     made = {}
     for mode in (SelectorMode.FAST, SelectorMode.FULL):
-        options = {"deadline_seconds": UNCUT_SECONDS, "selector_mode": mode}
-        work = await _judged_texts(bench, target, key, options)
-        alone = [await _selector_alone(bench, work)]
         name = f"{sizes.busy_clients} busy, uncut, {mode.name}"
-        recorder, generator_cores = await _busy(bench, target, key, name, **options)
-        steps[name] = recorder
-        alone.append(await _selector_alone(bench, work))
-        share = recorder.judged_count / recorder.elapsed_seconds / statistics.mean(alone)
+        recorder = steps[name] = Recorder()
+        alone, shares, cores = [], [], []
+        for _ in range(sizes.busy_rounds):
+            work: list[tuple[str, list[str]]] = []
+
+            def note(number: int, answer: RetrieveResult, work: list[tuple[str, list[str]]] = work) -> None:
+                one, question = pairs[number % len(pairs)]
+                judged = [candidate.memory_id for candidate in answer.trace.candidates if candidate.logit is not None]
+                turns = [one.turn_of_memory[id_] for id_ in judged if id_ in one.turn_of_memory]  # few are facts
+                work.append((question.text, [passages[one.user_id, turn_id] for turn_id in turns]))
+
+            options = {"deadline_seconds": UNCUT_SECONDS, "selector_mode": mode}
+            judged, seconds = recorder.judged_count, recorder.elapsed_seconds
+            cores.append(await _busy(bench, target, key, name, recorder, note, **options))
+            alone.append(await _selector_alone(bench, [(query, texts) for query, texts in work if texts]))
+            rate = (recorder.judged_count - judged) / (recorder.elapsed_seconds - seconds)
+            shares.append(rate / alone[-1])
+        share, generator_cores = statistics.mean(shares), statistics.mean(cores)
         made[mode] = {
             "selector_alone_judged_per_second": [round(rate, 1) for rate in alone],
             "throughput_of_selector": round(share, 4),
+            "throughput_of_selector_rounds": [round(one, 4) for one in shares],
             "generator_cores": round(generator_cores, 3),
             "throughput_of_selector_on_the_rest": round(share / (1 - generator_cores / available_threads()), 4),
         }
@@ -77,22 +91,25 @@ async def _clients(bench: Bench, target: str, key: str) -> dict[str, Any]:
     }
 
 
-async def _busy(bench: Bench, target: str, key: str, name: str, **options: Any) -> tuple[Recorder, float]:
-    """Clients that ask again as soon as they were answered. Returns what came, and the cores that they took themselves."""
-    sizes, recorder = bench.sizes, Recorder()
+async def _busy(
+    bench: Bench, target: str, key: str, name: str, recorder: Recorder, then: Answered | None = None, **options: Any
+) -> float:
+    """Clients that ask again as soon as they were answered. Returns the cores that they took themselves."""
+    sizes = bench.sizes
     task = bench.progress.add_task(name, total=None)
+    earlier = recorder.elapsed_seconds
     async with connected(target, key, sizes.busy_clients) as clients:
         await warm_up(clients, bench.questions())
-        call, answered = asking(clients, bench.questions(), **options), advancing(bench, task)
+        call, answered = asking(clients, bench.questions(), **options), advancing(bench, task, then)
         before = time.process_time()
         await closed_loop(call, sizes.busy_seconds, clients=sizes.busy_clients, recorder=recorder, answered=answered)
-        generator_cores = (time.process_time() - before) / recorder.elapsed_seconds
+        generator_cores = (time.process_time() - before) / (recorder.elapsed_seconds - earlier)
     bench.progress.update(task, total=recorder.statuses.total(), completed=recorder.statuses.total())
-    return recorder, generator_cores
+    return generator_cores
 
 
-async def _judged_texts(bench: Bench, target: str, key: str, options: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
-    """What the Selector reads for some of the questions: query and passages."""
+def _passages(bench: Bench) -> dict[tuple[str, str], str]:
+    """What the Selector reads of each turn, by user and turn."""
     passages: dict[tuple[str, str], str] = {}
     for one in bench.told:
         for session in one.conversation.sessions:
@@ -100,15 +117,7 @@ async def _judged_texts(bench: Bench, target: str, key: str, options: Mapping[st
                 said: Any = turn  # has the text and the speaker that the passage is made of
                 preceding: Any = session.turns[max(0, number - 1) : number]
                 passages[one.user_id, turn.turn_id] = judged_passage(said, preceding)
-    pairs = bench.questions()[: bench.sizes.judged_questions]
-    work = []
-    async with connected(target, key, 1) as clients:
-        call = asking(clients, pairs, **options)
-        for number, (one, question) in enumerate(pairs):
-            answer = await call(number, 0)
-            judged = [candidate.memory_id for candidate in answer.trace.candidates if candidate.logit is not None]
-            work.append((question.text, [passages[one.user_id, one.turn_of_memory[id_]] for id_ in judged]))
-    return [(query, texts) for query, texts in work if texts]
+    return passages
 
 
 async def _selector_alone(bench: Bench, work: Sequence[tuple[str, list[str]]]) -> float:

@@ -31,7 +31,7 @@ class Sizes:
         rates: Clients, and their calls per second together.
         step_seconds: Of one step of open-loop arrivals.
         busy_clients, busy_seconds: Of the closed loop, with the default deadline, without one, and the Selector alone.
-        judged_questions: Whose passages the Selector alone judges.
+        busy_rounds: Alternating rounds of the last two.
         deadlines_ms: What is asked.
         deadline_rate: Calls per second in that part, one client.
         memories: Of the users of `scale` and `cold`.
@@ -48,7 +48,7 @@ class Sizes:
     step_seconds: float = 30.0
     busy_clients: int = 16
     busy_seconds: float = 15.0
-    judged_questions: int = 64
+    busy_rounds: int = 2
     deadlines_ms: tuple[int, ...] = (20, 50, 100, 200)
     deadline_rate: float = 6.0
     memories: tuple[int, ...] = (1_000, 10_000, 100_000)
@@ -68,7 +68,7 @@ QUICK = Sizes(
     step_seconds=0.5,
     busy_clients=2,
     busy_seconds=0.3,
-    judged_questions=3,
+    busy_rounds=1,
     deadlines_ms=(20, 200),
     deadline_rate=8.0,
     memories=(40, 120),
