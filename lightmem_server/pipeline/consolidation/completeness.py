@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Sequence
 
 from lightmem_server.pipeline.consolidation.alignment import align, is_determiner, is_parted
 from lightmem_server.pipeline.consolidation.claims import mentions_as_own
@@ -28,6 +29,9 @@ _BARE = frozenset(
     ["started", "began", "finished", "stopped", "went", "came", "arrived", "got", "had", "made", "did", "took"]
 )
 """Verbs that tell nothing alone, even with a time."""
+_INDEFINITE = frozenset(["a", "an", "some", "any"])
+_BEGUN = frozenset(["used", "started", "began", "stopped", "keep", "keeps", "kept", "been"])
+_RELATIVE = frozenset(["that", "which", "who", "whom"])
 _STALE = re.compile(
     r"\b(?:ago|yesterday|tomorrow|today|tonight|(?:last|next)\s+(?:week(?:end)?|month|year|night|spring|summer|autumn|fall|winter"
     r"|(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?))\b",
@@ -60,6 +64,8 @@ def is_cut_short(grounds: Grounds) -> bool:
     behind = words[its.end + 1]
     if _is_of_time(behind, grounds) or behind.base in LEXICON["asides"]:
         return False
+    if relation.is_predicate and _lacks_object(grounds, its.places):
+        return True
     is_noun_group = is_determiner(words, its.end + 1)
     is_pronoun = behind.base in LEXICON["object_pronouns"] and behind.base != "that" and not is_noun_group
     if is_pronoun or words[its.end].lower.endswith("'s"):
@@ -74,6 +80,15 @@ def is_cut_short(grounds: Grounds) -> bool:
     )
 
 
+def _lacks_object(grounds: Grounds, places: Sequence[int]) -> bool:
+    """Whether a verb alone is claimed, and its object follows: "used to play" of "used to play some games"."""
+    words, end = grounds.sentence.words, places[-1] if places else 0
+    verbs = [place for place in places if words[place].is_content and words[place].base not in _BEGUN]
+    if len(verbs) != 1 or verbs[0] != end or end + 2 >= len(words) or words[end + 1].base not in _INDEFINITE:
+        return False
+    return words[end + 2].is_content and not any(_is_of_time(word, grounds) for word in words[end + 2 : end + 4])
+
+
 def says_little(grounds: Grounds) -> bool:
     """A deed without what was done, or to what: "saw each other", "worked on for a while". One word may be enough where
     its time is known: "graduated"."""
@@ -82,6 +97,8 @@ def says_little(grounds: Grounds) -> bool:
         return False
     its = align(grounds)
     said = [words[place].base for place in its.places]
+    if _is_of_thing_before(grounds, its.begin):
+        return True
     if said[1:2] == ["since"]:
         return True  # "played since high school"
     is_broken = any(one in _PREPOSITIONS and two in _TIMELESS for one, two in itertools.pairwise(said))
@@ -96,6 +113,20 @@ def says_little(grounds: Grounds) -> bool:
     if len(telling) == 1 and words[telling[0]].base in _BARE:
         return True
     return is_broken or len(telling) < (1 if grounds.proposal.when else 2)
+
+
+def _is_of_thing_before(grounds: Grounds, begin: int) -> bool:
+    """Whether a lone verb is said of what stands before its subject: "bought" of "the lamp that I bought yesterday"."""
+    words, its = grounds.sentence.words, align(grounds)
+    before = [place for place, word in enumerate(words) if word.end <= grounds.subject.start]
+    if (
+        its.end != begin
+        or words[begin].base not in LEXICON["of_things"]
+        or not before
+        or is_parted(grounds, before[-1])
+    ):
+        return False
+    return words[before[-1]].base in _RELATIVE or words[before[-1]].is_content
 
 
 def refers_back(grounds: Grounds) -> bool:

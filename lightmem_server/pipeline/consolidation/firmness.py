@@ -34,6 +34,8 @@ _TO_COME = re.compile(
 )
 _SOME_TIME = frozenset(["soon", "later"])
 """Enough for what somebody does ("I'm moving soon"), not for what they hope."""
+_REASONS = frozenset(["given", "depending", "based", "because"])
+"""First words of no plan, but of what it hangs on."""
 _PARTING = re.compile(r",|\band\b|\bor\b|\bthen\b", re.IGNORECASE)
 _ARTICLES = LEXICON["determiners"] | LEXICON["own_possessives"]
 _GOING = frozenset(["going", "to", "i", "we", "will", "gonna", "plan", "planning"])
@@ -50,6 +52,8 @@ def is_no_firm_plan(grounds: Grounds) -> bool:
     if _is_no_deed(grounds):
         return True
     subject, first = grounds.subject, sentence.words[its.begin]
+    if first.base in _REASONS:
+        return True
     if subject.end and subject.end <= first.start:
         head = max((word for word in sentence.words if word.end <= subject.end), key=lambda word: word.end)
         lead = sentence.text[head.start + len(head.base) : first.start]

@@ -21,7 +21,13 @@ from lightmem_server.pipeline.consolidation.model import (
     Rejection,
     Window,
 )
-from lightmem_server.pipeline.consolidation.phrasing import name_what, tell_deed, tell_other, with_few
+from lightmem_server.pipeline.consolidation.phrasing import (
+    name_what,
+    tell_deed,
+    tell_other,
+    with_few,
+    without_open_quotes,
+)
 from lightmem_server.pipeline.consolidation.proposals import Relation
 from lightmem_server.pipeline.consolidation.rules import find_reason
 from lightmem_server.pipeline.consolidation.when import find_when, is_day_of
@@ -168,8 +174,8 @@ def _settle(grounds: Grounds) -> Proposal:
     if date is None and is_day_of(proposal.when, grounds.cited):
         proposal = replace(proposal, when="")  # when it was said, which the evidence knows better
     subject = grounds.cited.speaker if is_speaker(grounds) else proposal.subject
-    said = in_third_person(with_few(proposal.object, grounds.sentence.text))
-    if _is_of_own(grounds):
+    said = in_third_person(with_few(without_open_quotes(proposal.object), grounds.sentence.text))
+    if _is_of_own(grounds) and not said.startswith("their "):
         said = f"their {said}"
     proposal = replace(proposal, object=said, evidence_ids=(grounds.cited.id,))
     if date is None:

@@ -70,7 +70,7 @@ def _is_done(grounds: Grounds) -> bool:
     if verb is None or not _is_of_subject(grounds, verb, begin) or _is_unreal(words, verb.subject):
         return False
     if grounds.relation is None or not grounds.relation.is_past:
-        return words[begin].base not in LEXICON["passing"]
+        return words[begin].base not in LEXICON["passing"] and not verb.passed & {"was", "were"}
     form = form_of(words[its.begin])
     if form == "ing":
         return "been" in verb.passed

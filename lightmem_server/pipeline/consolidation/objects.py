@@ -67,6 +67,11 @@ _NOT_IN_LIST = (
 _LED_BY = LEXICON["be_and_have"] - frozenset(["would", "will", "could", "can"]) | frozenset(
     ["a", "an", "big", "huge", "such", "not", "can't", "been", "quite", "much"]
 )
+_GONE = re.compile(r"\b(?:pass(?:ed|ing) (?:away|on)|died|deceased|in heaven)\b", re.IGNORECASE)
+_LOST = re.compile(r"\b(?:lost|losing|sold|gave away)\s+(?:my|our)\s+(?:[a-z]+\s+){0,2}?$", re.IGNORECASE)
+_OWNERS = frozenset(["my", "our", "their", "his", "her"])
+_NO_LONGER = frozenset(["old", "former", "previous", "ex", "last", "next", "first"])
+"""Of what is "my old home", which nobody says that they have."""
 _EVERYBODYS = frozenset(["kids", "children", "parents", "grandchildren", "siblings", "daughters", "sons"])
 _VAGUE = LEXICON["vague"] | frozenset(["some", "much", "more", "plenty", "tons"])
 
@@ -77,7 +82,7 @@ def is_no_object(grounds: Grounds) -> bool:
     if relation is None or not words or relation.is_predicate:
         return False
     if mentions_as_own(grounds):
-        return _is_everybodys(grounds)
+        return _is_everybodys(grounds) or _is_gone(grounds)
     its = align(grounds)
     before = grounds.sentence.text[: words[its.begin].start]
     if relation.is_general:
@@ -97,6 +102,13 @@ def _is_everybodys(grounds: Grounds) -> bool:
         text,
         re.IGNORECASE,
     )
+
+
+def _is_gone(grounds: Grounds) -> bool:
+    """Whether the kin, or the pet, that a sentence mentions is no more."""
+    text = grounds.sentence.text
+    start = text.lower().find(grounds.proposal.object.lower())
+    return _GONE.search(text) is not None or (start >= 0 and _LOST.search(text[:start]) is not None)
 
 
 def _is_tasted(grounds: Grounds, before: str, end: int) -> bool:
@@ -132,9 +144,12 @@ def _is_had(grounds: Grounds, before: str) -> bool:
         return False  # which one is said elsewhere
     if claimed[-1].base in LEXICON["nothing_had"]:
         return False
-    matches = list(_HAVING.finditer(before))
-    if not any(takes(before[match.end() :]) for match in matches):
+    matches = [match for match in _HAVING.finditer(before) if takes(before[match.end() :])]
+    if not matches:
         return False
+    is_owned = all(match[0].lower() in _OWNERS for match in matches)
+    if is_owned and (claimed[0].lower.endswith("'s") or claimed[0].base in _NO_LONGER or _LOST.search(before)):
+        return False  # "near my mom's house"
     is_perfect = form_of(claimed[0]) == "past" and matches[-1][0].lower() in ("have", "has")
     return not is_perfect  # "I have developed a plan" tells what was done
 
@@ -183,8 +198,8 @@ def takes(gap: str) -> bool:
     if len(gap) > FARTHEST:
         return False
     *items, last = _PARTING.split(gap)
-    if not _is_open(split_words(last)):
-        return False
+    if not _is_open(split_words(last)) or (items and not split_words(items[0])):
+        return False  # "I've been studying, attending workshops"
     for item in items:
         words = split_words(item)
         if len(words) > MOST_OF_ITEM or any(word.base in _NOT_IN_LIST or word.is_negation for word in words):

@@ -22,6 +22,7 @@ _ADVERBS = frozenset(
 _BEING = frozenset(["is", "was", "has", "had", "does", "doesn't", "isn't", "can", "can't", "will", "won't"])
 _FEW = re.compile(r"(?<!\ba )\b(?:few|little)\b", re.IGNORECASE)
 _VOWELS = frozenset("aeiou")
+_OPENED = re.compile(r"(?<!\w)'(?=\w)(?![^']*')")
 
 
 def name_what(said: str, noun: str = "") -> str:
@@ -101,3 +102,18 @@ def _article_of(said: str, *, is_certain: bool) -> str:
 
 def _article(said: str) -> str:
     return "an " if said[0].lower() in _VOWELS else "a "
+
+
+def without_open_quotes(said: str) -> str:
+    """Words without quotation marks of which a small model left out the other half.
+
+    >>> without_open_quotes('plays Detroit" on the console'), without_open_quotes("the album 'Sleep")
+    ('plays Detroit on the console', 'the album Sleep')
+    >>> without_open_quotes("read 'Dune' at my parents' house")
+    "read 'Dune' at my parents' house"
+    """
+    if said.count('"') % 2:
+        said = said.replace('"', "")
+    if said.count("\u201c") != said.count("\u201d"):
+        said = said.replace("\u201c", "").replace("\u201d", "")
+    return _OPENED.sub("", said)

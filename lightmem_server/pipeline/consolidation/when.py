@@ -20,6 +20,7 @@ _OTHER_CLAUSE = re.compile(
     r"\b(?:and|or|so|which|that)\b.{0,80}\b(?:i|we|you|he|she|they|it|is|are|was|were|will)\b", re.IGNORECASE
 )
 """Between a claim and a time that is another's: "I'm a guard and our first game is next week"."""
+_DASH = re.compile(r"\s-\s|[;\u2013\u2014]")
 _NOT_AT = frozenset(["since", "until", "till", "before", "after", "than", "unlike", "by"])
 LONGEST_TIE = 20
 """Characters in front of a time in which the word stands that ties it."""
@@ -89,7 +90,7 @@ def is_said(when: str, grounds: Grounds) -> bool:
 def is_of_claim(date: Resolution, grounds: Grounds) -> bool:
     """Whether a date belongs to the claim: in its clause, or parted from it by nothing that somebody else does."""
     sentence, clause = grounds.sentence, grounds.clause
-    if not sentence.start <= date.start < sentence.end or _is_of_other_thing(date, grounds):
+    if not sentence.start <= date.start < sentence.end or _is_of_other_thing(date, grounds) or _is_apart(date, grounds):
         return False
     if clause.start <= date.start < clause.end:
         behind = (
@@ -106,6 +107,21 @@ def is_of_claim(date: Resolution, grounds: Grounds) -> bool:
         if any(word.base in _SUBJECTS or word.is_content for word in following):
             return False  # "I practise at night, and last night I stayed up"
     return not any(word.base in _SUBJECTS for word in split_words(between))
+
+
+def _is_apart(date: Resolution, grounds: Grounds) -> bool:
+    """Whether a dash parts a claim and its subject from what the time in front of them is said of: "They broke in last week - I
+    fixed it"."""
+    sentence = grounds.sentence
+    if not sentence.words or date.start >= sentence.start + sentence.words[grounds.first].start:
+        return False
+    begin, end = date.start - sentence.start, date.end - sentence.start
+    *before, behind = _DASH.split(sentence.text[end : sentence.words[grounds.first].start])
+    return (
+        bool(before)
+        and any(word.base in _SUBJECTS for word in split_words(behind))
+        and any(word.is_content for word in split_words(sentence.text[:begin]))
+    )
 
 
 def _is_of_other_thing(date: Resolution, grounds: Grounds) -> bool:

@@ -22,6 +22,7 @@ from tests.unit.pipeline.consolidation.conversation import fate
         ("I'm allergic to nuts, dust and cats.", "allergic_to | cats"),
         ("I speak Dutch and some German.", "speaks | German"),
         ("I was born in Utrecht.", "from | Utrecht"),
+        ("I've been working on a new bridge.", "works_on | new bridge"),
     ],
 )
 def test_what_the_words_lead_to_is_kept(said: str, fact: str) -> None:
@@ -38,6 +39,8 @@ def test_what_the_words_lead_to_is_kept(said: str, fact: str) -> None:
         ("I live for my work, I saw a film in Faro.", "lives_in | film in Faro"),
         ("I study at night with a view of Porto.", "studies | Porto"),
         ("I was allergic when I ate out with cats around.", "allergic_to | cats"),
+        ("I've been studying, attending talks, and sleeping.", "studies | attending talks"),
+        ("I was working on a new bridge.", "works_on | new bridge"),
         ("I speak with my boss about Dutch ships.", "speaks | Dutch ships"),
         ("I'm from a family that moved to Utrecht.", "from | Utrecht"),
     ],

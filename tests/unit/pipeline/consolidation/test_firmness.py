@@ -47,6 +47,7 @@ def test_what_is_said_of_the_plans_object_is_no_plan() -> None:
         ("I'm working with a local choir.", "plans | working with a local choir"),
         ("We'll make some great memories.", "plans | make some great memories"),
         ("I'm going to miss the old bakery.", "plans | miss the old bakery"),
+        ("I'm going to ask for advice, given my bad knee.", "plans | given my bad knee"),
         ("I'm going to need new shoes.", "plans | need new shoes"),
         ("I want to see what we can sell.", "plans | see what we can sell"),
     ],

@@ -20,6 +20,8 @@ PAIRS = [
     ("I helped my brother paint his boat.", "did | helped my brother paint his boat"),
     ("I sold the old boat to a friend.", "did | sold the old boat to a friend"),
     ("I graduated last week.", "did | graduated"),
+    ("I'm sure that I graduated last week.", "did | graduated"),
+    ("I used to play an old oboe.", "other | used to play an old oboe"),
     ("I painted this old boat for the harbour.", "did | painted old boat for the harbour"),
     ("My car broke down in Faro.", "other | car broke down in Faro"),
     ("I usually play chess on Mondays.", "other | plays chess"),
@@ -61,6 +63,10 @@ REFUSED = [
     ("I moved in ages ago.", "did | moved in ages ago", "incomplete"),
     ("I believe in us.", "other | believe in us", "incomplete"),
     ("I worked on for a while, and I was glad.", "did | worked on for a while", "incomplete"),
+    ("Here's the lamp that I bought last week.", "did | bought", "incomplete"),
+    ("I love the lamp I bought last week.", "did | bought", "incomplete"),
+    ("I used to play some chess games.", "other | used to play", "incomplete"),
+    ("I was collecting stamps.", "other | collects stamps", "ungoverned"),
     ("I opened a coffee shop.", "did | opened a coffee", "incomplete"),
 ]
 
