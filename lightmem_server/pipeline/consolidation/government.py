@@ -31,6 +31,8 @@ _LIKING = frozenset(
 )
 _FEELING = frozenset(["feel", "feeling", "feels"])
 _SHORTEST_PAST = 4
+_SHOWING = (["look", "at"], ["check", "out"], ["take", "a"])
+"""How a sentence begins that shows something, and answers nothing."""
 
 
 class _Verb(NamedTuple):
@@ -171,7 +173,10 @@ def _goes_on(grounds: Grounds, lead: Sequence[Word], form: str) -> bool:
 def is_bare_answer(grounds: Grounds, begin: int) -> bool:
     """Whether a claim answers a question that has its verb, with nothing but small words in front of it: "In Lisbon!", and
     not "It's like meditation"."""
-    before = grounds.sentence.words[:begin]
+    words = grounds.sentence.words
+    before = words[:begin]
+    if [word.base for word in words[:2]] in _SHOWING:
+        return False
     return is_short_answer(grounds) and all(
         is_adverb(word) or word.base in _STARTERS | _PREPOSITIONS | _ARTICLES for word in before
     )

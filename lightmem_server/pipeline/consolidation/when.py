@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 
 from lightmem_server.pipeline.consolidation.claims import bases_of, keys_of
+from lightmem_server.pipeline.consolidation.government import form_of
 from lightmem_server.pipeline.consolidation.grounds import Grounds
 from lightmem_server.pipeline.consolidation.lexicon import LEXICON
 from lightmem_server.pipeline.consolidation.model import Resolution, ResolutionKind, Utterance
@@ -98,7 +99,7 @@ def is_of_claim(date: Resolution, grounds: Grounds) -> bool:
             if sentence.words
             else ""
         )
-        return _OTHER_CLAUSE.search(behind) is None
+        return _OTHER_CLAUSE.search(behind) is None and not _goes_on_behind_dash(behind)
     if date.start < clause.start:
         between = grounds.cited.text[grounds.clause_before(date.start) : clause.start]
     else:
@@ -107,6 +108,11 @@ def is_of_claim(date: Resolution, grounds: Grounds) -> bool:
         if any(word.base in _SUBJECTS or word.is_content for word in following):
             return False  # "I practise at night, and last night I stayed up"
     return not any(word.base in _SUBJECTS for word in split_words(between))
+
+
+def _goes_on_behind_dash(text: str) -> bool:
+    """Whether a dash is followed by a further deed: "Got a bike - had two lessons last week"."""
+    return any(form_of(word) == "past" for part in _DASH.split(text)[1:] for word in split_words(part))
 
 
 def _is_apart(date: Resolution, grounds: Grounds) -> bool:

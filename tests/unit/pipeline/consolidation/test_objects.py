@@ -70,3 +70,4 @@ def test_what_only_stands_near_is_refused(said: str, fact: str, reason: str) -> 
 def test_an_answer_takes_its_verb_from_the_question() -> None:
     assert fate("Lasagne!", "likes | lasagne", "Ben: What do you like to eat?") == "kept"
     assert fate("Oh, it's like meditation.", "likes | meditation", "Ben: Do you like your work?") != "kept"
+    assert fate("Look at that lovely photo.", "likes | looking at photos", "Ben: Do you like old photos?") != "kept"
