@@ -81,6 +81,8 @@ def is_no_object(grounds: Grounds) -> bool:
     relation, words = grounds.relation, grounds.sentence.words
     if relation is None or not words or relation.is_predicate:
         return False
+    if relation.name == "family" and any(word.lower.endswith("'s") for word in split_words(grounds.proposal.object)):
+        return True  # "my mom's place" is none of the family
     if mentions_as_own(grounds):
         return _is_everybodys(grounds) or _is_gone(grounds)
     its = align(grounds)

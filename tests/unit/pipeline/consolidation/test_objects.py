@@ -53,6 +53,7 @@ def test_the_object_of_the_verb_is_kept(said: str, fact: str) -> None:
         ("I have developed a plan for my shop.", "has | developed a plan", "not_done"),
         ("I have a good feeling.", "has | a good feeling", "ungoverned"),
         ("I stayed near my mom's place.", "has | mom's place", "ungoverned"),
+        ("I stayed near my mom's place.", "family | mom's place", "ungoverned"),
         ("That's my old home.", "has | old home", "ungoverned"),
         ("I lost my keys at work.", "has | keys", "ungoverned"),
         ("I go there for my mom, who passed away.", "family | mom", "ungoverned"),
