@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -10,8 +12,8 @@ ABSENT = -1e9
 TEMPERATURE = 2.0
 """Softens both sides of the listwise loss, so that the order among those that don't answer counts too."""
 
-LISTWISE, LABELLED, BINARY = 1.0, 0.5, 0.3
-"""Weights of the three losses."""
+LISTWISE, LABELLED, BINARY, IMITATION = 1.0, 0.5, 0.3, 4.0
+"""Weights of the losses."""
 
 
 def loss(logits: jax.Array, scores: jax.Array, labels: jax.Array, present: jax.Array) -> jax.Array:
@@ -39,3 +41,20 @@ def loss(logits: jax.Array, scores: jax.Array, labels: jax.Array, present: jax.A
     binary: jax.Array = (optax.sigmoid_binary_cross_entropy(logits, labels) * present).sum() / present.sum()
     total: jax.Array = LISTWISE * listwise + LABELLED * labelled + BINARY * binary
     return total
+
+
+def imitation(states: Sequence[jax.Array], taught: Sequence[jax.Array], mask: jax.Array) -> jax.Array:
+    """How far the student's states are from the teacher's, mean over layers; 1 is as far as nothing at all.
+
+    As TinyBERT (Jiao et al. 2020) is taught; the student is as wide as its teacher, so nothing is projected. A pair has one
+    logit, and thousands of states: a student that was cut out of its teacher finds back to it in a tenth of the pairs.
+
+    Args:
+        states, taught: Of as many layers, (n, length, width) or (n, 1, width) each.
+        mask: (n, length), 1 where there is a word piece.
+    """
+    far = []
+    for one, other in zip(states, taught, strict=True):
+        there = mask[:, : one.shape[1], None]
+        far.append((jnp.square(one - other) * there).sum() / (jnp.square(other) * there).sum())
+    return jnp.stack(far).mean()

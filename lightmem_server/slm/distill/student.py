@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightmem_server.slm.distill.batches import Pairs
-from lightmem_server.slm.distill.bert import Params, count_layers, logits
+from lightmem_server.slm.distill.bert import Params, count_layers, read
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -33,6 +33,15 @@ def chosen_layers(count: int, of: int) -> list[int]:
     return [round(index) for index in np.linspace(0, of - 1, count)]
 
 
+def imitated_layers(count: int, of: int) -> list[int]:
+    """Which of the teacher's layers the states after each of a student's `count` are to be like.
+
+    >>> imitated_layers(4, 12)
+    [2, 5, 8, 11]
+    """
+    return [round((index + 1) * of / count) - 1 for index in range(count)]
+
+
 def make_student(
     teacher: Weights, sample: Pairs, *, layers: int, width: int, heads: int
 ) -> dict[str, NDArray[np.float32]]:
@@ -46,7 +55,7 @@ def make_student(
     """
     params: Params = {name: jnp.asarray(array) for name, array in teacher.items()}
     used: list[jax.Array] = []
-    logits(params, sample.ids, sample.types, sample.mask, heads=heads, activations=used)
+    read(params, sample.ids, sample.types, sample.mask, heads=heads, activations=used)
     kept = {name: array for name, array in teacher.items() if not name.startswith("encoder.layer.")}
     for to, source in enumerate(chosen_layers(layers, count_layers(params))):
         prefix = f"encoder.layer.{source}."

@@ -19,7 +19,8 @@ from tokenizers import Encoding
 from lightmem_server.slm.distill import bert
 from lightmem_server.slm.distill.batches import Batch, batches
 from lightmem_server.slm.distill.lists import ReadList
-from lightmem_server.slm.distill.losses import loss
+from lightmem_server.slm.distill.losses import IMITATION, imitation, loss
+from lightmem_server.slm.distill.student import imitated_layers
 
 FROZEN = ("embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight")
 """Kept as the teacher has them: most words never occur in the lists, and all must stay where their neighbours are."""
@@ -34,12 +35,17 @@ class Schedule:
     Attributes:
         epochs: Times that it sees every list.
         peak: Highest learning rate, after a twentieth of all steps; then it falls along a cosine to nothing.
+        imitating: Share of the steps, the first ones, in which it learns the teacher's states too. Such a step takes twice as
+            long.
+        is_exact: Whether products are computed in float32, see bert.product.
     """
 
-    epochs: float = 2.0
+    epochs: float = 1.0
     peak: float = 3e-4
     decay: float = 0.01
     clip: float = 1.0
+    imitating: float = 0.3
+    is_exact: bool = False
 
     def optimizer(self, steps: int) -> optax.GradientTransformation:
         """AdamW with clipped gradients."""
@@ -54,6 +60,7 @@ def train(
     scores: Sequence[NDArray[np.float32]],
     folder: Path,
     *,
+    teacher: Mapping[str, NDArray[np.float32]],
     heads: int,
     schedule: Schedule,
     seed: int,
@@ -63,6 +70,7 @@ def train(
 
     Args:
         first: The student's first weights, names without prefix.
+        teacher: The teacher's, as well.
         folder: Of `state.npz`, written every SAVE_EVERY steps, and `loss.jsonl`; what is there is continued.
         advance: Told the step, of how many, and the loss.
     """
@@ -77,23 +85,40 @@ def train(
     if path.exists():
         learnt, state, done = _load(path, learnt, state)
 
-    def of_batch(learnt: bert.Params, batch: Mapping[str, Any]) -> jax.Array:
-        params = {**frozen, **learnt}
-        found = jnp.concatenate([bert.logits(params, *half, heads=heads) for half in batch["halves"]])
-        logits = jnp.zeros(found.shape[0]).at[batch["places"]].set(found).reshape(batch["scores"].shape)
-        return loss(logits, batch["scores"], batch["labels"], batch["present"])
+    of_teacher = {name: jnp.asarray(array) for name, array in teacher.items()}
+    imitated = imitated_layers(bert.count_layers({**frozen, **learnt}), bert.count_layers(of_teacher))
+    dtype = jnp.float32 if schedule.is_exact else jnp.bfloat16
 
-    def update(learnt: Any, state: Any, batch: Mapping[str, Any]) -> tuple[Any, Any, jax.Array]:
-        value, gradient = jax.value_and_grad(of_batch)(learnt, batch)
+    def of_batch(
+        learnt: bert.Params, of_teacher: bert.Params, batch: Mapping[str, Any], is_imitating: bool
+    ) -> jax.Array:
+        params = {**frozen, **learnt}
+        readings = [bert.read(params, *half, heads=heads, dtype=dtype) for half in batch["halves"]]
+        found = jnp.concatenate([reading.logits for reading in readings])
+        logits = jnp.zeros(found.shape[0]).at[batch["places"]].set(found).reshape(batch["scores"].shape)
+        total = loss(logits, batch["scores"], batch["labels"], batch["present"])
+        if is_imitating:
+            for half, reading in zip(batch["halves"], readings, strict=True):
+                taught = bert.read(of_teacher, *half, heads=heads, dtype=dtype)
+                total += (
+                    IMITATION / 2 * imitation(reading.states, [taught.states[index] for index in imitated], half[2])
+                )
+        return total
+
+    def update(
+        learnt: Any, state: Any, of_teacher: bert.Params, batch: Mapping[str, Any], is_imitating: bool
+    ) -> tuple[Any, Any, jax.Array]:
+        value, gradient = jax.value_and_grad(of_batch)(learnt, of_teacher, batch, is_imitating)
         updates, state = optimizer.update(gradient, state, learnt)
         return optax.apply_updates(learnt, updates), state, value
 
-    step = jax.jit(update)
+    step = jax.jit(update, static_argnums=4)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "loss.jsonl").open("a", encoding="utf-8", buffering=1) as log:
         for number, batch in _from_step(done, steps, lists, encodings, scores, seed):
             began = time.monotonic()
-            learnt, state, value = step(learnt, state, _arrays(batch))
+            is_imitating = number <= steps * schedule.imitating
+            learnt, state, value = step(learnt, state, of_teacher, _arrays(batch), is_imitating)
             log.write(
                 json.dumps({"step": number, "loss": float(value), "seconds": round(time.monotonic() - began, 3)}) + "\n"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from lightmem_server.slm.distill.losses import loss
+from lightmem_server.slm.distill.losses import imitation, loss
 
 SCORES = np.array([[4.0, 1.0, -3.0, -8.0], [2.0, -2.0, 0.0, 0.0]], np.float32)
 LABELS = np.array([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]], np.float32)
@@ -34,3 +34,14 @@ def test_an_answer_is_worth_more_than_the_teachers_opinion_of_it() -> None:
 def test_lists_without_an_answer_have_a_finite_loss() -> None:
     assert np.isfinite(value(SCORES, np.zeros_like(LABELS)))
     assert value(SCORES - 5, np.zeros_like(LABELS)) < value(SCORES, np.zeros_like(LABELS)), "nothing answers"
+
+
+def test_a_students_states_cost_what_they_are_away_from_the_teachers_where_there_is_something() -> None:
+    taught = [jnp.ones((2, 3, 4)), 2 * jnp.ones((2, 1, 4))]
+    mask = jnp.array([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
+    assert float(imitation(taught, taught, mask)) == 0
+    assert float(imitation([0 * state for state in taught], taught, mask)) == 1
+    padded = [taught[0].at[1, 1:].set(50.0), taught[1]]
+    assert float(imitation(padded, taught, mask)) == 0
+    near = [taught[0] * 0.9, taught[1]]
+    assert 0 < float(imitation(near, taught, mask)) < float(imitation([taught[0] * 0.5, taught[1]], taught, mask))

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from lightmem_server.slm.distill import batches, training
+from lightmem_server.slm.distill import batches, bert, training
 from lightmem_server.slm.distill.batches import encode_lists
 from lightmem_server.slm.distill.lists import ReadList
+from lightmem_server.slm.distill.losses import imitation
 from lightmem_server.slm.distill.sets import Part
 from lightmem_server.slm.distill.student import strip_prefix
 from lightmem_server.slm.distill.training import FROZEN, Schedule, train
 from tests.unit.slm import tiny_bert
 
 FIRST = strip_prefix(tiny_bert.make_weights(3, is_cross_encoder=True))
+TEACHER = strip_prefix(tiny_bert.make_weights(4, is_cross_encoder=True))
 PASSAGES = ("the cat sat on the mat", "anna lives in paris", "ben likes tea")
 LISTS = [
     ReadList("s", Part.TRAIN, query, PASSAGES, tuple(float(n == answer) for n in range(3)))
@@ -36,7 +39,9 @@ class StoppedError(Exception):
     pass
 
 
-def run(folder: Path, advance: Callable[[int, int, float], None]) -> dict[str, np.ndarray]:
+def run(
+    folder: Path, advance: Callable[[int, int, float], None] = lambda *_: None, *, imitating: float = 0.5
+) -> dict[str, np.ndarray]:
     path = folder / "tokenizer.json"
     folder.mkdir(parents=True, exist_ok=True)
     tiny_bert.make_tokenizer(path)
@@ -47,8 +52,9 @@ def run(folder: Path, advance: Callable[[int, int, float], None]) -> dict[str, n
         encodings,
         SCORES,
         folder,
+        teacher=TEACHER,
         heads=tiny_bert.HEADS,
-        schedule=Schedule(epochs=3.0, peak=3e-3),
+        schedule=Schedule(epochs=3.0, peak=3e-3, imitating=imitating),
         seed=1,
         advance=advance,
     )
@@ -75,6 +81,27 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: 
     steps: list[int] = []
     continued = run(tmp_path / "stopped", lambda step, _, __: steps.append(step))
     assert steps[0] == 5, "from what was saved last"
-    whole = run(tmp_path / "whole", lambda *_: None)
+    whole = run(tmp_path / "whole")
     for name, array in whole.items():
         np.testing.assert_allclose(continued[name], array, atol=1e-6, err_msg=name)
+
+
+def test_a_student_that_imitates_comes_nearer_to_the_teachers_states(tmp_path: Path) -> None:
+    alone, imitating = (far(run(tmp_path / str(share), imitating=share)) for share in (0.0, 1.0))
+    assert imitating < far(FIRST) / 2
+    assert imitating < alone / 2
+
+
+def far(weights: dict[str, np.ndarray]) -> float:
+    ids, types = np.array([[2, 5, 7, 9, 3, 8, 11, 3]]), np.array([[0, 0, 0, 0, 0, 1, 1, 1]])
+    student, teacher = (
+        bert.read(
+            {name: jnp.asarray(array) for name, array in one.items()},
+            ids,
+            types,
+            np.ones((1, 8)),
+            heads=tiny_bert.HEADS,
+        )
+        for one in (weights, TEACHER)
+    )
+    return float(imitation(student.states, teacher.states, jnp.ones((1, 8))))
