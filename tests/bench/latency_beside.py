@@ -24,6 +24,8 @@ from tests.bench.latency_setting import Bench, asking, connected, warm_up
 from tests.bench.loops import Call, Recorder
 from tests.bench.quality import Told, tell
 
+NEVER = "86400"
+"""Seconds until a server begins to consolidate by itself: what is measured alone has to be."""
 AT_WORK = frozenset({"abstract", "ground", "integrate"})
 
 Rounds = Sequence[tuple[Sequence[float], Sequence[float]]]
@@ -33,15 +35,11 @@ def measure_beside(bench: Bench) -> dict[str, Any]:
     """Latency of one client, alone and beside a consolidation."""
     made: dict[str, Any] = {"steps": {}}
     for writer in ("lite", *itertools.islice(_installed(bench), 1)):
-        flags = ("--writer", writer, "--consolidation-seconds-per-hour", "0")
+        flags = ("--writer", writer, "--consolidation-seconds-per-hour", "0", "--consolidation-idle-seconds", NEVER)
         with bench.server(*flags) as (target, key), Client(target, api_key=key, timeout_seconds=120) as client:
-            asked, *others = tell(client, bench.conversations, bench.progress)[0] * (1 + (len(bench.conversations) < 2))
-            waiting = [
-                one
-                for _ in range(bench.sizes.beside_rounds)
-                for one in tell(client, bench.conversations, bench.progress)[0]
-            ]
-            steps, rounds = asyncio.run(_beside(bench, target, key, writer, asked, [*others, *waiting]))
+            asked, *others = tell(client, bench.conversations, bench.progress)[0]
+            others += tell(client, bench.conversations, bench.progress)[0]
+            steps, rounds = asyncio.run(_beside(bench, target, key, writer, asked, others))
         made["steps"] |= steps
         made |= {f"{writer}_{name}": value for name, value in ratios(rounds).items()}
     return made
