@@ -50,7 +50,6 @@ _SAYING = {
         re.IGNORECASE,
     ),
 }
-_WAS_WORKING = re.compile(r"\b(?:was|were)\s+(?:\w+\s+)?working\s+on\W+$", re.IGNORECASE)
 
 
 def is_elsewhere(grounds: Grounds) -> bool:
@@ -69,8 +68,6 @@ def is_elsewhere(grounds: Grounds) -> bool:
             while rest and rest[-1].base not in _TO[relation.name] and len(rest) > begin - LONGEST_NAMED:
                 rest.pop()  # "at a small workshop, Wielhof"
         return not _is_led_to(rest, relation.name)
-    if relation.name == "works_on":
-        return _WAS_WORKING.search(grounds.sentence.text[: words[begin].start]) is not None
     if (saying := _SAYING.get(relation.name)) is not None:
         before = grounds.sentence.text[: words[begin].start]
         return not any(takes(before[match.end() :]) for match in saying.finditer(before))

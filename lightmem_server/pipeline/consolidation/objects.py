@@ -69,7 +69,7 @@ _LED_BY = LEXICON["be_and_have"] - frozenset(["would", "will", "could", "can"]) 
 )
 _GONE = re.compile(r"\b(?:pass(?:ed|ing) (?:away|on)|died|deceased|in heaven)\b", re.IGNORECASE)
 _LOST = re.compile(r"\b(?:lost|losing|sold|gave away)\s+(?:my|our)\s+(?:[a-z]+\s+){0,2}?$", re.IGNORECASE)
-_OWNERS = frozenset(["my", "our", "their", "his", "her"])
+_OWNERS = LEXICON["own_possessives"] | LEXICON["others_possessives"]
 _NO_LONGER = frozenset(["old", "former", "previous", "ex", "last", "next", "first"])
 """Of what is "my old home", which nobody says that they have."""
 _EVERYBODYS = frozenset(["kids", "children", "parents", "grandchildren", "siblings", "daughters", "sons"])

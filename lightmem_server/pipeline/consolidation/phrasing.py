@@ -22,6 +22,8 @@ _ADVERBS = frozenset(
 _BEING = frozenset(["is", "was", "has", "had", "does", "doesn't", "isn't", "can", "can't", "will", "won't"])
 _FEW = re.compile(r"(?<!\ba )\b(?:few|little)\b", re.IGNORECASE)
 _VOWELS = frozenset("aeiou")
+_DOUBLE = re.compile(r'(?<!\d)"')
+"""And not inches."""
 _OPENED = re.compile(r"(?<!\w)'(?=\w)(?![^']*')")
 
 
@@ -111,9 +113,11 @@ def without_open_quotes(said: str) -> str:
     ('plays Detroit on the console', 'the album Sleep')
     >>> without_open_quotes("read 'Dune' at my parents' house")
     "read 'Dune' at my parents' house"
+    >>> without_open_quotes('has a 12" record'), without_open_quotes('read "1984" twice')
+    ('has a 12" record', 'read "1984" twice')
     """
-    if said.count('"') % 2:
-        said = said.replace('"', "")
+    if said.count('"') % 2 and len(_DOUBLE.findall(said)) % 2:
+        said = _DOUBLE.sub("", said)
     if said.count("\u201c") != said.count("\u201d"):
         said = said.replace("\u201c", "").replace("\u201d", "")
     return _OPENED.sub("", said)

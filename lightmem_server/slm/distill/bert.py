@@ -82,7 +82,8 @@ def read(
 def product(state: jax.Array, weight: jax.Array, dtype: DTypeLike) -> jax.Array:
     """`state @ weight.T`, in float32 out of inputs rounded to `dtype`; so are those of its gradients.
 
-    In bfloat16 XLA computes it twice as fast as in float32 on a processor with instructions for it (AVX-512 BF16, AMX).
+    In bfloat16 XLA computes it 1.7 to 2 times as fast as in float32 on a processor with AVX-512 BF16 (3,072 rows, widths of
+    384 and 1,024).
 
     Args:
         state: (..., in).
@@ -100,7 +101,7 @@ def _product_backward(dtype: DTypeLike, kept: Any, gradient: jax.Array) -> tuple
     state, weight = kept
     gradient = gradient.astype(dtype)
     rows = gradient.reshape(-1, gradient.shape[-1])
-    # Laid out anew, because XLA sums over first axes at half the speed.
+    # Laid out anew: XLA takes a third longer to sum over first axes (12.5 against 9.3 ms).
     turned = lax.optimization_barrier(rows.T)  # type: ignore[no-untyped-call]
     of_weight = _dot(turned, state.reshape(-1, state.shape[-1]), 0)
     return _dot(gradient, weight, 0), of_weight

@@ -47,7 +47,7 @@ def imitation(states: Sequence[jax.Array], taught: Sequence[jax.Array], mask: ja
     """How far the student's states are from the teacher's, mean over layers; 1 is as far as nothing at all.
 
     As TinyBERT (Jiao et al. 2020) is taught; the student is as wide as its teacher, so nothing is projected. A pair has one
-    logit, and thousands of states: a student that was cut out of its teacher finds back to it in a tenth of the pairs.
+    logit, and thousands of numbers of states.
 
     Args:
         states, taught: Of as many layers, (n, length, width) or (n, 1, width) each.
