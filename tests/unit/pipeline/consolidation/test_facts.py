@@ -150,3 +150,23 @@ async def test_patterns_go_through_the_same_gate_beside_a_writer() -> None:
     its = window("Ana: If I have a dog, I'm happy.")
     outcome = await find_facts(its, FACTS, writer=ScriptedWriter(lambda prompt: "none"))
     assert outcome.kept == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "line", "fact"),
+    [
+        (
+            'I read "Dune" by Herbert last week.',
+            'Ana | read | Dune" by Herbert',
+            "Ana: read Dune by Herbert",
+        ),
+        (
+            "Yeah, our boat can really put a damper on things.",
+            "Ana | other | our boat can really put a damper on things",
+            "Ana: their boat can really put a damper on things",
+        ),
+    ],
+    ids=["without an open quotation mark", "with one word for whose it is"],
+)
+async def test_a_fact_reads_as_a_sentence(said: str, line: str, fact: str) -> None:
+    assert await told(said, line) == [fact]
