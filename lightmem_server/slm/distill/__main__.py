@@ -28,7 +28,7 @@ from lightmem_server.slm.convert import READERS, TOKENIZER_FILE, convert_bert
 from lightmem_server.slm.distill import bert, calibration
 from lightmem_server.slm.distill.batches import encode_lists, pad
 from lightmem_server.slm.distill.evaluation import abstain, choose_threshold, evaluate
-from lightmem_server.slm.distill.lists import PASSAGES, ReadList, load_lists, make_lists, save_lists
+from lightmem_server.slm.distill.lists import PASSAGES, ReadList, load_lists, make_lists, read_questions, save_lists
 from lightmem_server.slm.distill.plot import plot_loss
 from lightmem_server.slm.distill.sets import Part
 from lightmem_server.slm.distill.student import make_student, strip_prefix
@@ -61,6 +61,7 @@ class Options:
     layers: int
     width: int
     lists: int | None
+    first: Path | None
     schedule: Schedule
     seed: int
 
@@ -109,7 +110,10 @@ def run(options: Options, bars: Progress) -> dict[str, Any]:
     if not weights_path.exists():
         of = [index for index, one in enumerate(lists) if one.part is Part.TRAIN]
         sample = pad([pair for index in of[:SAMPLE_LISTS] for pair in encodings[index]])
-        first = make_student(teacher, sample, layers=options.layers, width=options.width, heads=source.heads)
+        if options.first is None:
+            first = make_student(teacher, sample, layers=options.layers, width=options.width, heads=source.heads)
+        else:
+            first = _read(options.first)
         task = bars.add_task("training", total=None, note="")
         trained = train(
             first,
@@ -125,8 +129,7 @@ def run(options: Options, bars: Progress) -> dict[str, Any]:
         )
         np.savez(weights_path, **trained)  # type: ignore[arg-type]
         plot_loss(options.folder / "loss.jsonl", options.folder / "loss.svg")
-    with np.load(weights_path) as arrays:
-        weights = {name: arrays[name] for name in arrays.files}
+    weights = _read(weights_path)
 
     tune = [index for index, one in enumerate(lists) if one.part is Part.TUNE]
     tuned_lists = [lists[index] for index in tune]
@@ -164,7 +167,8 @@ async def _lists(options: Options) -> list[ReadList]:
     if not path.exists():
         embedder = load_embedder(options.models, EMBEDDER, max_queued_texts=QUEUE)
         try:
-            save_lists(await make_lists(options.data, embedder, options.seed), path)
+            questions = read_questions(options.data, options.seed)
+            save_lists(await make_lists(questions, embedder, options.seed), path)
         finally:
             await embedder.close()
     return load_lists(path)[: options.lists]
@@ -177,6 +181,11 @@ async def _scores(options: Options, lists: Sequence[ReadList], bars: Progress) -
         return await score(lists, teacher, options.work / "judged", advance=functools.partial(bars.advance, task))
     finally:
         await teacher.close()
+
+
+def _read(path: Path) -> dict[str, NDArray[np.float32]]:
+    with np.load(path) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 def _judge(
@@ -222,6 +231,12 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--width", type=int, default=1024, help="inner neurons of a layer; the teacher has 1,536")
     parser.add_argument("--lists", type=int, help="questions, drawn from all (all)")
+    parser.add_argument(
+        "--first",
+        type=Path,
+        metavar="WEIGHTS.NPZ",
+        help="a trained student of this size to go on from (the teacher's layers)",
+    )
     parser.add_argument("--epochs", type=float, default=DEFAULT.epochs, help="(%(default)s)")
     parser.add_argument("--rate", type=float, default=DEFAULT.peak, help="highest learning rate (%(default)s)")
     parser.add_argument(
@@ -242,6 +257,7 @@ def _parse(arguments: Sequence[str] | None) -> Options:
         given.layers,
         given.width,
         given.lists,
+        given.first,
         Schedule(epochs=given.epochs, peak=given.rate, imitating=given.imitating, is_exact=given.float32),
         given.seed,
     )

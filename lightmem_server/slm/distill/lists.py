@@ -5,15 +5,18 @@ from __future__ import annotations
 import gzip
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from lightmem_server.slm.distill import chats, dialogues
+from lightmem_server.slm.distill.chats import read_chats
 from lightmem_server.slm.distill.dialogues import write_dialogues
+from lightmem_server.slm.distill.longer import with_longer_turns
 from lightmem_server.slm.distill.negatives import find_hard
 from lightmem_server.slm.distill.rewriting import rewrite
-from lightmem_server.slm.distill.sets import DIALOGUES, Asked, Part, read_sets
-from lightmem_server.slm.judged_text import MARK, judged_text
+from lightmem_server.slm.distill.sets import DIALOGUES, Asked, Part, bare, read_sets
+from lightmem_server.slm.judged_text import judged_text
 from lightmem_server.slm.protocols import Embedder
 
 PASSAGES = 12
@@ -32,6 +35,17 @@ CARRIED_QUESTION = 0.3
 
 WRITTEN_DIALOGUES = 320
 
+LONGER = {"friendsqa": "friendsqa_longer"}
+"""Sets whose questions for training are asked once more, over turns joined to longer ones: in FriendsQA a turn has ten words,
+in a chat thirty."""
+
+ASKED_TWICE = frozenset({chats.SET_NAME})
+"""Sets whose questions for training have a second list: the answers among passages that were found further behind. There
+is more to tell apart in a chat of fifty turns than twelve passages show."""
+
+CONVERSATIONS = DIALOGUES | {chats.SET_NAME, dialogues.SET_NAME, *LONGER.values()}
+"""Sets whose passages have, where there is one, the question before them."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReadList:
@@ -48,17 +62,23 @@ class ReadList:
     labels: tuple[float, ...]
 
 
-async def make_lists(folder: Path, embedder: Embedder, seed: int) -> list[ReadList]:
+def read_questions(folder: Path, seed: int) -> Iterator[Asked]:
+    """All that is asked: by the sets in a folder, of the dialogues that are written from forms, and of the chats."""
+    yield from read_sets(folder)
+    yield from write_dialogues(WRITTEN_DIALOGUES, seed)
+    yield from read_chats()
+
+
+async def make_lists(asked_of_all: Iterable[Asked], embedder: Embedder, seed: int) -> list[ReadList]:
     """All lists in random order, the same for the same seed."""
     drawn = random.Random(seed)
-    questions = [
-        asked
-        for asked in (*read_sets(folder), *write_dialogues(WRITTEN_DIALOGUES, seed))
-        if drawn.random() < SHARES.get(asked.set_name, 1.0)
-    ]
-    questions = [*_with_carried_questions(questions, drawn), *_rewritten(questions, drawn)]
-    hard = await find_hard(questions, embedder, 2 * HARD)
+    questions = [asked for asked in asked_of_all if drawn.random() < SHARES.get(asked.set_name, 1.0)]
+    questions = [*_with_carried_questions(questions, drawn), *_rewritten(questions, drawn), *_longer(questions, seed)]
+    hard = await find_hard(questions, embedder, HARD + PASSAGES)
     lists = [_make_list(asked, passages, drawn) for asked, passages in zip(questions, hard, strict=True)]
+    for asked, passages in zip(questions, hard, strict=True):
+        if asked.set_name in ASKED_TWICE and asked.part is Part.TRAIN:
+            lists.append(_make_list(asked, passages[HARD:], drawn, hard=PASSAGES))
     drawn.shuffle(lists)
     return [one for one in lists if len(one.passages) > 1]
 
@@ -67,14 +87,14 @@ def _with_carried_questions(questions: Sequence[Asked], drawn: random.Random) ->
     """Sentences that answer two questions, behind the other one in the list of each."""
     others: dict[str, list[str]] = {}
     for asked in questions:
-        if asked.set_name not in DIALOGUES:
+        if asked.set_name not in CONVERSATIONS:
             for position in asked.positives:
                 others.setdefault(asked.passages[position], []).append(asked.question)
     for asked in questions:
         passages = list(asked.passages)
         for position, passage in enumerate(passages):
             known = [question for question in others.get(passage, ()) if question != asked.question]
-            if asked.set_name not in DIALOGUES and known and drawn.random() < CARRIED_QUESTION:
+            if asked.set_name not in CONVERSATIONS and known and drawn.random() < CARRIED_QUESTION:
                 passages[position] = judged_text(passage, drawn.choice(known))
         yield _with_passages(asked, passages)
 
@@ -107,21 +127,23 @@ def _rewritten(questions: Sequence[Asked], drawn: random.Random) -> Iterator[Ask
             )
 
 
-def _make_list(asked: Asked, hard: Sequence[str], drawn: random.Random) -> ReadList:
+def _longer(questions: Sequence[Asked], seed: int) -> Iterator[Asked]:
+    for name, longer in LONGER.items():
+        yield from with_longer_turns(
+            [asked for asked in questions if asked.set_name == name and asked.part is Part.TRAIN], longer, seed
+        )
+
+
+def _make_list(asked: Asked, found: Sequence[str], drawn: random.Random, *, hard: int = HARD) -> ReadList:
     positives = [asked.passages[position] for position in sorted(asked.positives)]
     chosen = dict.fromkeys(drawn.sample(positives, min(MOST_POSITIVES, len(positives))), 1.0)
     seen = {bare(passage) for passage in positives}  # behind another question, or none, it answers too
     near = drawn.sample(asked.passages, len(asked.passages))
-    for passage in (*hard[:HARD], *near, *hard[HARD:]):
+    for passage in (*found[:hard], *near, *found[hard:]):
         if len(chosen) < PASSAGES and bare(passage) not in seen:
             seen.add(bare(passage))
             chosen[passage] = 0.0
     return ReadList(asked.set_name, asked.part, asked.question, tuple(chosen), tuple(chosen.values()))
-
-
-def bare(passage: str) -> str:
-    """A passage without the question before it."""
-    return passage.rpartition(f" {MARK} ")[2]
 
 
 def save_lists(lists: Sequence[ReadList], path: Path) -> None:

@@ -16,13 +16,16 @@ from enum import StrEnum
 from pathlib import Path
 
 from lightmem_server.errors import InvalidInputError
-from lightmem_server.slm.judged_text import judged_text, last_question, said
+from lightmem_server.slm.judged_text import MARK, judged_text, last_question, said
 
 DIALOGUES = frozenset({"friendsqa", "molweni"})
 """Sets whose candidates are turns, each "Speaker: text"."""
 
 HELD_OUT_SEASONS = frozenset({"s03", "s08"})
 """Of FriendsQA: whole seasons, which are users to the benches (tests/bench/friendsqa.py)."""
+
+OF_FRIENDSQA = frozenset({"friendsqa", "friendsqa_longer"})
+"""Sets of its scenes, whose seasons share people."""
 
 PARTS = 10
 
@@ -57,7 +60,7 @@ class Asked:
     @property
     def corpus(self) -> str:
         """Where its hard negatives are looked for: a season of FriendsQA, a group of another set."""
-        return f"{self.set_name}/{season(self.group) if self.set_name == 'friendsqa' else self.group}"
+        return f"{self.set_name}/{season(self.group) if self.set_name in OF_FRIENDSQA else self.group}"
 
 
 def season(group: str) -> str:
@@ -118,3 +121,8 @@ def dialogue_passages(turns: Sequence[str]) -> Iterator[str]:
         speaker, _, text = turn.partition(": ")
         question = last_question(text)
         asked = said(speaker, question) if question else ""
+
+
+def bare(passage: str) -> str:
+    """A passage without the question before it."""
+    return passage.rpartition(f" {MARK} ")[2]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lightmem_server.slm.distill.lists import PASSAGES, ReadList, bare, load_lists, make_lists, save_lists
-from lightmem_server.slm.distill.sets import Part
+from lightmem_server.slm.distill.lists import HARD, PASSAGES, ReadList, load_lists, make_lists, save_lists
+from lightmem_server.slm.distill.sets import Asked, Part, bare, read_sets
 from lightmem_server.slm.fakes import HashEmbedder
 
 RIVERS = {
@@ -41,7 +41,12 @@ def folder(tmp_path: Path) -> Path:
         "question_id": "f",
         "group": "s01_e01_c01",
         "question": "What did Ana tell Ben?",
-        "candidates": ["Ben: When do you move?", "Ana: Next Friday!", "Ben: So soon."],
+        "candidates": [
+            "Ben: When do you move?",
+            "Ana: Next Friday!",
+            "Ben: So soon.",
+            *(f"Cem: Tea {n}?" for n in range(9)),
+        ],
         "positives": [1],
     }
     for name, rows in (("selqa", rivers), ("friendsqa", [scene] * 12)):
@@ -51,7 +56,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 async def test_answers_are_in_and_no_answer_is_among_the_others(folder: Path) -> None:
-    lists = await make_lists(folder, HashEmbedder(64), seed=0)
+    lists = await make_lists(read_sets(folder), HashEmbedder(64), seed=0)
     for one in lists:
         assert 2 <= len(one.passages) <= PASSAGES
         assert len({bare(passage) for passage in one.passages}) == len(one.passages)
@@ -65,14 +70,51 @@ async def test_answers_are_in_and_no_answer_is_among_the_others(folder: Path) ->
 
 
 async def test_some_questions_are_rewritten(folder: Path) -> None:
-    lists = await make_lists(folder, HashEmbedder(64), seed=0)
+    lists = await make_lists(read_sets(folder), HashEmbedder(64), seed=0)
     asked = {one.question for one in lists if one.set_name == "friendsqa"}
     assert asked & {"What did I tell Ben?", "What did you tell Ben?", "What did Ana tell me?", "What did Ana tell you?"}
 
 
+async def test_questions_about_short_turns_are_asked_of_longer_ones_too(folder: Path) -> None:
+    lists = await make_lists(read_sets(folder), HashEmbedder(64), seed=0)
+    longer = [one for one in lists if one.set_name == "friendsqa_longer"]
+    assert longer
+    for one in longer:
+        assert [passage for passage, label in zip(one.passages, one.labels, strict=True) if label] == [
+            passage for passage in one.passages if "Next Friday!" in passage
+        ]
+    assert any("When do you move? Next Friday!" in passage for one in longer for passage in one.passages)
+
+
+@pytest.mark.parametrize(("part", "count"), [(Part.TRAIN, 2), (Part.TEST, 1)])
+async def test_of_a_chat_a_question_for_training_has_a_second_list_of_other_passages(part: Part, count: int) -> None:
+    turns = tuple(
+        f"Ana: On day {number} I saw {name} and {number} ducks." for number, name in enumerate("abcdefghij" * 4)
+    )
+    asked = Asked("chats", "home_1", part, "home_1/1", "How many ducks did Ana see on day 7?", turns, frozenset({7}))
+    lists = await make_lists([asked], HashEmbedder(64), seed=0)
+    assert len(lists) == count
+    for one in lists:
+        assert len(one.passages) == PASSAGES
+        assert [turns[7]] == [passage for passage, label in zip(one.passages, one.labels, strict=True) if label]
+    hard = [set(one.passages[1 : 1 + HARD]) for one in lists]
+    assert len(set.union(*hard)) == HARD * count, "what was found first is in one of them"
+
+
+async def test_a_turn_of_a_conversation_keeps_the_question_before_it() -> None:
+    asked = [
+        Asked(
+            "written", "w", Part.TRAIN, f"w/{n}", question, ("Ben: Where? | Ana: Lisbon.", "Ben: Oh."), frozenset({0})
+        )
+        for n, question in enumerate(["Where does Ana live?", "Where do I live?"] * 20)
+    ]
+    lists = await make_lists(asked, HashEmbedder(64), seed=0)
+    assert {passage for one in lists for passage in one.passages} == {"Ben: Where? | Ana: Lisbon.", "Ben: Oh."}
+
+
 async def test_the_same_seed_makes_the_same_lists_and_they_are_read_back(folder: Path, tmp_path: Path) -> None:
-    lists = await make_lists(folder, HashEmbedder(64), seed=0)
-    assert lists == await make_lists(folder, HashEmbedder(64), seed=0)
+    lists = await make_lists(read_sets(folder), HashEmbedder(64), seed=0)
+    assert lists == await make_lists(read_sets(folder), HashEmbedder(64), seed=0)
     save_lists(lists, tmp_path / "lists.jsonl.gz")
     assert load_lists(tmp_path / "lists.jsonl.gz") == lists
 
