@@ -31,7 +31,7 @@ from lightmem_server.slm.distill.evaluation import abstain, choose_threshold, ev
 from lightmem_server.slm.distill.lists import PASSAGES, ReadList, load_lists, make_lists, read_questions, save_lists
 from lightmem_server.slm.distill.plot import plot_loss
 from lightmem_server.slm.distill.sets import Part
-from lightmem_server.slm.distill.student import make_student, strip_prefix
+from lightmem_server.slm.distill.student import make_student, read_student, strip_prefix
 from lightmem_server.slm.distill.teacher import score
 from lightmem_server.slm.distill.training import Schedule, train
 from lightmem_server.slm.embedder import load_embedder
@@ -110,10 +110,9 @@ def run(options: Options, bars: Progress) -> dict[str, Any]:
     if not weights_path.exists():
         of = [index for index, one in enumerate(lists) if one.part is Part.TRAIN]
         sample = pad([pair for index in of[:SAMPLE_LISTS] for pair in encodings[index]])
-        if options.first is None:
-            first = make_student(teacher, sample, layers=options.layers, width=options.width, heads=source.heads)
-        else:
-            first = _read(options.first)
+        first = make_student(teacher, sample, layers=options.layers, width=options.width, heads=source.heads)
+        if options.first is not None:
+            first = read_student(options.first, like=first)
         task = bars.add_task("training", total=None, note="")
         trained = train(
             first,
@@ -129,7 +128,7 @@ def run(options: Options, bars: Progress) -> dict[str, Any]:
         )
         np.savez(weights_path, **trained)  # type: ignore[arg-type]
         plot_loss(options.folder / "loss.jsonl", options.folder / "loss.svg")
-    weights = _read(weights_path)
+    weights = read_student(weights_path)
 
     tune = [index for index, one in enumerate(lists) if one.part is Part.TUNE]
     tuned_lists = [lists[index] for index in tune]
@@ -181,11 +180,6 @@ async def _scores(options: Options, lists: Sequence[ReadList], bars: Progress) -
         return await score(lists, teacher, options.work / "judged", advance=functools.partial(bars.advance, task))
     finally:
         await teacher.close()
-
-
-def _read(path: Path) -> dict[str, NDArray[np.float32]]:
-    with np.load(path) as arrays:
-        return {name: arrays[name] for name in arrays.files}
 
 
 def _judge(

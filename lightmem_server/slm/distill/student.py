@@ -7,12 +7,15 @@ they act times how much is made of it, after Wanda (Sun et al. 2023), for whole 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from zipfile import BadZipFile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from lightmem_server.errors import InvalidInputError
 from lightmem_server.slm.distill.batches import Pairs
 from lightmem_server.slm.distill.bert import Params, count_layers, read
 
@@ -66,6 +69,29 @@ def make_student(
         layer["output.dense.weight"] = layer["output.dense.weight"][:, neurons]
         kept |= {f"encoder.layer.{to}.{name}": np.ascontiguousarray(array) for name, array in layer.items()}
     return kept
+
+
+def read_student(path: Path, *, like: Weights | None = None) -> dict[str, NDArray[np.float32]]:
+    """The weights of a student that was trained, by name.
+
+    Args:
+        like: A student of the size that it has to have; None: any.
+
+    Raises:
+        InvalidInputError: There are none, or of another size.
+    """
+    try:
+        with path.open("rb") as file, np.load(file) as arrays:  # which leaves it open where it fails
+            weights = {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
+        raise InvalidInputError("weights", f"{path} holds no weights: {error}") from error
+    if like is not None and _shapes(weights) != _shapes(like):
+        raise InvalidInputError("weights", f"{path} is a student of another size")
+    return weights
+
+
+def _shapes(weights: Weights) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in weights.items()}
 
 
 def _most_used(activation: NDArray[np.float32], out: NDArray[np.float32], width: int) -> Sequence[int]:
