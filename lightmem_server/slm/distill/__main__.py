@@ -28,7 +28,15 @@ from lightmem_server.slm.convert import READERS, TOKENIZER_FILE, convert_bert
 from lightmem_server.slm.distill import bert, calibration
 from lightmem_server.slm.distill.batches import encode_lists, pad
 from lightmem_server.slm.distill.evaluation import abstain, choose_threshold, evaluate
-from lightmem_server.slm.distill.lists import PASSAGES, ReadList, load_lists, make_lists, read_questions, save_lists
+from lightmem_server.slm.distill.lists import (
+    PASSAGES,
+    ReadList,
+    drop_rivals,
+    load_lists,
+    make_lists,
+    read_questions,
+    save_lists,
+)
 from lightmem_server.slm.distill.plot import plot_loss
 from lightmem_server.slm.distill.sets import Part
 from lightmem_server.slm.distill.student import make_student, read_student, strip_prefix
@@ -99,7 +107,8 @@ def run(options: Options, bars: Progress) -> dict[str, Any]:
     jax.config.update("jax_compilation_cache_dir", cache)  # type: ignore[no-untyped-call]
     lists = asyncio.run(_lists(options))
     scores = asyncio.run(_scores(options, lists, bars))
-    lists = lists[: len(scores)]
+    kept = [drop_rivals(one, judged) for one, judged in zip(lists, scores, strict=True)]
+    lists, scores = [one for one, _ in kept], [judged for _, judged in kept]
     files = options.work / "teacher"
     fetch_source(TEACHER, files, options.models, progress=_Quiet())
     source = load_manifest().get(TEACHER)

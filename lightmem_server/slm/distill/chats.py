@@ -15,14 +15,17 @@ own chats are among them. Some labels are wrong: of two turns that say nearly th
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 
 from lightmem_server.errors import InvalidInputError
-from lightmem_server.slm.distill.sets import Asked, dialogue_passages, part_of
+from lightmem_server.slm.distill.sets import Asked, Part, dialogue_passages, part_of
 
 SET_NAME = "chats"
+JOINED = "chats_joined"
 FOLDER = "chats"
 NO_ANSWER = "-"
 
@@ -36,17 +39,62 @@ def read_chats() -> Iterator[Asked]:
     Raises:
         InvalidInputError: A file is not of this form.
     """
+    for name, text in _read_files():
+        yield from parse_chat(name, text)
+
+
+def read_joined() -> Iterator[Asked]:
+    """What is asked about every chat for training, over the chats of its theme, in which the same two people speak: as of a
+    user who has talked for years, there is much that is like the answer. Some of it answers too, see lists.drop_rivals.
+
+    Raises:
+        InvalidInputError: As read_chats.
+    """
+    of_training = [(name, text) for name, text in _read_files() if part_of(SET_NAME, name) is Part.TRAIN]
+    for theme, chats in itertools.groupby(of_training, key=lambda chat: chat[0].rpartition("_")[0]):
+        yield from join_chats(theme, dict(chats))
+
+
+def join_chats(theme: str, chats: Mapping[str, str]) -> Iterator[Asked]:
+    """The questions of some chats, texts by name, over all of their turns: of the people of the first one."""
+    first, *_ = chats.values()
+    asked: list[Asked] = []
+    passages: list[str] = []
+    for name, text in chats.items():
+        of_chat = list(parse_chat(name, _with_people(text, _people(first))))
+        asked += [
+            replace(one, set_name=JOINED, group=theme, positives=frozenset(len(passages) + n for n in one.positives))
+            for one in of_chat
+        ]
+        passages += of_chat[0].passages
+    yield from (replace(one, passages=tuple(passages)) for one in asked if one.positives)
+
+
+def _read_files() -> Sequence[tuple[str, str]]:
     folder = resources.files("lightmem_server.slm.distill").joinpath(FOLDER)
-    files = (path for path in folder.iterdir() if path.name.endswith(".txt"))
-    for path in sorted(files, key=lambda path: path.name):
-        yield from parse_chat(path.name.removesuffix(".txt"), path.read_text("utf-8"))
+    files = {path.name: path for path in folder.iterdir()}
+    return [
+        (name.removesuffix(".txt"), path.read_text("utf-8"))
+        for name, path in sorted(files.items())
+        if name.endswith(".txt")
+    ]
+
+
+def _people(text: str) -> Sequence[str]:
+    return [speaker.strip() for speaker in text.partition("\n")[0].removeprefix("@").split("|")]
+
+
+def _with_people(text: str, others: Sequence[str]) -> str:
+    """A chat between other people."""
+    names = dict(zip(_people(text), others, strict=True))
+    return re.sub(rf"\b(?:{'|'.join(map(re.escape, names))})\b", lambda found: names[found[0]], text)
 
 
 def parse_chat(name: str, text: str) -> Iterator[Asked]:
     """What is asked about one chat. Raises InvalidInputError where the text is not of this form."""
     head, parted, questions = text.partition("\n??")
-    people, *sessions = re.split(r"^##.*$", head, flags=re.MULTILINE)
-    speakers = {speaker.strip() for speaker in people.removeprefix("@").split("|")}
+    _, *sessions = re.split(r"^##.*$", head, flags=re.MULTILINE)
+    speakers = set(_people(head))
     if not parted or not sessions or len(speakers) != 2:
         raise InvalidInputError("chats", f"{name} has no two people, sessions and questions")
     passages: list[str] = []

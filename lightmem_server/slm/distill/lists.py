@@ -6,11 +6,14 @@ import gzip
 import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lightmem_server.slm.distill import chats, dialogues
-from lightmem_server.slm.distill.chats import read_chats
+from lightmem_server.slm.distill.chats import read_chats, read_joined
 from lightmem_server.slm.distill.dialogues import write_dialogues
 from lightmem_server.slm.distill.longer import with_longer_turns
 from lightmem_server.slm.distill.negatives import find_hard
@@ -39,11 +42,7 @@ LONGER = {"friendsqa": "friendsqa_longer"}
 """Sets whose questions for training are asked once more, over turns joined to longer ones: in FriendsQA a turn has ten words,
 in a chat thirty."""
 
-ASKED_TWICE = frozenset({chats.SET_NAME})
-"""Sets whose questions for training have a second list: the answers among passages that were found further behind. There
-is more to tell apart in a chat of fifty turns than twelve passages show."""
-
-CONVERSATIONS = DIALOGUES | {chats.SET_NAME, dialogues.SET_NAME, *LONGER.values()}
+CONVERSATIONS = DIALOGUES | {chats.SET_NAME, chats.JOINED, dialogues.SET_NAME, *LONGER.values()}
 """Sets whose passages have, where there is one, the question before them."""
 
 
@@ -67,6 +66,7 @@ def read_questions(folder: Path, seed: int) -> Iterator[Asked]:
     yield from read_sets(folder)
     yield from write_dialogues(WRITTEN_DIALOGUES, seed)
     yield from read_chats()
+    yield from read_joined()
 
 
 async def make_lists(asked_of_all: Iterable[Asked], embedder: Embedder, seed: int) -> list[ReadList]:
@@ -74,11 +74,8 @@ async def make_lists(asked_of_all: Iterable[Asked], embedder: Embedder, seed: in
     drawn = random.Random(seed)
     questions = [asked for asked in asked_of_all if drawn.random() < SHARES.get(asked.set_name, 1.0)]
     questions = [*_with_carried_questions(questions, drawn), *_rewritten(questions, drawn), *_longer(questions, seed)]
-    hard = await find_hard(questions, embedder, HARD + PASSAGES)
+    hard = await find_hard(questions, embedder, 2 * HARD)
     lists = [_make_list(asked, passages, drawn) for asked, passages in zip(questions, hard, strict=True)]
-    for asked, passages in zip(questions, hard, strict=True):
-        if asked.set_name in ASKED_TWICE and asked.part is Part.TRAIN:
-            lists.append(_make_list(asked, passages[HARD:], drawn, hard=PASSAGES))
     drawn.shuffle(lists)
     return [one for one in lists if len(one.passages) > 1]
 
@@ -134,16 +131,27 @@ def _longer(questions: Sequence[Asked], seed: int) -> Iterator[Asked]:
         )
 
 
-def _make_list(asked: Asked, found: Sequence[str], drawn: random.Random, *, hard: int = HARD) -> ReadList:
+def _make_list(asked: Asked, hard: Sequence[str], drawn: random.Random) -> ReadList:
     positives = [asked.passages[position] for position in sorted(asked.positives)]
     chosen = dict.fromkeys(drawn.sample(positives, min(MOST_POSITIVES, len(positives))), 1.0)
     seen = {bare(passage) for passage in positives}  # behind another question, or none, it answers too
     near = drawn.sample(asked.passages, len(asked.passages))
-    for passage in (*found[:hard], *near, *found[hard:]):
+    for passage in (*hard[:HARD], *near, *hard[HARD:]):
         if len(chosen) < PASSAGES and bare(passage) not in seen:
             seen.add(bare(passage))
             chosen[passage] = 0.0
     return ReadList(asked.set_name, asked.part, asked.question, tuple(chosen), tuple(chosen.values()))
+
+
+def drop_rivals(one: ReadList, scores: NDArray[np.float32]) -> tuple[ReadList, NDArray[np.float32]]:
+    """A list of joined chats and its scores without passages of which the teacher thinks better than of every known answer:
+    they may answer too (denoised hard negatives; RocketQA, Qu et al. 2021). Any other list as it is."""
+    labels = np.array(one.labels)
+    if one.set_name != chats.JOINED:
+        return one, scores
+    kept = np.flatnonzero((labels > 0) | (scores <= scores[labels > 0].max()))
+    passages = tuple(one.passages[index] for index in kept)
+    return replace(one, passages=passages, labels=tuple(labels[kept].tolist())), scores[kept]
 
 
 def save_lists(lists: Sequence[ReadList], path: Path) -> None:

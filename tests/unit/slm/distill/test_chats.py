@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lightmem_server.errors import InvalidInputError
-from lightmem_server.slm.distill.chats import parse_chat, read_chats
+from lightmem_server.slm.distill.chats import join_chats, parse_chat, read_chats, read_joined
 from lightmem_server.slm.distill.sets import Part
 
 CHAT = """@ Ana | Ben
@@ -65,3 +65,36 @@ def test_every_chat_that_the_recipe_brings_can_be_read() -> None:
         assert len(of_chat[0].passages) >= 30
         unanswered = sum(not one.positives for one in of_chat)
         assert 0.08 < unanswered / len(of_chat) < 0.25
+
+
+def test_joined_chats_are_those_of_two_people_and_answers_stay_with_their_questions() -> None:
+    other = (
+        CHAT.replace("Ana", "Cem").replace("Ben", "Ana").replace("Cork", "Graz")
+    )  # whose name is that of another one's
+    asked = list(join_chats("home", {"home_1": CHAT, "home_2": other}))
+    assert {one.passages for one in asked} == {
+        (
+            "Ana: We got the keys on Friday! When do you move?",
+            "Ana: When do you move? | Ben: In June: the 3rd.",
+            "Ben: I live in Cork now.",
+            "Ana: We got the keys on Friday! When do you move?",
+            "Ana: When do you move? | Ben: In June: the 3rd.",
+            "Ben: I live in Graz now.",
+        )
+    }
+    assert [(one.question, one.positives) for one in asked] == [
+        ("When did Ana get her keys?", {0}),
+        ("Where did Ben move, and when?", {1, 2}),
+        ("When did Ana get her keys?", {3}),
+        ("Where did Ben move, and when?", {4, 5}),
+    ], "what no turn of its own chat answers, another may"
+    assert {(one.corpus, one.part) for one in asked} == {("chats_joined/home", Part.TRAIN)}
+
+
+def test_only_chats_for_training_are_joined() -> None:
+    joined = list(read_joined())
+    of_training = {one.question_id for one in read_chats() if one.part is Part.TRAIN and one.positives}
+    assert {one.question_id for one in joined} == of_training
+    for one in joined:
+        assert len({passage.partition(": ")[0] for passage in one.passages if " | " not in passage}) == 2
+        assert len(one.passages) > 100

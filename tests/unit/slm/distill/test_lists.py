@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from lightmem_server.slm.distill.lists import HARD, PASSAGES, ReadList, load_lists, make_lists, save_lists
+from lightmem_server.slm.distill.lists import PASSAGES, ReadList, drop_rivals, load_lists, make_lists, save_lists
 from lightmem_server.slm.distill.sets import Asked, Part, bare, read_sets
 from lightmem_server.slm.fakes import HashEmbedder
 
@@ -86,19 +88,16 @@ async def test_questions_about_short_turns_are_asked_of_longer_ones_too(folder: 
     assert any("When do you move? Next Friday!" in passage for one in longer for passage in one.passages)
 
 
-@pytest.mark.parametrize(("part", "count"), [(Part.TRAIN, 2), (Part.TEST, 1)])
-async def test_of_a_chat_a_question_for_training_has_a_second_list_of_other_passages(part: Part, count: int) -> None:
-    turns = tuple(
-        f"Ana: On day {number} I saw {name} and {number} ducks." for number, name in enumerate("abcdefghij" * 4)
-    )
-    asked = Asked("chats", "home_1", part, "home_1/1", "How many ducks did Ana see on day 7?", turns, frozenset({7}))
-    lists = await make_lists([asked], HashEmbedder(64), seed=0)
-    assert len(lists) == count
-    for one in lists:
-        assert len(one.passages) == PASSAGES
-        assert [turns[7]] == [passage for passage, label in zip(one.passages, one.labels, strict=True) if label]
-    hard = [set(one.passages[1 : 1 + HARD]) for one in lists]
-    assert len(set.union(*hard)) == HARD * count, "what was found first is in one of them"
+def test_of_joined_chats_what_the_teacher_prefers_to_every_known_answer_is_left_out() -> None:
+    passages = ("better", "answer", "worse", "other answer", "between")
+    one = ReadList("chats_joined", Part.TRAIN, "q", passages, (0.0, 1.0, 0.0, 1.0, 0.0))
+    scores = np.array([5.0, 4.0, -9.0, 1.0, 2.0], np.float32)
+    kept, judged = drop_rivals(one, scores)
+    assert kept.passages == ("answer", "worse", "other answer", "between")
+    assert kept.labels == (1.0, 0.0, 1.0, 0.0)
+    assert judged.tolist() == [4.0, -9.0, 1.0, 2.0]
+    of_one = replace(one, set_name="chats")
+    assert drop_rivals(of_one, scores) == (of_one, scores), "of a single chat it is known what doesn't answer"
 
 
 async def test_a_turn_of_a_conversation_keeps_the_question_before_it() -> None:
