@@ -136,7 +136,8 @@ def _make_list(asked: Asked, hard: Sequence[str], drawn: random.Random) -> ReadL
     chosen = dict.fromkeys(drawn.sample(positives, min(MOST_POSITIVES, len(positives))), 1.0)
     seen = {bare(passage) for passage in positives}  # behind another question, or none, it answers too
     near = drawn.sample(asked.passages, len(asked.passages))
-    for passage in (*hard[:HARD], *near, *hard[HARD:]):
+    first = len(hard) if asked.set_name == chats.JOINED else HARD  # whose passages are no neighbours of the answer
+    for passage in (*hard[:first], *near, *hard[first:]):
         if len(chosen) < PASSAGES and bare(passage) not in seen:
             seen.add(bare(passage))
             chosen[passage] = 0.0

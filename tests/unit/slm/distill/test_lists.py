@@ -88,6 +88,14 @@ async def test_questions_about_short_turns_are_asked_of_longer_ones_too(folder: 
     assert any("When do you move? Next Friday!" in passage for one in longer for passage in one.passages)
 
 
+async def test_among_joined_chats_the_others_are_those_that_a_search_finds_first() -> None:
+    turns = tuple(f"Ana: On day {n} I saw {'ducks' if n % 3 else 'rain, and slept'}." for n in range(40))
+    asked = Asked("chats_joined", "home", Part.TRAIN, "1", "When did Ana see ducks?", turns, frozenset({1}))
+    (one,) = await make_lists([asked], HashEmbedder(64), seed=0)
+    assert len(one.passages) == PASSAGES
+    assert all("ducks" in passage for passage in one.passages)
+
+
 def test_of_joined_chats_what_the_teacher_prefers_to_every_known_answer_is_left_out() -> None:
     passages = ("better", "answer", "worse", "other answer", "between")
     one = ReadList("chats_joined", Part.TRAIN, "q", passages, (0.0, 1.0, 0.0, 1.0, 0.0))
