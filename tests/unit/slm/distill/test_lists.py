@@ -89,7 +89,7 @@ async def test_questions_about_short_turns_are_asked_of_longer_ones_too(folder: 
 
 
 async def test_among_joined_chats_the_others_are_those_that_a_search_finds_first() -> None:
-    turns = tuple(f"Ana: On day {n} I saw {'ducks' if n % 3 else 'rain, and slept'}." for n in range(40))
+    turns = tuple(f"Ana: On day {n} I saw {'ducks' if n % 3 == 1 else 'rain, and slept'}." for n in range(40))
     asked = Asked("chats_joined", "home", Part.TRAIN, "1", "When did Ana see ducks?", turns, frozenset({1}))
     (one,) = await make_lists([asked], HashEmbedder(64), seed=0)
     assert len(one.passages) == PASSAGES
