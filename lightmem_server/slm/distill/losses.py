@@ -12,8 +12,10 @@ ABSENT = -1e9
 TEMPERATURE = 2.0
 """Softens both sides of the listwise loss, so that the order among those that don't answer counts too."""
 
-LISTWISE, LABELLED, BINARY, IMITATION = 1.0, 0.5, 0.3, 4.0
-"""Weights of the losses."""
+LISTWISE, LABELLED, BINARY, IMITATION = 0.7, 1.5, 0.3, 4.0
+"""Weights of the losses. MRR of lists held out, after 250 further steps of one student: with the first three (1.0, 0.0, 0.02)
+chats .654 and FriendsQA .573, (1.0, 0.5, 0.3) .712 and .594, these .743 and .620; the teacher .691 and .576. What is known to
+answer teaches what the teacher doesn't know."""
 
 
 def loss(logits: jax.Array, scores: jax.Array, labels: jax.Array, present: jax.Array) -> jax.Array:
