@@ -9,8 +9,8 @@
     1.1, 2.4 | Which flats has Ana lived in?          each of them, or all together
     - | What is the name of Ana's brother?            a near miss: none
 
-They were written by a large language model (Claude) that was told what to write about and that it must copy nothing; nobody's
-own chats are among them. Some labels are wrong: of two turns that say nearly the same, one may not be listed.
+They were written by a large language model that was told what to write about and that it must copy nothing; nobody's own chats
+are among them. Some labels are wrong: of two turns that say nearly the same, one may not be listed.
 """
 
 from __future__ import annotations
