@@ -10,7 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightmem_server.slm.distill.lists import PASSAGES, ReadList, drop_rivals, load_lists, make_lists, save_lists
+from lightmem_server.slm.distill.lists import (
+    PASSAGES,
+    ReadList,
+    drop_rivals,
+    load_lists,
+    make_lists,
+    read_questions,
+    save_lists,
+)
 from lightmem_server.slm.distill.sets import Asked, Part, bare, read_sets
 from lightmem_server.slm.fakes import HashEmbedder
 
@@ -51,7 +59,7 @@ def folder(tmp_path: Path) -> Path:
         ],
         "positives": [1],
     }
-    for name, rows in (("selqa", rivers), ("friendsqa", [scene] * 12)):
+    for name, rows in (("selqa", rivers), ("friendsqa", [scene] * 12 + [{**scene, "group": "s03_e01_c01"}])):
         with gzip.open(tmp_path / f"{name}.jsonl.gz", "wt") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
     return tmp_path
@@ -80,12 +88,17 @@ async def test_some_questions_are_rewritten(folder: Path) -> None:
 async def test_questions_about_short_turns_are_asked_of_longer_ones_too(folder: Path) -> None:
     lists = await make_lists(read_sets(folder), HashEmbedder(64), seed=0)
     longer = [one for one in lists if one.set_name == "friendsqa_longer"]
-    assert longer
+    assert {one.part for one in longer} == {Part.TRAIN}
     for one in longer:
         assert [passage for passage, label in zip(one.passages, one.labels, strict=True) if label] == [
             passage for passage in one.passages if "Next Friday!" in passage
         ]
     assert any("When do you move? Next Friday!" in passage for one in longer for passage in one.passages)
+
+
+def test_it_is_asked_by_the_sets_of_the_dialogues_and_of_the_chats_alone_and_joined(folder: Path) -> None:
+    names = {asked.set_name for asked in read_questions(folder, seed=0)}
+    assert names == {"selqa", "friendsqa", "written", "chats", "chats_joined"}
 
 
 async def test_among_joined_chats_the_others_are_those_that_a_search_finds_first() -> None:

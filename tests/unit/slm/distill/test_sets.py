@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,9 @@ def test_a_turn_is_read_behind_the_question_before_it(tmp_path: Path) -> None:
     assert asked.passages[1] == "Ben: When do you move? | Ana: Next Friday!"
     assert asked.positives == {1}
     assert asked.corpus == "friendsqa/s01"
+    assert replace(asked, set_name="friendsqa_longer").corpus == "friendsqa_longer/s01", (
+        "people of a season know each other"
+    )
 
 
 def test_sentences_of_a_text_stand_alone(tmp_path: Path) -> None:
