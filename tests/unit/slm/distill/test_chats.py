@@ -68,9 +68,7 @@ def test_every_chat_that_the_recipe_brings_can_be_read() -> None:
 
 
 def test_joined_chats_are_those_of_two_people_and_answers_stay_with_their_questions() -> None:
-    other = (
-        CHAT.replace("Ana", "Cem").replace("Ben", "Ana").replace("Cork", "Cemetery Road")
-    )  # whose name is that of another one's
+    other = CHAT.replace("Ana", "Cem").replace("Ben", "Ana").replace("Cork", "Cemetery Road with DiAna")
     asked = list(join_chats("home", {"home_1": CHAT, "home_2": other}))
     assert {one.passages for one in asked} == {
         (
@@ -79,7 +77,7 @@ def test_joined_chats_are_those_of_two_people_and_answers_stay_with_their_questi
             "Ben: I live in Cork now.",
             "Ana: We got the keys on Friday! When do you move?",
             "Ana: When do you move? | Ben: In June: the 3rd.",
-            "Ben: I live in Cemetery Road now.",
+            "Ben: I live in Cemetery Road with DiAna now.",
         )
     }
     assert [(one.question, one.positives) for one in asked] == [
