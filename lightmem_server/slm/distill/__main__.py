@@ -26,7 +26,7 @@ from tokenizers import Encoding, Tokenizer
 from lightmem_server.errors import LightMemError
 from lightmem_server.slm.convert import READERS, TOKENIZER_FILE, convert_bert
 from lightmem_server.slm.distill import bert, calibration
-from lightmem_server.slm.distill.batches import encode_lists, pad
+from lightmem_server.slm.distill.batches import Pairs, encode_lists, pad
 from lightmem_server.slm.distill.evaluation import abstain, choose_threshold, evaluate
 from lightmem_server.slm.distill.lists import (
     PASSAGES,
@@ -39,7 +39,7 @@ from lightmem_server.slm.distill.lists import (
 )
 from lightmem_server.slm.distill.plot import plot_loss
 from lightmem_server.slm.distill.sets import Part
-from lightmem_server.slm.distill.student import make_student, read_student, strip_prefix
+from lightmem_server.slm.distill.student import Weights, make_student, read_student, strip_prefix
 from lightmem_server.slm.distill.teacher import score
 from lightmem_server.slm.distill.training import Schedule, train
 from lightmem_server.slm.embedder import load_embedder
@@ -81,7 +81,7 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the recipe. Returns the exit code."""
-    options = _parse(arguments)
+    options = parse(arguments)
     bars = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -119,9 +119,7 @@ def run(options: Options, bars: Progress) -> dict[str, Any]:
     if not weights_path.exists():
         of = [index for index, one in enumerate(lists) if one.part is Part.TRAIN]
         sample = pad([pair for index in of[:SAMPLE_LISTS] for pair in encodings[index]])
-        first = make_student(teacher, sample, layers=options.layers, width=options.width, heads=source.heads)
-        if options.first is not None:
-            first = read_student(options.first, like=first)
+        first = begin(options, teacher, sample, source.heads)
         task = bars.add_task("training", total=None, note="")
         trained = train(
             first,
@@ -161,13 +159,19 @@ def run(options: Options, bars: Progress) -> dict[str, Any]:
         },
         "lists": {part.value: sum(one.part is part for one in lists) for part in Part},
         "calibration": {"scale": scale, "bias": bias},
-        "teacher": _shown(evaluate(tested, [scores[index] for index in test])),
-        "student": _shown(evaluate(tested, judged)),
+        "teacher": shown(evaluate(tested, [scores[index] for index in test])),
+        "student": shown(evaluate(tested, judged)),
         "abstention": asdict(abstain(tested, judged, choose_threshold(tuned_lists, tuned, MOST_LOST))),
         "model_bytes": sum(path.stat().st_size for path in made.iterdir()),
     }
     (options.folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
     return figures
+
+
+def begin(options: Options, teacher: Weights, sample: Pairs, heads: int) -> dict[str, NDArray[np.float32]]:
+    """The student before training: of the teacher's layers, or the one to go on from, which has to have that size."""
+    made = make_student(teacher, sample, layers=options.layers, width=options.width, heads=heads)
+    return made if options.first is None else read_student(options.first, like=made)
 
 
 async def _lists(options: Options) -> list[ReadList]:
@@ -216,11 +220,14 @@ class _Quiet:
     def advance(self, title: str, done_bytes: int, total_bytes: int) -> None: ...
 
 
-def _shown(figures: Any) -> dict[str, Any]:
-    return {name: {key: round(value, 4) for key, value in asdict(one).items()} for name, one in figures.items()}
+def shown(figures: Any) -> dict[str, Any]:
+    return {
+        name: {key: None if value is None else round(value, 4) for key, value in asdict(one).items()}
+        for name, one in figures.items()
+    }
 
 
-def _parse(arguments: Sequence[str] | None) -> Options:
+def parse(arguments: Sequence[str] | None) -> Options:
     parser = argparse.ArgumentParser(
         prog="python -m lightmem_server.slm.distill",
         description=__doc__,

@@ -21,14 +21,14 @@ class Figures:
 
     Attributes:
         questions: Those with an answer among the passages.
-        hit1: Share of them whose best passage answers.
-        mrr: Mean reciprocal rank of the first that answers.
+        hit1: Share of them whose best passage answers; None without such questions.
+        mrr: Mean reciprocal rank of the first that answers; None as well.
         ece: Expected calibration error of the logistic of the logits, over all passages.
     """
 
     questions: int
-    hit1: float
-    mrr: float
+    hit1: float | None
+    mrr: float | None
     ece: float
 
 
@@ -53,8 +53,8 @@ def _figures(lists: Sequence[ReadList], logits: Sequence[NDArray[np.float32]]) -
     labels = np.concatenate([one.labels for one in lists])
     return Figures(
         questions=len(ranks),
-        hit1=float(np.mean([rank == 1 for rank in ranks])),
-        mrr=float(np.mean([1 / rank for rank in ranks])),
+        hit1=float(np.mean([rank == 1 for rank in ranks])) if ranks else None,
+        mrr=float(np.mean([1 / rank for rank in ranks])) if ranks else None,
         ece=calibration_error(to_probabilities(np.concatenate(list(logits))), labels),
     )
 

@@ -18,7 +18,7 @@ from lightmem_server.slm.distill.dialogues import write_dialogues
 from lightmem_server.slm.distill.longer import with_longer_turns
 from lightmem_server.slm.distill.negatives import find_hard
 from lightmem_server.slm.distill.rewriting import rewrite
-from lightmem_server.slm.distill.sets import DIALOGUES, Asked, Part, bare, read_sets
+from lightmem_server.slm.distill.sets import DIALOGUES, FRIENDSQA, FRIENDSQA_LONGER, Asked, Part, bare, read_sets
 from lightmem_server.slm.judged_text import judged_text
 from lightmem_server.slm.protocols import Embedder
 
@@ -38,11 +38,7 @@ CARRIED_QUESTION = 0.3
 
 WRITTEN_DIALOGUES = 320
 
-LONGER = {"friendsqa": "friendsqa_longer"}
-"""Sets whose questions for training are asked once more, over turns joined to longer ones: in FriendsQA a turn has ten words,
-in a chat thirty."""
-
-CONVERSATIONS = DIALOGUES | {chats.SET_NAME, chats.JOINED, dialogues.SET_NAME, *LONGER.values()}
+CONVERSATIONS = DIALOGUES | {chats.SET_NAME, chats.JOINED, dialogues.SET_NAME, FRIENDSQA_LONGER}
 """Sets whose passages have, where there is one, the question before them."""
 
 
@@ -93,18 +89,12 @@ def _with_carried_questions(questions: Sequence[Asked], drawn: random.Random) ->
             known = [question for question in others.get(passage, ()) if question != asked.question]
             if asked.set_name not in CONVERSATIONS and known and drawn.random() < CARRIED_QUESTION:
                 passages[position] = judged_text(passage, drawn.choice(known))
-        yield _with_passages(asked, passages)
-
-
-def _with_passages(asked: Asked, passages: Sequence[str]) -> Asked:
-    return Asked(
-        asked.set_name, asked.group, asked.part, asked.question_id, asked.question, tuple(passages), asked.positives
-    )
+        yield replace(asked, passages=tuple(passages))
 
 
 def _rewritten(questions: Sequence[Asked], drawn: random.Random) -> Iterator[Asked]:
     for asked in questions:
-        if asked.set_name != "friendsqa":
+        if asked.set_name != FRIENDSQA:
             continue
         speakers = {bare(passage).partition(": ")[0] for passage in asked.passages}
         names = {name for speaker in speakers if (name := speaker.partition(" ")[0]).isalpha()}
@@ -113,22 +103,13 @@ def _rewritten(questions: Sequence[Asked], drawn: random.Random) -> Iterator[Ask
             continue
         text = rewrite(asked.question, drawn.choice(named), is_first_person=drawn.random() < 0.5)
         if text is not None:
-            yield Asked(
-                asked.set_name,
-                asked.group,
-                asked.part,
-                f"{asked.question_id}/rewritten",
-                text,
-                asked.passages,
-                asked.positives,
-            )
+            yield replace(asked, question_id=f"{asked.question_id}/rewritten", question=text)
 
 
 def _longer(questions: Sequence[Asked], seed: int) -> Iterator[Asked]:
-    for name, longer in LONGER.items():
-        yield from with_longer_turns(
-            [asked for asked in questions if asked.set_name == name and asked.part is Part.TRAIN], longer, seed
-        )
+    """The questions of FriendsQA for training once more, over longer turns: there a turn has eleven words, in the chats 27."""
+    of_training = [asked for asked in questions if asked.set_name == FRIENDSQA and asked.part is Part.TRAIN]
+    return with_longer_turns(of_training, FRIENDSQA_LONGER, seed)
 
 
 def _make_list(asked: Asked, hard: Sequence[str], drawn: random.Random) -> ReadList:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from lightmem_server.slm.distill.sets import Asked, bare, dialogue_passages
 
-JOINED = (2, 2, 3, 3, 4)
+RUN_LENGTHS = (2, 2, 3, 3, 4)
 """Turns that become one: drawn from these."""
 
 
@@ -44,7 +44,7 @@ def join_turns(turns: Sequence[str], drawn: random.Random) -> tuple[list[str], M
     places: dict[int, int] = {}
     while len(places) < len(turns):
         start = len(places)
-        some = turns[start : start + drawn.choice(JOINED)]
+        some = turns[start : start + drawn.choice(RUN_LENGTHS)]
         places |= dict.fromkeys(range(start, start + len(some)), len(longer))
         longer.append(" ".join([some[0], *(turn.partition(": ")[2] for turn in some[1:])]))
     return longer, places

@@ -18,14 +18,14 @@ from pathlib import Path
 from lightmem_server.errors import InvalidInputError
 from lightmem_server.slm.judged_text import MARK, judged_text, last_question, said
 
-DIALOGUES = frozenset({"friendsqa", "molweni"})
+FRIENDSQA, FRIENDSQA_LONGER = "friendsqa", "friendsqa_longer"
+"""Questions about scenes; of the second the turns are joined to longer ones (longer.py)."""
+
+DIALOGUES = frozenset({FRIENDSQA, "molweni"})
 """Sets whose candidates are turns, each "Speaker: text"."""
 
 HELD_OUT_SEASONS = frozenset({"s03", "s08"})
 """Of FriendsQA: whole seasons, which are users to the benches (tests/bench/friendsqa.py)."""
-
-OF_FRIENDSQA = frozenset({"friendsqa", "friendsqa_longer"})
-"""Sets of its scenes, whose seasons share people."""
 
 PARTS = 10
 
@@ -60,7 +60,7 @@ class Asked:
     @property
     def corpus(self) -> str:
         """Where its hard negatives are looked for: a season of FriendsQA, a group of another set."""
-        return f"{self.set_name}/{season(self.group) if self.set_name in OF_FRIENDSQA else self.group}"
+        return f"{self.set_name}/{season(self.group) if self.set_name in (FRIENDSQA, FRIENDSQA_LONGER) else self.group}"
 
 
 def season(group: str) -> str:
@@ -73,12 +73,12 @@ def part_of(set_name: str, group: str) -> Part:
 
     A tenth is held out to report on and a twentieth to tune by; of FriendsQA two whole seasons to report on.
     """
-    if set_name == "friendsqa" and season(group) in HELD_OUT_SEASONS:
+    if set_name == FRIENDSQA and season(group) in HELD_OUT_SEASONS:
         return Part.TEST
     number = zlib.crc32(f"{set_name}/{group}".encode()) % (2 * PARTS)
     if number == 0:
         return Part.TUNE
-    return Part.TEST if number in (1, 2) and set_name != "friendsqa" else Part.TRAIN
+    return Part.TEST if number in (1, 2) and set_name != FRIENDSQA else Part.TRAIN
 
 
 def read_sets(folder: Path) -> Iterator[Asked]:

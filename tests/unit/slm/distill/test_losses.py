@@ -31,6 +31,12 @@ def test_an_answer_is_worth_more_than_the_teachers_opinion_of_it() -> None:
     assert value(SCORES, LABELS) < value(SCORES, other)
 
 
+def test_where_the_teacher_puts_another_first_what_is_known_to_answer_counts_more() -> None:
+    other = np.array([[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]], np.float32)
+    near = np.array([[2.0, 0.0, -3.0, -8.0], [2.0, -2.0, 0.0, 0.0]], np.float32)
+    assert value(near[:, [1, 0, 2, 3]], other) < value(near, other)
+
+
 def test_lists_without_an_answer_have_a_finite_loss() -> None:
     assert np.isfinite(value(SCORES, np.zeros_like(LABELS)))
     assert value(SCORES - 5, np.zeros_like(LABELS)) < value(SCORES, np.zeros_like(LABELS)), "nothing answers"

@@ -1,0 +1,45 @@
+"""The recipe's command: with which student it begins, and what it tells."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lightmem_server.errors import InvalidInputError
+from lightmem_server.slm.distill.__main__ import begin, parse, shown
+from lightmem_server.slm.distill.batches import Pairs
+from lightmem_server.slm.distill.evaluation import evaluate
+from lightmem_server.slm.distill.lists import ReadList
+from lightmem_server.slm.distill.sets import Part
+from lightmem_server.slm.distill.student import strip_prefix
+from tests.unit.slm import tiny_bert
+
+TEACHER = strip_prefix(tiny_bert.make_weights(2, is_cross_encoder=True))
+SAMPLE = Pairs(
+    np.array([[2, 5, 3, 8, 3]], np.int32), np.array([[0, 0, 0, 1, 1]], np.int32), np.ones((1, 5), np.float32)
+)
+
+
+def test_it_begins_with_layers_of_the_teacher_or_goes_on_from_a_student_of_that_size(tmp_path: Path) -> None:
+    path = tmp_path / "weights.npz"
+    of_teacher = parse(["--data", "x", "--layers", "1", "--width", "10"])
+    go_on = parse(["--data", "x", "--layers", "1", "--width", "10", "--first", str(path)])
+    made = begin(of_teacher, TEACHER, SAMPLE, tiny_bert.HEADS)
+    np.savez(path, **{name: array + 1 for name, array in made.items()})  # type: ignore[arg-type]
+    first = begin(go_on, TEACHER, SAMPLE, tiny_bert.HEADS)
+    assert first.keys() == made.keys()
+    for name, array in made.items():
+        np.testing.assert_array_equal(first[name], array + 1)
+    with pytest.raises(InvalidInputError, match="another size"):
+        begin(replace(go_on, width=11), TEACHER, SAMPLE, tiny_bert.HEADS)
+
+
+def test_figures_of_a_set_without_answers_are_json_all_the_same() -> None:
+    lists = [ReadList("s", Part.TEST, "who", ("a", "b"), (0.0, 0.0))]
+    figures = shown(evaluate(lists, [np.array([1.0, -1.0], np.float32)]))
+    assert figures["s"]["mrr"] is None
+    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
