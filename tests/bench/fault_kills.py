@@ -180,7 +180,9 @@ class Harness:
         await asyncio.gather(*tasks)
         if self._end is End.DRAINED:
             others = caller.ended.keys() - ENDS_OF_A_DRAIN
-            self._row(NAMES[self._end]).wrong += [f"a call ended with {status} at SIGTERM" for status in sorted(others)]
+            self._row(NAMES[self._end]).wrong += [
+                f"a call ended with {status} at SIGTERM ({caller.last_words[status]})" for status in sorted(others)
+            ]
 
     async def _drain(self, server: ServerProcess) -> None:
         """SIGTERM: what is at work may end, and the server ends by itself."""

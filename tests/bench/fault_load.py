@@ -52,6 +52,8 @@ class Caller:
     rng: random.Random
     ended: Counter[str] = field(default_factory=Counter)
     """How the calls that failed ended."""
+    last_words: dict[str, str] = field(default_factory=dict)
+    """What the last call said that ended so."""
     at_work: Counter[str] = field(default_factory=Counter)
     """What is under way."""
     missed: list[str] = field(default_factory=list)
@@ -77,11 +79,15 @@ class Caller:
         try:
             yield
         except grpc.aio.AioRpcError as error:
-            self.ended[error.code().name] += 1
+            self._note_end(error.code().name, f"{what}: {error.details()}")
         except LightMemError as error:
-            self.ended[error.status.name] += 1
+            self._note_end(error.status.name, f"{what}: {error}")
         else:
             self.at_work[what] -= 1
+
+    def _note_end(self, status: str, words: str) -> None:
+        self.ended[status] += 1
+        self.last_words[status] = words
 
     # The load, each for ever
 
@@ -103,7 +109,7 @@ class Caller:
 
             sending = asyncio.create_task(send())
             try:
-                with typed_stream_errors(call):  # gRPC itself says INTERNAL where the stream ends under a request
+                with typed_stream_errors(call):  # as in `replay`
                     await self._read(call, ledger, sent, places)
             finally:
                 sending.cancel()
@@ -194,7 +200,9 @@ class Caller:
 
     async def replay(self, user_id: str, write: Write) -> tuple[bool, tuple[str, ...]]:
         """A write, perhaps again: whether it had been done before, and its ids."""
-        (response,) = [each async for each in self.memory.Write(iter([to_request(user_id, write)]), **self.options)]
+        call = self.memory.Write(iter([to_request(user_id, write)]), **self.options)
+        with typed_stream_errors(call):  # gRPC itself says INTERNAL where the call ends while the request is sent
+            (response,) = [each async for each in call]
         return response.is_replay, tuple(response.memory_ids)
 
     async def consolidate(self, user_id: str) -> str:
