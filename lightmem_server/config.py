@@ -87,6 +87,11 @@ class Settings(BaseModel):
     # Models
     embedder: str = Field("bge-small-en-v1.5", description="Embedder, a name in the manifest.")
     selector: str = Field("ms-marco-MiniLM-L-12-v2", description="Selector (cross-encoder), a name in the manifest.")
+    gate_selector: str = Field(
+        "ms-marco-MiniLM-L-12-v2",
+        description="Selector that consolidation's gate asks, a name in the manifest: what the gate wants of a statement was "
+        "set for this one.",
+    )
     writer: str = Field(
         "lite",
         description="Writer, for hypothetical queries: the profile small or standard, or a name in the manifest. lite: none.",
@@ -276,6 +281,12 @@ class Settings(BaseModel):
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the server."""
         return is_loopback(split_address(self.listen)[0])
+
+    @property
+    def needed_models(self) -> tuple[str, ...]:
+        """What must have been pulled before the server starts, besides a Writer."""
+        gate = [self.gate_selector] if self.consolidation == "on" else []
+        return tuple(dict.fromkeys([self.embedder, self.selector, *gate]))
 
     @property
     def min_shared_users(self) -> int | None:

@@ -103,6 +103,10 @@ class Models(Protocol):
         """Judges candidates."""
 
     @property
+    def gate(self) -> Selector:
+        """Judges what consolidation proposes."""
+
+    @property
     def writer(self) -> Writer | None:
         """Writes hypothetical queries; None: there is none."""
 
@@ -321,7 +325,7 @@ class LightMemServer:
         return StagedConsolidator(
             store,
             models.embedder,
-            models.selector,
+            models.gate,
             models.writer,
             embedding=_embedding_of(models.embedder),
             clock=self._clock,

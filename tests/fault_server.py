@@ -54,6 +54,7 @@ class FakeModels:
 
     embedder: HashEmbedder = field(default_factory=HashEmbedder)
     selector: OverlapSelector = field(default_factory=OverlapSelector)
+    gate: OverlapSelector = field(default_factory=OverlapSelector)
     writer: None = None
     foreground: Foreground = field(default_factory=Foreground)
 

@@ -30,6 +30,7 @@ class FakeModels:
 
     embedder: Any = field(default_factory=HashEmbedder)
     selector: Any = field(default_factory=OverlapSelector)
+    gate: Any = field(default_factory=OverlapSelector)
     writer: None = None
     foreground: Foreground = field(default_factory=Foreground)
 

@@ -29,7 +29,7 @@ def require_models() -> None:
     missing = [
         state.name
         for state in list_models(settings.models_dir)
-        if state.name in (settings.embedder, settings.selector) and state.state is ModelState.MISSING
+        if state.name in settings.needed_models and state.state is ModelState.MISSING
     ]
     if missing:
         pytest.skip(f"models {', '.join(missing)} are not in {settings.models_dir}; run `make models`")

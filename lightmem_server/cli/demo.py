@@ -91,10 +91,9 @@ def _pull_missing_models(settings: Settings, say: Console) -> None:
     """Fetches the models that a server with these settings needs. Raises ModelError."""
     from lightmem_server.slm.models import ModelState, list_models
 
-    needed = (settings.embedder, settings.selector)
     states = {status.name: status.state for status in list_models(settings.models_dir)}
     usable = (ModelState.INSTALLED, ModelState.OUTDATED)
-    missing = [name for name in needed if states.get(name) not in usable]
+    missing = [name for name in settings.needed_models if states.get(name) not in usable]
     if missing:
         say.print(f"fetching {' and '.join(missing)}, once")
         from lightmem_server.slm.pull import pull  # heavy: brings the converters

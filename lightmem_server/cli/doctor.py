@@ -98,10 +98,11 @@ def check_python(settings: Settings) -> Iterator[Finding]:
 
 
 def check_models(settings: Settings) -> Iterator[Finding]:
-    """The embedder and the Selector: there, and every byte as installed."""
+    """The embedder and the Selectors: there, and every byte as installed."""
     from lightmem_server.slm.models import ModelState, verify
 
-    for role, name in (("embedder", settings.embedder), ("selector", settings.selector)):
+    for name in settings.needed_models:
+        role = "embedder" if name == settings.embedder else "selector"
         try:
             (status,) = verify([name], settings.models_dir)
         except ModelError as error:

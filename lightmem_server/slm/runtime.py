@@ -18,6 +18,8 @@ class LoadedModels:
 
     embedder: BertEmbedder
     selector: CrossEncoderSelector
+    gate: CrossEncoderSelector
+    """The Selector itself, where consolidation's gate asks the same or nothing."""
     writer: GeneratorWriter | None = None
     foreground: Foreground = field(default_factory=Foreground)
     """What the Writer, and passages that are embedded in bulk, stand aside for."""
@@ -26,6 +28,7 @@ class LoadedModels:
         """Fail what waits with UnavailableError, end what runs, free the memory. May be called twice."""
         await self.embedder.close()
         await self.selector.close()
+        await self.gate.close()
         if self.writer is not None:
             await self.writer.close()
 
@@ -38,22 +41,22 @@ def load_models(settings: Settings) -> LoadedModels:
         ModelError: One is damaged, or has another role.
     """
     foreground = Foreground()
-    return LoadedModels(
-        load_embedder(
-            settings.models_dir,
-            settings.embedder,
-            threads=settings.threads,
-            max_queued_texts=settings.max_queued_texts,
-            stands_aside=foreground.is_reading,
-        ),
-        load_selector(
-            settings.models_dir,
-            settings.selector,
-            threads=settings.threads,
-            max_queued_passages=settings.max_queued_texts,
-        ),
-        _load_writer(settings, foreground),
-        foreground,
+    embedder = load_embedder(
+        settings.models_dir,
+        settings.embedder,
+        threads=settings.threads,
+        max_queued_texts=settings.max_queued_texts,
+        stands_aside=foreground.is_reading,
+    )
+    selector = _load_selector(settings, settings.selector)
+    has_own_gate = settings.gate_selector in settings.needed_models and settings.gate_selector != settings.selector
+    gate = _load_selector(settings, settings.gate_selector) if has_own_gate else selector
+    return LoadedModels(embedder, selector, gate, _load_writer(settings, foreground), foreground)
+
+
+def _load_selector(settings: Settings, name: str) -> CrossEncoderSelector:
+    return load_selector(
+        settings.models_dir, name, threads=settings.threads, max_queued_passages=settings.max_queued_texts
     )
 
 

@@ -258,6 +258,7 @@ async def consolidated(
     settings, clock, memory = load(), Clock(), Memory(folder / MEMO_FILE)
     real_embedder = load_embedder(settings.models_dir, settings.embedder)
     real_selector = load_selector(settings.models_dir, settings.selector)
+    real_gate = load_selector(settings.models_dir, settings.gate_selector)
     name = WRITERS[writer]
     real_writer = (
         load_writer(
@@ -267,6 +268,7 @@ async def consolidated(
         else None
     )
     embedder, selector = RememberingEmbedder(real_embedder, memory), RememberingSelector(real_selector, memory)
+    gate = RememberingSelector(real_gate, memory)
     recorded = RecordedOutcomes(folder / OUTCOMES_FILE)
     with ThreadPoolExecutor(2) as executor:
         store = SqliteStore(folder)
@@ -287,7 +289,7 @@ async def consolidated(
                 staged = StagedConsolidator(
                     store,
                     embedder,
-                    selector,
+                    gate,
                     remembering,
                     embedding=EMBEDDING,
                     clock=clock,
@@ -325,6 +327,7 @@ async def consolidated(
             await store.close()
             await real_embedder.close()
             await real_selector.close()
+            await real_gate.close()
             if real_writer is not None:
                 await real_writer.close()
             memory.close()

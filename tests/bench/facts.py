@@ -34,7 +34,7 @@ WRITERS = {"standard": "qwen2.5-coder-1.5b-instruct", "small": "qwen2.5-coder-0.
 async def run(paths: list[Path], profile: str, remember: Path | None, threads: int) -> None:
     """Print every proposal with its fate, and the counts."""
     prompt, directory = FactsPrompt.load(PROMPT), load().models_dir
-    selector = load_selector(directory, load().selector, threads=1)
+    selector = load_selector(directory, load().gate_selector, threads=1)
     real = load_writer(directory, WRITERS[profile], threads=threads) if WRITERS[profile] else None
     memory = memo.Memory(remember) if remember else None
     writer: Writer | None = memo.RememberingWriter(real, memory) if real and memory else real

@@ -76,3 +76,15 @@ def test_languages_come_as_json_or_as_a_table(tmp_path: Path) -> None:
     file.write_text('language = "none"\n[languages]\nde = "german"\n', "utf-8")
     settings = load(config_file=file, environment={})
     assert (settings.language, settings.languages) == ("none", {"de": "german"})
+
+
+@pytest.mark.parametrize(
+    ("flags", "needed"),
+    [
+        pytest.param({"gate_selector": "b"}, ("bge-small-en-v1.5", "a", "b"), id="gate"),
+        pytest.param({"gate_selector": "a"}, ("bge-small-en-v1.5", "a"), id="same"),
+        pytest.param({"gate_selector": "b", "consolidation": "off"}, ("bge-small-en-v1.5", "a"), id="no-gate"),
+    ],
+)
+def test_a_server_needs_the_models_that_it_names_each_once(flags: dict[str, object], needed: tuple[str, ...]) -> None:
+    assert load({"selector": "a", **flags}, environment={}).needed_models == needed

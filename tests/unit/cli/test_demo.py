@@ -35,7 +35,7 @@ def _models() -> None:
     settings = load()
     states = {status.name: status.state for status in list_models(settings.models_dir)}
     usable = (ModelState.INSTALLED, ModelState.OUTDATED)
-    if any(states[name] not in usable for name in (settings.embedder, settings.selector)):
+    if any(states[name] not in usable for name in settings.needed_models):
         pytest.skip(f"the models are not in {settings.models_dir}; run `make models`")
 
 

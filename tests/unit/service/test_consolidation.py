@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from lightmem_client import AsyncClient, ConsolidationProgress, Kind, MemoryFilter
+from lightmem_client import AsyncClient, ConsolidationProgress, Kind, MemoryFilter, Turn
 from lightmem_client.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
@@ -21,6 +21,7 @@ from lightmem_client.errors import (
 from lightmem_server import errors
 from lightmem_server.config import load
 from lightmem_server.server import LightMemServer, Models
+from lightmem_server.slm.fakes import OverlapSelector
 from lightmem_server.store.protocol import Store
 from tests.live_server import FakeModels
 from tests.unit.pipeline.consolidation.echo import EchoConsolidator, nothing
@@ -103,6 +104,35 @@ async def test_consolidate_streams_to_the_end_and_what_it_made_is_found(running:
     assert "I MOVED TO PORTO." in {hit.memory.text for hit in found.memories}
     stats = await running.client.stats()
     assert stats.dead_jobs == ()
+
+
+class Refusing(OverlapSelector):
+    """Finds that nothing says what it is asked about."""
+
+    async def judge(self, query: str, passages: Sequence[str], *, deadline: float | None = None) -> list[float | None]:
+        return [-9.0 for _ in passages]
+
+
+@pytest.mark.parametrize(
+    ("models", "kept"),
+    [
+        pytest.param(FakeModels(gate=Refusing()), [], id="gate"),
+        pytest.param(FakeModels(selector=Refusing()), ["Ann lives in Porto"], id="selector"),
+    ],
+)
+async def test_what_is_proposed_is_for_the_gates_selector_to_judge(
+    tmp_path: Path, models: FakeModels, kept: list[str]
+) -> None:
+    server = LightMemServer(load({"data_dir": tmp_path, "listen": "127.0.0.1:0"}, environment={}), lambda _: models)
+    await server.start()
+    key = (tmp_path / "admin.key").read_text().strip()
+    running = Running(server, Consolidation(), AsyncClient(server.address, api_key=key, user_id="ann"), tmp_path)
+    await running.client.write(Turn("I live in Porto.", speaker="Ann"))
+    moments = await running.consolidate()
+    assert (await running.facts(), moments[-1].kept_count) == (kept, len(kept))
+    assert moments[-1].rejected == ({} if kept else {"inconsistent": 1})
+    await running.client.close()
+    await server.stop()
 
 
 async def test_nothing_new_and_an_unknown_user_end_at_once(running: Running) -> None:

@@ -42,9 +42,10 @@ tokenizer = { path = "tokenizer.json", size_bytes = 1, sha256 = "HASH" }
 
 def test_the_default_models_of_the_settings_are_in_profile_lite_with_their_roles() -> None:
     manifest, settings = load_manifest(), Settings()
-    assert set(manifest.profiles["lite"]) == {settings.embedder, settings.selector}
+    assert set(manifest.profiles["lite"]) == set(settings.needed_models)
     assert manifest.get(settings.embedder).role is ModelRole.EMBEDDER
     assert manifest.get(settings.selector).role is ModelRole.SELECTOR
+    assert manifest.get(settings.gate_selector).role is ModelRole.SELECTOR
 
 
 def test_models_of_one_wheel_agree_on_it() -> None:
