@@ -101,8 +101,9 @@ def check_models(settings: Settings) -> Iterator[Finding]:
     """The embedder and the Selectors: there, and every byte as installed."""
     from lightmem_server.slm.models import ModelState, verify
 
+    roles = {settings.gate_selector: "gate", settings.selector: "selector", settings.embedder: "embedder"}
     for name in settings.needed_models:
-        role = "embedder" if name == settings.embedder else "selector"
+        role = roles[name]
         try:
             (status,) = verify([name], settings.models_dir)
         except ModelError as error:

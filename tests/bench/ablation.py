@@ -29,8 +29,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from lightmem_server.config import load
 from lightmem_server.pipeline.retrieval import SelectorMode
-from lightmem_server.pipeline.tuning import JudgedLimits, Tuning
+from lightmem_server.pipeline.tuning import JudgedLimits, Tuning, tuning_for
 from tests.bench import report
 from tests.bench.datasets import Conversation, take_quick
 from tests.bench.in_process import MEMORY_FILE, Bench, told
@@ -40,7 +41,7 @@ from tests.bench.options import ROOT, make_parser, open_bars, parse_options, rea
 RESULT_FILE = ROOT / "target" / "bench" / "ablation.json"
 QUICK_QUESTIONS = 8
 
-DEFAULT = Tuning()
+DEFAULT = tuning_for(load().selector)
 VARIANTS: Mapping[str, tuple[Tuning, SelectorMode]] = {
     "all parts, FAST": (DEFAULT, SelectorMode.FAST),
     "all parts, FULL": (DEFAULT, SelectorMode.FULL),

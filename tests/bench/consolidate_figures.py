@@ -13,10 +13,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lightmem_server.config import load
 from lightmem_server.pipeline.consolidation.words import content_keys
 from lightmem_server.pipeline.retrieval import Budget, Candidate, RetrieveQuery, Selected
 from lightmem_server.pipeline.retrieve import Retrieving
-from lightmem_server.pipeline.tuning import Tuning
+from lightmem_server.pipeline.tuning import tuning_for
 from lightmem_server.slm.time_window import to_micros
 from lightmem_server.types import Kind, Memory, MemoryFilter
 from tests.bench.consolidated import TURN_KEY, Consolidated, partition_of, sampled_sessions
@@ -185,7 +186,7 @@ async def read_conversation(conversation: Conversation, made: Consolidated) -> R
     """A reader of one of the consolidated conversations."""
     records = await made.records(conversation.conversation_id)
     turns = {record.id: str(record.metadata[TURN_KEY]) for record in records if record.kind is Kind.TURN}
-    return Reader(conversation, made.retrieving(Tuning()), turns)
+    return Reader(conversation, made.retrieving(tuning_for(load().selector)), turns)
 
 
 def _turns_of(conversation: Conversation, sessions: frozenset[str]) -> frozenset[str]:

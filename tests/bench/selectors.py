@@ -5,10 +5,10 @@
     python -m tests.bench.selectors --selectors NAME NAME ...          the first is what the others are compared with
 
 The pipeline in this process judges every question's shortlist with each Selector, each with the constants that belong to it
-(pipeline/tuning.py), in modes FAST and FULL: R@10 and MRR, by category too, and the difference to the first with its 95 %
-interval over questions drawn anew. ECE is of the relevance that is returned with each judged memory, and of the logit alone.
-Time is of judging alone, round after round in turns: milliseconds per 1,000 tokens, and the ratio to the first for the same
-shortlists.
+(pipeline/tuning.py) but reading as far as the first, in modes FAST and FULL: R@10 and MRR, by category too, and the difference
+to the first with its 95 % interval over questions drawn anew. ECE is of the relevance that is returned with each judged memory,
+and of the logit alone. Time is of judging alone, round after round in turns: milliseconds per 1,000 tokens, and the ratio to
+the first for the same shortlists.
 
 `--held-out` keeps the two seasons of FriendsQA that our Selector wasn't trained on. Writes target/bench/selectors.json.
 """
@@ -23,7 +23,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ from lightmem_server.config import load
 from lightmem_server.pipeline.passages import judged_passage
 from lightmem_server.pipeline.retrieval import SelectorMode
 from lightmem_server.pipeline.select import within
-from lightmem_server.pipeline.tuning import tuning_for
+from lightmem_server.pipeline.tuning import JudgedLimits, Tuning, tuning_for
 from lightmem_server.slm.convert import TOKENIZER_FILE
 from lightmem_server.slm.distill.evaluation import calibration_error, to_probabilities
 from lightmem_server.slm.protocols import Selector
@@ -123,17 +123,23 @@ async def judge_all(
         async with told(conversations, memory, bars, selector=name) as bench:
             for mode in MODES:
                 judged = made[mode.name][name] = Judged()
-                async for answer in bench.ask(tuning_for(name), mode, bars, f"{name}, {mode.name}"):
+                async for answer in bench.ask(like_first(name, names[0]), mode, bars, f"{name}, {mode.name}"):
                     judged.note(answer, bench.turns)
                     if name == names[0] and mode is SelectorMode.FULL:
-                        shortlists.append(_shortlist(answer))
+                        shortlists.append(_shortlist(answer, tuning_for(name).full))
     return made, random.Random(0).sample(shortlists, min(TIMED_LISTS, len(shortlists)))
 
 
-def _shortlist(answer: Answer) -> tuple[str, list[str]]:
+def like_first(name: str, first: str) -> Tuning:
+    """The constants of a Selector, and how far the first one of the bench reads."""
+    limits = tuning_for(first)
+    return replace(tuning_for(name), fast=limits.fast, full=limits.full)
+
+
+def _shortlist(answer: Answer, limits: JudgedLimits) -> tuple[str, list[str]]:
     alive = [candidate for candidate in answer.trace.candidates if candidate.memory is not None]
     ordered = sorted(alive, key=lambda candidate: candidate.coarse_rank)
-    read = within(tuning_for("").full, answer.trace.plan, ordered)
+    read = within(limits, answer.trace.plan, ordered)
     return answer.trace.plan.judged, [judged_passage(one.memory, one.preceding) for one in read if one.memory]
 
 

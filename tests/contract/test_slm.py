@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from lightmem_server.config import Settings
+from lightmem_server.pipeline.tuning import REFERENCE_SELECTOR
 from lightmem_server.slm import protocols
 from lightmem_server.slm.embedder import load_embedder
 from lightmem_server.slm.fakes import HashEmbedder, OverlapSelector
@@ -197,9 +198,9 @@ async def test_real_models_put_the_answer_first(question: str, answer: int) -> N
 
 
 @pytest.mark.models
-async def test_the_real_selector_gives_the_logits_known_of_it() -> None:
+async def test_the_published_selector_gives_the_logits_known_of_it() -> None:
     """Of the model card's example; float32 upstream, so within what int8 loses."""
-    name = Settings().selector
+    name = REFERENCE_SELECTOR
     selector = load_selector(pulled(name), name)
     good, bad = await selector.judge(
         "How many people live in Berlin?",

@@ -135,11 +135,12 @@ def test_a_query_that_refers_back_is_completed_by_the_conversation(client: Clien
 
 
 def test_explain_says_where_a_memory_was_lost(client: Client) -> None:
-    found = client.retrieve("Which pet does Ana have?", max_memories=1)
+    query, budget = "Which pet does Ana have?", {"max_memories": 1, "deadline_seconds": 10}
+    found = client.retrieve(query, **budget)
     (first,) = found.memories
-    assert client.explain("Which pet does Ana have?", first.memory.id, max_memories=1).reached_stage == "returned"
+    assert client.explain(query, first.memory.id, **budget).reached_stage == "returned"
     lost = next(candidate for candidate in found.trace.candidates if candidate.drop_reason)
-    explanation = client.explain("Which pet does Ana have?", lost.memory_id, max_memories=1)
+    explanation = client.explain(query, lost.memory_id, **budget)
     assert explanation.reached_stage == "select"
     assert "max_memories" in explanation.text
     assert explanation.margin > 0

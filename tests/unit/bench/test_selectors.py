@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from lightmem_server.pipeline.tuning import tuning_for
 from tests.bench import selectors
-from tests.bench.selectors import Judged, interval
+from tests.bench.selectors import SELECTORS, Judged, interval, like_first
 from tests.unit.bench.test_datasets import dialogue, question, write_jsonl
 
 
@@ -30,6 +31,15 @@ def test_a_difference_comes_with_its_interval() -> None:
     assert mean == 0.5
     assert 0.35 < low < 0.5 < high < 0.65
     assert interval([0.3, 0.7], [0.3, 0.7]) == [0.0, 0.0, 0.0]
+
+
+def test_each_has_its_own_constants_and_reads_as_far_as_the_first() -> None:
+    first, second = SELECTORS
+    assert like_first(first, first) == tuning_for(first)
+    tuning = like_first(second, first)
+    assert (tuning.fast, tuning.full) == (tuning_for(first).fast, tuning_for(first).full)
+    assert tuning.fast != tuning_for(second).fast
+    assert (tuning.logit_weight, tuning.judged) == (tuning_for(second).logit_weight, tuning_for(second).judged)
 
 
 def test_figures_are_by_category_too_and_against_the_first() -> None:

@@ -40,6 +40,12 @@ def test_missing_models_fail_and_say_what_to_run(settings: Settings) -> None:
     assert findings[0].advice == f"run `lightmem models pull {settings.embedder}`"
 
 
+def test_each_model_has_its_role(settings: Settings) -> None:
+    other = settings.model_copy(update={"selector": "lightmem-selector-l4"})
+    assert [finding.check for finding in doctor.check_models(settings)] == ["embedder", "selector"]
+    assert [finding.check for finding in doctor.check_models(other)] == ["embedder", "selector", "gate"]
+
+
 def test_unknown_model_fails(settings: Settings) -> None:
     findings = list(doctor.check_models(settings.model_copy(update={"embedder": "nonsense"})))
     assert findings[0].level is Level.FAIL

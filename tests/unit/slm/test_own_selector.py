@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightmem_server.pipeline.tuning import DEFAULT_SELECTOR, TUNINGS, tuning_for
+from lightmem_server.pipeline.tuning import REFERENCE_SELECTOR, TUNINGS, tuning_for
 from lightmem_server.slm.distill.dialogues import write_dialogues
 from lightmem_server.slm.pull import pull
 from lightmem_server.slm.selector import CrossEncoderSelector, load_selector
@@ -53,6 +53,6 @@ async def test_its_highest_logit_is_not_above_what_certainty_reckons_with(select
     assert max(logit for logit in logits if logit is not None) <= TUNINGS[NAME].highest_logit
 
 
-def test_a_selector_that_is_not_known_has_the_constants_of_the_default() -> None:
-    assert tuning_for("somebody-elses") is TUNINGS[DEFAULT_SELECTOR]
+def test_a_selector_that_is_not_known_has_the_constants_of_the_reference() -> None:
+    assert tuning_for("somebody-elses") is TUNINGS[REFERENCE_SELECTOR]
     assert tuning_for(NAME) is TUNINGS[NAME]
