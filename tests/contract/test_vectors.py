@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.contract.vector_cases import files
-from tests.contract.vector_play import FOLDER, SERVICES, Json, MismatchError, Names, Player, read_vectors
-from tests.contract.vector_record import record
+from tests.contract.vector_play import FOLDER, SERVICES, Json, MismatchError, Names, Outcome, Player, read_vectors
+from tests.contract.vector_record import Recorder, record
+from tests.contract.vector_requests import admin
 from tests.server_process import ServerProcess
 
 VECTORS = dict(read_vectors())
@@ -31,6 +32,20 @@ def test_vector_holds(player: Player, name: str) -> None:
 def test_vectors_are_up_to_date(player: Player, name: str) -> None:
     """`make vectors` writes them."""
     assert (FOLDER / f"{name}.json").read_text("utf-8") == record(player, files()[name])
+
+
+def test_a_page_token_is_recorded_as_one_also_where_it_is_the_id_of_a_key_made_before() -> None:
+    names = Names(run="run")
+    recorder = Recorder(names)
+    made = admin("CreateKey", {"key": {"label": "listed"}})
+    listed = admin("ListKeys", {"pageSize": 1})
+    (response,) = recorder.expect(made, Outcome([{"key": {"keyId": "abc"}, "secret": "lm_abc_1"}], None))["responses"]
+    assert response["key"]["keyId"] == {"$capture": "keyId1"}
+    (page,) = recorder.expect(listed, Outcome([{"keys": [{"keyId": "abc"}], "nextPageToken": "abc"}], None))[
+        "responses"
+    ]
+    assert page["nextPageToken"] == {"$capture": "nextPageToken1"}
+    assert names.captured["nextPageToken1"] == "abc"
 
 
 def test_no_file_is_left_over() -> None:

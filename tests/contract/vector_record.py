@@ -95,8 +95,11 @@ class Recorder:
 
     def _generalise_keys(self, response: Json, is_first: bool) -> Json:
         keys: Json = [{"$any": "object"}] * len(response["keys"])
-        token = {"nextPageToken": self._generalise_text(response["nextPageToken"], "nextPageToken")} if is_first else {}
-        return {"keys": keys, **token}
+        if not is_first:
+            return {"keys": keys}
+        # A name of its own: now and then the token is the id of the key that was just made, which has another.
+        token = response["nextPageToken"]
+        return {"keys": keys, "nextPageToken": self._capture("nextPageToken", token) if token else ""}
 
     def _generalise(self, value: Json, key: str) -> Json:
         if key in VARYING:
@@ -125,8 +128,9 @@ class Recorder:
 
     def _name(self, kind: str, value: str) -> Json:
         """A capture the first time, a reference afterwards."""
-        if value in self._known:
-            return {"$ref": self._known[value]}
+        return {"$ref": self._known[value]} if value in self._known else self._capture(kind, value)
+
+    def _capture(self, kind: str, value: str) -> Json:
         self._counts[kind] = self._counts.get(kind, 0) + 1
         self._known[value] = name = f"{kind}{self._counts[kind]}"
         self._names.captured[name] = value
