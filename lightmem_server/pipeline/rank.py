@@ -9,13 +9,20 @@ from lightmem_server.pipeline.passages import VIEW_NAMES
 from lightmem_server.pipeline.relevance import relevance
 from lightmem_server.pipeline.retrieval import Candidate, DropReason
 from lightmem_server.pipeline.tuning import Tuning
+from lightmem_server.slm.digests import ByDigest
 from lightmem_server.slm.time_window import speaks_of_time
+
+REMEMBERED_TEXTS = 32_768
+"""Of which it is known whether they speak of a time: 3 MB. It takes 21 µs to see, 1 to look up, and a question that asks when
+looks at 100."""
+
+_speaks_of_time = ByDigest(speaks_of_time, most=REMEMBERED_TEXTS)
 
 
 def prefer_times(candidates: Sequence[Candidate], boost: float) -> list[Candidate]:
     """For a query that asks when: raise the coarse score of memories that speak of a time, and order anew."""
     for candidate in candidates:
-        if candidate.memory is not None and speaks_of_time(candidate.memory.text):
+        if candidate.memory is not None and _speaks_of_time(candidate.memory.text):
             candidate.coarse_score += boost
             candidate.parts = {**candidate.parts, "time_expression": 1.0}
     ordered = sorted(candidates, key=lambda candidate: (-candidate.coarse_score, candidate.coarse_rank))

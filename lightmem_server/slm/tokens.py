@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from lightmem_server.errors import ModelError
+from lightmem_server.slm.digests import ByDigest
 from lightmem_server.slm.protocols import TokenCounter
 
 INLINE_CHARACTERS = 1000
@@ -41,23 +41,13 @@ class JsonTokenCounter:
         """
         self._tokenizer = tokenizer
         self._is_by_line = _counts_by_line(tokenizer)
-        self._counts: dict[bytes, int] = {}  # by digest: nothing that was said outlives its erasure here
+        self._count_line = ByDigest(self._count, most=REMEMBERED_LINES)
 
     def count(self, text: str) -> int:
         """See TokenCounter."""
         if not self._is_by_line:
             return self._count(text)
         return sum(self._count_line(line) for line in text.split("\n") if line)
-
-    def _count_line(self, line: str) -> int:
-        digest = hashlib.blake2b(line.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        count = self._counts.get(digest)
-        if count is None:
-            count = self._count(line)
-            if len(self._counts) >= REMEMBERED_LINES:
-                self._counts.clear()
-            self._counts[digest] = count
-        return count
 
     def _count(self, text: str) -> int:
         (encoding,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
