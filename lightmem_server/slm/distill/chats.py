@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import resources
 
 from lightmem_server.errors import InvalidInputError
@@ -28,6 +28,7 @@ SET_NAME = "chats"
 JOINED = "chats_joined"
 FOLDER = "chats"
 NO_ANSWER = "-"
+QUESTIONS = "\n??"
 
 _TURN = re.compile(r"(?P<speaker>[^:]{1,40}): (?P<text>.+)")
 _PLACE = re.compile(r"(?P<session>\d+)\.(?P<turn>\d+)")
@@ -39,7 +40,7 @@ def read_chats() -> Iterator[Asked]:
     Raises:
         InvalidInputError: A file is not of this form.
     """
-    for name, text in _read_files():
+    for name, text in read_texts(FOLDER):
         yield from parse_chat(name, text)
 
 
@@ -50,7 +51,7 @@ def read_joined() -> Iterator[Asked]:
     Raises:
         InvalidInputError: As read_chats.
     """
-    of_training = [(name, text) for name, text in _read_files() if part_of(SET_NAME, name) is Part.TRAIN]
+    of_training = [(name, text) for name, text in read_texts(FOLDER) if part_of(SET_NAME, name) is Part.TRAIN]
     for theme, chats in itertools.groupby(of_training, key=lambda chat: chat[0].rpartition("_")[0]):
         yield from join_chats(theme, dict(chats))
 
@@ -70,9 +71,9 @@ def join_chats(theme: str, chats: Mapping[str, str]) -> Iterator[Asked]:
     yield from (replace(one, passages=tuple(passages)) for one in asked if one.positives)
 
 
-def _read_files() -> Sequence[tuple[str, str]]:
-    folder = resources.files("lightmem_server.slm.distill").joinpath(FOLDER)
-    files = {path.name: path for path in folder.iterdir()}
+def read_texts(folder: str) -> Sequence[tuple[str, str]]:
+    """The texts of a folder of the recipe by name, in order."""
+    files = {path.name: path for path in resources.files("lightmem_server.slm.distill").joinpath(folder).iterdir()}
     return [
         (name.removesuffix(".txt"), path.read_text("utf-8"))
         for name, path in sorted(files.items())
@@ -90,9 +91,34 @@ def _with_people(text: str, others: Sequence[str]) -> str:
     return re.sub(rf"\b(?:{'|'.join(map(re.escape, names))})\b", lambda found: names[found[0]], text)
 
 
-def parse_chat(name: str, text: str) -> Iterator[Asked]:
-    """What is asked about one chat. Raises InvalidInputError where the text is not of this form."""
-    head, parted, questions = text.partition("\n??")
+@dataclass(frozen=True, slots=True)
+class ChatTurns:
+    """The turns of one chat.
+
+    Attributes:
+        passages: As they are judged.
+        positions: Of each in `passages`, by its session and its number there, both from 1.
+    """
+
+    name: str
+    passages: tuple[str, ...]
+    positions: Mapping[tuple[int, int], int]
+
+    def find(self, places: str) -> frozenset[int]:
+        """The positions of "1.3, 2.1". Raises InvalidInputError where the chat has no such turn."""
+        return frozenset(self._position(place.strip()) for place in places.split(","))
+
+    def _position(self, place: str) -> int:
+        found = _PLACE.fullmatch(place)
+        position = self.positions.get((int(found["session"]), int(found["turn"]))) if found else None
+        if position is None:
+            raise InvalidInputError("chats", f"{self.name} has no turn {place!r}")
+        return position
+
+
+def parse_turns(name: str, text: str) -> ChatTurns:
+    """The turns of a chat. Raises InvalidInputError where the text is not of this form."""
+    head, parted, _ = text.partition(QUESTIONS)
     _, *sessions = re.split(r"^##.*$", head, flags=re.MULTILINE)
     speakers = set(_people(head))
     if not parted or not sessions or len(speakers) != 2:
@@ -100,11 +126,17 @@ def parse_chat(name: str, text: str) -> Iterator[Asked]:
     passages: list[str] = []
     positions: dict[tuple[int, int], int] = {}
     for session, lines in enumerate(sessions, start=1):
-        turns = [_turn(name, line, speakers) for line in _lines(lines)]
+        turns = [_turn(name, line, speakers) for line in lines_of(lines)]
         for number, passage in enumerate(dialogue_passages(turns), start=1):
             positions[session, number] = len(passages)
             passages.append(passage)
-    for number, line in enumerate(_lines(questions), start=1):
+    return ChatTurns(name, tuple(passages), positions)
+
+
+def parse_chat(name: str, text: str) -> Iterator[Asked]:
+    """What is asked about one chat. Raises InvalidInputError where the text is not of this form."""
+    turns = parse_turns(name, text)
+    for number, line in enumerate(lines_of(text.partition(QUESTIONS)[2]), start=1):
         places, _, question = (part.strip() for part in line.partition("|"))
         if not question.endswith("?"):
             raise InvalidInputError("chats", f"{name} asks nothing in {line!r}")
@@ -114,12 +146,13 @@ def parse_chat(name: str, text: str) -> Iterator[Asked]:
             part_of(SET_NAME, name),
             f"{name}/{number}",
             question,
-            tuple(passages),
-            frozenset(_answers(name, places, positions)),
+            turns.passages,
+            frozenset() if places == NO_ANSWER else turns.find(places),
         )
 
 
-def _lines(text: str) -> Sequence[str]:
+def lines_of(text: str) -> Sequence[str]:
+    """Those that say something."""
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
@@ -128,14 +161,3 @@ def _turn(name: str, line: str, speakers: set[str]) -> str:
     if found is None or found["speaker"] not in speakers:
         raise InvalidInputError("chats", f"{name} has no turn of its people in {line!r}")
     return line
-
-
-def _answers(name: str, places: str, positions: dict[tuple[int, int], int]) -> Iterator[int]:
-    if places == NO_ANSWER:
-        return
-    for place in places.split(","):
-        found = _PLACE.fullmatch(place.strip())
-        position = positions.get((int(found["session"]), int(found["turn"]))) if found else None
-        if position is None:
-            raise InvalidInputError("chats", f"{name} has no turn {place.strip()!r}")
-        yield position

@@ -1,6 +1,6 @@
 """Dialogues that are written here, from the forms in dialogues.toml: what two people tell each other about themselves, much of
 it in answers that say nothing without their question. Their questions ask in the third, the first and the second person, and
-some about what nobody said.
+some about what nobody said. Beside the turns are facts, as consolidation writes them of the answers.
 """
 
 from __future__ import annotations
@@ -18,6 +18,12 @@ SET_NAME = "written"
 EXCHANGES = 9
 """In a dialogue; two turns each."""
 TUNE_EVERY, TEST_EVERY = 20, 10
+KNOWN = 0.7
+"""Of the answers, those of which a fact was made."""
+OVER = 0.15
+"""Of the facts of what is so, those that ended with nothing in their place."""
+NO_LONGER = "No longer: "
+"""Before these, as consolidation writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,13 @@ class Form:
     question: str
     first: str
     """As the one who answers would ask it."""
+    fact: str = ""
+    """What consolidation might make of the answer; "": nothing that answers."""
+
+    @property
+    def tells_what_is_so(self) -> bool:
+        """Whether its fact may end: "{X} lives in …" does, "{X} bought …" doesn't."""
+        return self.fact.split()[1].rstrip(":").endswith("s")
 
 
 def _read_forms() -> Mapping[str, Any]:
@@ -55,7 +68,8 @@ def _write(group: str, part: Part, drawn: random.Random) -> Iterator[Asked]:
     one, other = drawn.sample(NAMES, 2)
     forms = drawn.sample(FORMS, EXCHANGES)
     turns: list[str] = []
-    asked: list[tuple[str, frozenset[int]]] = []
+    facts: list[str] = []
+    asked: list[tuple[str, int | None, int | None]] = []
     for form in forms[:-2]:
         asker, answerer = drawn.sample((one, other), 2)
         slots = {name: drawn.choice(values) for name, values in SLOTS.items()}
@@ -65,13 +79,18 @@ def _write(group: str, part: Part, drawn: random.Random) -> Iterator[Asked]:
             f"{asker}: {_fill(form.opening, slots, answerer)}",
             f"{answerer}: {_fill(form.answer, slots, answerer)}",
         )
-        asked.append((_ask(form, slots, answerer, drawn), frozenset({len(turns) - 1})))
+        is_known = bool(form.fact) and drawn.random() < KNOWN
+        asked.append((_ask(form, slots, answerer, drawn), len(turns) - 1, len(facts) if is_known else None))
+        if is_known:
+            said = _fill(form.fact, slots, answerer)
+            facts.append(f"{NO_LONGER}{said}" if form.tells_what_is_so and drawn.random() < OVER else said)
     for form in forms[-2:]:  # nobody said it
         slots = {name: drawn.choice(values) for name, values in SLOTS.items()}
-        asked.append((_ask(form, slots, drawn.choice((one, other)), drawn), frozenset()))
-    passages = tuple(dialogue_passages(turns))
-    for number, (question, positives) in enumerate(asked):
-        yield Asked(SET_NAME, group, part, f"{group}/{number}", question, passages, positives)
+        asked.append((_ask(form, slots, drawn.choice((one, other)), drawn), None, None))
+    passages = (*dialogue_passages(turns), *facts)
+    for number, (question, turn, fact) in enumerate(asked):
+        positives = [place for place in (turn, fact if fact is None else len(turns) + fact) if place is not None]
+        yield Asked(SET_NAME, group, part, f"{group}/{number}", question, passages, frozenset(positives))
 
 
 def _ask(form: Form, slots: Mapping[str, str], answerer: str, drawn: random.Random) -> str:

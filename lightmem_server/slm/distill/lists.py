@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lightmem_server.slm.distill import chats, dialogues
+from lightmem_server.slm.distill import chats, dialogues, facts
 from lightmem_server.slm.distill.chats import read_chats, read_joined
 from lightmem_server.slm.distill.dialogues import write_dialogues
+from lightmem_server.slm.distill.facts import read_with_facts
 from lightmem_server.slm.distill.longer import with_longer_turns
 from lightmem_server.slm.distill.negatives import find_hard
 from lightmem_server.slm.distill.rewriting import rewrite
@@ -27,8 +28,9 @@ MOST_POSITIVES = 4
 HARD = 7
 """Of the passages, if so many are found; the rest are neighbours of the answer, in its text."""
 
-SHARES = {"squad_dev": 0.45}
-"""Of a set's questions: most sentences of this one are long, and it is as large as all others together."""
+SHARES = {"squad_dev": 0.45, facts.BESIDE: 0.3}
+"""Of a set's questions: most sentences of the first are long, and it is as large as all others together; of the second they are
+asked of the same turns without facts."""
 
 REWRITTEN = 0.25
 """Of the questions about a speaker, asked as that one would, or as that one is asked."""
@@ -38,8 +40,18 @@ CARRIED_QUESTION = 0.3
 
 WRITTEN_DIALOGUES = 320
 
-CONVERSATIONS = DIALOGUES | {chats.SET_NAME, chats.JOINED, dialogues.SET_NAME, FRIENDSQA_LONGER}
+CONVERSATIONS = DIALOGUES | {
+    chats.SET_NAME,
+    chats.JOINED,
+    dialogues.SET_NAME,
+    facts.SET_NAME,
+    facts.BESIDE,
+    FRIENDSQA_LONGER,
+}
 """Sets whose passages have, where there is one, the question before them."""
+
+INCOMPLETE = frozenset({chats.JOINED, facts.SET_NAME})
+"""Sets in which more may answer than is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +70,33 @@ class ReadList:
 
 
 def read_questions(folder: Path, seed: int) -> Iterator[Asked]:
-    """All that is asked: by the sets in a folder, of the dialogues that are written from forms, and of the chats."""
+    """All that is asked: by the sets in a folder, of the dialogues that are written from forms, and of the chats, alone, joined
+    and with their facts."""
     yield from read_sets(folder)
     yield from write_dialogues(WRITTEN_DIALOGUES, seed)
     yield from read_chats()
     yield from read_joined()
+    yield from read_with_facts()
 
 
 async def make_lists(asked_of_all: Iterable[Asked], embedder: Embedder, seed: int) -> list[ReadList]:
-    """All lists in random order, the same for the same seed."""
-    drawn = random.Random(seed)
-    questions = [asked for asked in asked_of_all if drawn.random() < SHARES.get(asked.set_name, 1.0)]
-    questions = [*_with_carried_questions(questions, drawn), *_rewritten(questions, drawn), *_longer(questions, seed)]
+    """All lists in random order, the same for the same seed: what is drawn for a question depends on nothing but it, so that
+    questions that are added leave the lists of the others as they are."""
+    questions = [
+        asked for asked in asked_of_all if _draws(asked, "share", seed).random() < SHARES.get(asked.set_name, 1.0)
+    ]
+    questions = [*_with_carried_questions(questions, seed), *_rewritten(questions, seed), *_longer(questions, seed)]
     hard = await find_hard(questions, embedder, 2 * HARD)
-    lists = [_make_list(asked, passages, drawn) for asked, passages in zip(questions, hard, strict=True)]
-    drawn.shuffle(lists)
+    found = sorted(zip(questions, hard, strict=True), key=lambda each: _draws(each[0], "order", seed).random())
+    lists = [_make_list(asked, passages, _draws(asked, "passages", seed)) for asked, passages in found]
     return [one for one in lists if len(one.passages) > 1]
 
 
-def _with_carried_questions(questions: Sequence[Asked], drawn: random.Random) -> Iterator[Asked]:
+def _draws(asked: Asked, what: str, seed: int) -> random.Random:
+    return random.Random(f"{seed}/{what}/{asked.set_name}/{asked.question_id}")
+
+
+def _with_carried_questions(questions: Sequence[Asked], seed: int) -> Iterator[Asked]:
     """Sentences that answer two questions, behind the other one in the list of each."""
     others: dict[str, list[str]] = {}
     for asked in questions:
@@ -84,7 +104,7 @@ def _with_carried_questions(questions: Sequence[Asked], drawn: random.Random) ->
             for position in asked.positives:
                 others.setdefault(asked.passages[position], []).append(asked.question)
     for asked in questions:
-        passages = list(asked.passages)
+        drawn, passages = _draws(asked, "carried", seed), list(asked.passages)
         for position, passage in enumerate(passages):
             known = [question for question in others.get(passage, ()) if question != asked.question]
             if asked.set_name not in CONVERSATIONS and known and drawn.random() < CARRIED_QUESTION:
@@ -92,10 +112,11 @@ def _with_carried_questions(questions: Sequence[Asked], drawn: random.Random) ->
         yield replace(asked, passages=tuple(passages))
 
 
-def _rewritten(questions: Sequence[Asked], drawn: random.Random) -> Iterator[Asked]:
+def _rewritten(questions: Sequence[Asked], seed: int) -> Iterator[Asked]:
     for asked in questions:
         if asked.set_name != FRIENDSQA:
             continue
+        drawn = _draws(asked, "rewritten", seed)
         speakers = {bare(passage).partition(": ")[0] for passage in asked.passages}
         names = {name for speaker in speakers if (name := speaker.partition(" ")[0]).isalpha()}
         named = sorted(name for name in names if name in asked.question)
@@ -115,7 +136,8 @@ def _longer(questions: Sequence[Asked], seed: int) -> Iterator[Asked]:
 def _make_list(asked: Asked, hard: Sequence[str], drawn: random.Random) -> ReadList:
     positives = [asked.passages[position] for position in sorted(asked.positives)]
     chosen = dict.fromkeys(drawn.sample(positives, min(MOST_POSITIVES, len(positives))), 1.0)
-    seen = {bare(passage) for passage in positives}  # behind another question, or none, it answers too
+    # Behind another question, or none, it answers too.
+    seen = {bare(asked.passages[position]) for position in asked.positives | asked.uncertain}
     near = drawn.sample(asked.passages, len(asked.passages))
     first = len(hard) if asked.set_name == chats.JOINED else HARD  # whose passages are no neighbours of the answer
     for passage in (*hard[:first], *near, *hard[first:]):
@@ -126,10 +148,10 @@ def _make_list(asked: Asked, hard: Sequence[str], drawn: random.Random) -> ReadL
 
 
 def drop_rivals(one: ReadList, scores: NDArray[np.float32]) -> tuple[ReadList, NDArray[np.float32]]:
-    """A list of joined chats and its scores without passages of which the teacher thinks better than of every known answer:
-    they may answer too (denoised hard negatives; RocketQA, Qu et al. 2021). Any other list as it is."""
+    """A list of a set in which not all answers are known, and its scores, without passages of which the teacher thinks better
+    than of every known one: they may answer too (denoised hard negatives; RocketQA, Qu et al. 2021). Others as they are."""
     labels = np.array(one.labels)
-    if one.set_name != chats.JOINED:
+    if one.set_name not in INCOMPLETE:
         return one, scores
     kept = np.flatnonzero((labels > 0) | (scores <= scores[labels > 0].max()))
     passages = tuple(one.passages[index] for index in kept)

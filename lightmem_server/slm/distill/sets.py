@@ -47,6 +47,7 @@ class Asked:
     Attributes:
         passages: As they are judged.
         positives: Positions of those that answer it.
+        uncertain: Positions of those that may: no list has them.
     """
 
     set_name: str
@@ -56,6 +57,7 @@ class Asked:
     question: str
     passages: tuple[str, ...]
     positives: frozenset[int]
+    uncertain: frozenset[int] = frozenset()
 
     @property
     def corpus(self) -> str:

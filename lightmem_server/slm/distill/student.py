@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lightmem_server.errors import InvalidInputError
 from lightmem_server.slm.distill.batches import Pairs
 from lightmem_server.slm.distill.bert import Params, count_layers, read
+from lightmem_server.slm.distill.converted import read_converted
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -75,19 +76,24 @@ def read_student(path: Path, *, like: Weights | None = None) -> dict[str, NDArra
     """The weights of a student that was trained, by name.
 
     Args:
+        path: Of an .npz, or of the folder of a converted model.
         like: A student of the size that it has to have; None: any.
 
     Raises:
         InvalidInputError: There are none, or of another size.
     """
-    try:
-        with path.open("rb") as file, np.load(file) as arrays:  # which leaves it open where it fails
-            weights = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
-        raise InvalidInputError("weights", f"{path} holds no weights: {error}") from error
+    weights = read_converted(path) if path.is_dir() else _read_arrays(path)
     if like is not None and _shapes(weights) != _shapes(like):
         raise InvalidInputError("weights", f"{path} is a student of another size")
     return weights
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
+    try:
+        with path.open("rb") as file, np.load(file) as arrays:  # which leaves it open where it fails
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
+        raise InvalidInputError("weights", f"{path} holds no weights: {error}") from error
 
 
 def _shapes(weights: Weights) -> dict[str, tuple[int, ...]]:

@@ -98,7 +98,33 @@ async def test_questions_about_short_turns_are_asked_of_longer_ones_too(folder: 
 
 def test_it_is_asked_by_the_sets_of_the_dialogues_and_of_the_chats_alone_and_joined(folder: Path) -> None:
     names = {asked.set_name for asked in read_questions(folder, seed=0)}
-    assert names == {"selqa", "friendsqa", "written", "chats", "chats_joined"}
+    assert names == {"selqa", "friendsqa", "written", "chats", "chats_joined", "facts", "beside_facts"}
+
+
+async def test_questions_that_are_added_leave_the_lists_of_the_others_as_they_are(folder: Path) -> None:
+    asked = list(read_sets(folder))
+    few = [one for one in asked if one.set_name != "friendsqa"]
+    alone = await make_lists(few, HashEmbedder(64), seed=0)
+    beside = await make_lists(asked, HashEmbedder(64), seed=0)
+    assert alone == [one for one in beside if not one.set_name.startswith("friendsqa")]
+    assert alone != await make_lists(few, HashEmbedder(64), seed=1)
+
+
+async def test_questions_of_one_name_have_a_list_each() -> None:
+    turns = ("Ana: I saw ducks.", "Ben: I saw geese.")
+    asked = [
+        Asked("chats", "home", Part.TRAIN, "1", f"When did {who} see them?", turns, frozenset({n}))
+        for n, who in enumerate(("Ana", "Ben"))
+    ]
+    assert len(await make_lists(asked, HashEmbedder(64), seed=0)) == 2
+
+
+async def test_what_may_answer_is_in_no_list() -> None:
+    turns = ("Ana: I saw ducks.", "Ana saw ducks", *(f"Ana: I saw {n} geese." for n in range(20)))
+    asked = Asked("facts", "home", Part.TRAIN, "1", "When did Ana see ducks?", turns, frozenset({0}), frozenset({1, 2}))
+    (one,) = await make_lists([asked], HashEmbedder(64), seed=0)
+    assert len(one.passages) == PASSAGES
+    assert not {turns[1], turns[2]} & set(one.passages)
 
 
 async def test_among_joined_chats_the_others_are_those_that_a_search_finds_first() -> None:
@@ -109,9 +135,10 @@ async def test_among_joined_chats_the_others_are_those_that_a_search_finds_first
     assert all("ducks" in passage for passage in one.passages)
 
 
-def test_of_joined_chats_what_the_teacher_prefers_to_every_known_answer_is_left_out() -> None:
+@pytest.mark.parametrize("set_name", ["chats_joined", "facts"])
+def test_where_more_may_answer_what_the_teacher_prefers_to_every_known_answer_is_left_out(set_name: str) -> None:
     passages = ("better", "answer", "worse", "other answer", "between")
-    one = ReadList("chats_joined", Part.TRAIN, "q", passages, (0.0, 1.0, 0.0, 1.0, 0.0))
+    one = ReadList(set_name, Part.TRAIN, "q", passages, (0.0, 1.0, 0.0, 1.0, 0.0))
     scores = np.array([5.0, 4.0, -9.0, 1.0, 2.0], np.float32)
     kept, judged = drop_rivals(one, scores)
     assert kept.passages == ("answer", "worse", "other answer", "between")

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from lightmem_server.errors import InvalidInputError
-from lightmem_server.slm.distill.__main__ import begin, parse, shown
+from lightmem_server.slm.convert import TOKENIZER_FILE, convert_bert
+from lightmem_server.slm.distill.__main__ import UNCALIBRATED, begin, parse, shown
 from lightmem_server.slm.distill.batches import Pairs
 from lightmem_server.slm.distill.evaluation import evaluate
 from lightmem_server.slm.distill.lists import ReadList
@@ -36,6 +37,17 @@ def test_it_begins_with_layers_of_the_teacher_or_goes_on_from_a_student_of_that_
         np.testing.assert_array_equal(first[name], array + 1)
     with pytest.raises(InvalidInputError, match="another size"):
         begin(replace(go_on, width=11), TEACHER, SAMPLE, tiny_bert.HEADS)
+
+
+def test_from_a_converted_model_it_goes_on_without_its_calibration(tmp_path: Path) -> None:
+    tiny_bert.make_tokenizer(tmp_path / TOKENIZER_FILE)
+    model = tmp_path / "model"
+    sizes = ["--layers", str(tiny_bert.LAYERS), "--width", str(tiny_bert.FFN)]
+    convert_bert(TEACHER, tmp_path / TOKENIZER_FILE, model, heads=tiny_bert.HEADS, is_cross_encoder=True)
+    first = begin(parse(["--data", "x", *sizes, "--first", str(model)]), TEACHER, SAMPLE, tiny_bert.HEADS)
+    for name in ("classifier.weight", "classifier.bias"):
+        np.testing.assert_allclose(first[name], TEACHER[name] * UNCALIBRATED)
+    np.testing.assert_allclose(first["pooler.dense.bias"], TEACHER["pooler.dense.bias"])
 
 
 def test_figures_of_a_set_without_answers_are_json_all_the_same() -> None:
