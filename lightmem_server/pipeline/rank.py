@@ -13,8 +13,8 @@ from lightmem_server.slm.digests import ByDigest
 from lightmem_server.slm.time_window import speaks_of_time
 
 REMEMBERED_TEXTS = 32_768
-"""Of which it is known whether they speak of a time: 3 MB. It takes 21 µs to see, 1 to look up, and a question that asks when
-looks at 100."""
+"""Of which it is known whether they speak of a time: 3 MB. Seeing it takes 21 µs a turn of LoCoMo, looking it up .8, and a
+question that asks when looks at all of its candidates, 32 unless it says otherwise."""
 
 _speaks_of_time = ByDigest(speaks_of_time, most=REMEMBERED_TEXTS)
 

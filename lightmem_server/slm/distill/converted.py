@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lightmem_server.errors import InvalidInputError
 from lightmem_server.slm.convert import HEAD_FILE
+from lightmem_server.slm.distill.npz import read_npz
 
 MODEL_FILE = "model.bin"
 VERSION = 6
@@ -47,8 +48,8 @@ def read_converted(folder: Path) -> dict[str, NDArray[np.float32]]:
     """
     try:
         arrays = _dequantize(_read_arrays((folder / MODEL_FILE).read_bytes()))
-        with np.load(folder / HEAD_FILE) as head:
-            weights = {"classifier.weight": head["weight"], "classifier.bias": head["bias"]}
+        head = read_npz(folder / HEAD_FILE)
+        weights = {"classifier.weight": head["weight"], "classifier.bias": head["bias"]}
         for name, array in arrays.items():
             weights |= _named(name, array)
     except (OSError, ValueError, KeyError, IndexError, struct.error) as error:

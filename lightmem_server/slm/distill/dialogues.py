@@ -41,7 +41,8 @@ class Form:
     @property
     def tells_what_is_so(self) -> bool:
         """Whether its fact may end: "{X} lives in …" does, "{X} bought …" doesn't."""
-        return self.fact.split()[1].rstrip(":").endswith("s")
+        _, _, said = self.fact.partition(" ")
+        return said.partition(" ")[0].rstrip(":").endswith("s")
 
 
 def _read_forms() -> Mapping[str, Any]:

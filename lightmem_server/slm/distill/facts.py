@@ -5,7 +5,7 @@ the questions that it answers alone:
 
     = 1.1 | Ana lives in Leuven
     Where does Ana live?                              a new one: the fact answers it, and its turns
-    When did Ana get her keys?                        one of the chat's own: the fact answers it too
+    Which city did Ana settle in?                     one of the chat's own: the fact answers it too
 
 They were written by a large language model, as the chats were. What says the same once more may not be listed.
 """

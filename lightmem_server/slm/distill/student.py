@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from zipfile import BadZipFile
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +18,7 @@ from lightmem_server.errors import InvalidInputError
 from lightmem_server.slm.distill.batches import Pairs
 from lightmem_server.slm.distill.bert import Params, count_layers, read
 from lightmem_server.slm.distill.converted import read_converted
+from lightmem_server.slm.distill.npz import read_npz
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -82,18 +82,10 @@ def read_student(path: Path, *, like: Weights | None = None) -> dict[str, NDArra
     Raises:
         InvalidInputError: There are none, or of another size.
     """
-    weights = read_converted(path) if path.is_dir() else _read_arrays(path)
+    weights = read_converted(path) if path.is_dir() else read_npz(path)
     if like is not None and _shapes(weights) != _shapes(like):
         raise InvalidInputError("weights", f"{path} is a student of another size")
     return weights
-
-
-def _read_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
-    try:
-        with path.open("rb") as file, np.load(file) as arrays:  # which leaves it open where it fails
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
-        raise InvalidInputError("weights", f"{path} holds no weights: {error}") from error
 
 
 def _shapes(weights: Weights) -> dict[str, tuple[int, ...]]:

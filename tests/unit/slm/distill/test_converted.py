@@ -58,7 +58,7 @@ def test_a_model_that_is_cut_off_is_refused(tmp_path: Path, kept: float) -> None
     path = model / MODEL_FILE
     data = path.read_bytes()
     path.write_bytes(data[: kept if isinstance(kept, int) else int(len(data) * kept)])
-    with pytest.raises(InvalidInputError, match="holds no converted cross-encoder"):
+    with pytest.raises(InvalidInputError, match="holds no converted cross-encoder: cut off"):
         read_converted(model)
 
 
@@ -66,15 +66,25 @@ def test_a_model_that_is_cut_off_is_refused(tmp_path: Path, kept: float) -> None
 def test_a_folder_without_one_is_refused(tmp_path: Path, missing: str) -> None:
     model = convert(WEIGHTS, tmp_path / "a")
     (model / missing).unlink()
-    with pytest.raises(InvalidInputError, match="holds no converted cross-encoder"):
+    with pytest.raises(InvalidInputError, match="holds no"):
         read_converted(model)
 
 
-def test_bytes_of_something_else_are_refused(tmp_path: Path) -> None:
+def test_a_later_version_of_the_format_is_refused(tmp_path: Path) -> None:
     model = convert(WEIGHTS, tmp_path / "a")
     (model / MODEL_FILE).write_bytes(b"\x07\0\0\0" + bytes(64))
     with pytest.raises(InvalidInputError, match="another version"):
         read_converted(model)
-    (model / HEAD_FILE).write_bytes(b"no arrays")
-    with pytest.raises(InvalidInputError, match="holds no converted cross-encoder"):
+
+
+@pytest.mark.parametrize("content", [b"", b"no arrays", b"PK\x03\x04 cut off", b"array"])
+def test_a_damaged_head_is_refused(tmp_path: Path, content: bytes) -> None:
+    model = convert(WEIGHTS, tmp_path / "a")
+    path = model / HEAD_FILE
+    if content == b"array":
+        with path.open("wb") as file:
+            np.save(file, np.zeros(3))
+    else:
+        path.write_bytes(content)
+    with pytest.raises(InvalidInputError, match=r"head\.npz holds no weights"):
         read_converted(model)
