@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tokenizers import Encoding, Tokenizer
 
-from lightmem_server.errors import LightMemError
+from lightmem_server.errors import InvalidInputError, LightMemError
 from lightmem_server.slm.convert import READERS, TOKENIZER_FILE, convert_bert
 from lightmem_server.slm.distill import bert, calibration
 from lightmem_server.slm.distill.batches import Pairs, encode_lists, pad
@@ -39,7 +39,7 @@ from lightmem_server.slm.distill.lists import (
 )
 from lightmem_server.slm.distill.plot import plot_loss
 from lightmem_server.slm.distill.sets import Part
-from lightmem_server.slm.distill.student import Weights, make_student, read_student, strip_prefix
+from lightmem_server.slm.distill.student import Weights, make_student, read_student, size_of, strip_prefix
 from lightmem_server.slm.distill.teacher import score
 from lightmem_server.slm.distill.training import Schedule, train
 from lightmem_server.slm.embedder import load_embedder
@@ -104,6 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: Options, bars: Progress) -> dict[str, Any]:
     """All steps; the figures."""
+    check_first(options)
     (options.work / "judged").mkdir(parents=True, exist_ok=True)
     # Each shape of a batch takes seconds to compile; a run that goes on, or another student of this size, doesn't wait again.
     cache = str((options.work / "compiled").resolve())
@@ -169,6 +170,19 @@ def run(options: Options, bars: Progress) -> dict[str, Any]:
     }
     (options.folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
     return figures
+
+
+def check_first(options: Options) -> None:
+    """Before the work of an hour: that there is a student of that size to go on from.
+
+    Raises:
+        InvalidInputError: There is none.
+    """
+    if options.first is None:
+        return
+    layers, width = size_of(read_student(options.first))
+    if (layers, width) != (options.layers, options.width):
+        raise InvalidInputError("first", f"{options.first} is a student of {layers} layers of {width}, another size")
 
 
 def begin(options: Options, teacher: Weights, sample: Pairs, heads: int) -> dict[str, NDArray[np.float32]]:

@@ -88,6 +88,18 @@ def read_student(path: Path, *, like: Weights | None = None) -> dict[str, NDArra
     return weights
 
 
+def size_of(weights: Weights) -> tuple[int, int]:
+    """A student's layers, and the inner neurons of the first.
+
+    Raises:
+        InvalidInputError: They are no student's.
+    """
+    bias = weights.get("encoder.layer.0.intermediate.dense.bias")
+    if bias is None or bias.ndim != 1:
+        raise InvalidInputError("weights", "these are no student's: no layer has inner neurons")
+    return count_layers(weights), len(bias)
+
+
 def _shapes(weights: Weights) -> dict[str, tuple[int, ...]]:
     return {name: array.shape for name, array in weights.items()}
 

@@ -11,7 +11,7 @@ import pytest
 
 from lightmem_server.errors import InvalidInputError
 from lightmem_server.slm.convert import TOKENIZER_FILE, convert_bert
-from lightmem_server.slm.distill.__main__ import UNCALIBRATED, begin, parse, shown
+from lightmem_server.slm.distill.__main__ import UNCALIBRATED, begin, check_first, main, parse, shown
 from lightmem_server.slm.distill.batches import Pairs
 from lightmem_server.slm.distill.evaluation import evaluate
 from lightmem_server.slm.distill.lists import ReadList
@@ -48,6 +48,24 @@ def test_from_a_converted_model_it_goes_on_without_its_calibration(tmp_path: Pat
     for name in ("classifier.weight", "classifier.bias"):
         np.testing.assert_allclose(first[name], TEACHER[name] * UNCALIBRATED)
     np.testing.assert_allclose(first["pooler.dense.bias"], TEACHER["pooler.dense.bias"])
+
+
+def test_a_wrong_student_to_go_on_from_is_told_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work, student, no_student = tmp_path / "work", tmp_path / "student.npz", tmp_path / "no_student.npz"
+    np.savez(student, **TEACHER)  # type: ignore[arg-type]
+    np.savez(no_student, pooled=np.zeros(3))
+    common = ["--data", str(tmp_path / "none"), "--work", str(work), "--layers", str(tiny_bert.LAYERS)]
+    for first, width, told in [
+        (tmp_path / "missing.npz", tiny_bert.FFN, "missing.npz"),
+        (no_student, tiny_bert.FFN, "no student's"),
+        (student, tiny_bert.FFN + 1, f"{tiny_bert.LAYERS} layers of {tiny_bert.FFN}"),
+    ]:
+        assert main([*common, "--width", str(width), "--first", str(first)]) == 1
+        assert told in capsys.readouterr().err
+        assert not work.exists()
+    check_first(parse([*common, "--width", str(tiny_bert.FFN), "--first", str(student)]))
 
 
 def test_figures_of_a_set_without_answers_are_json_all_the_same() -> None:
