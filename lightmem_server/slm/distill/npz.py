@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -16,5 +17,5 @@ def read_npz(path: Path) -> dict[str, NDArray[np.float32]]:
     try:
         with path.open("rb") as file, np.load(file) as arrays:  # which leaves it open where it fails
             return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, TypeError, EOFError, RuntimeError, BadZipFile, zlib.error) as error:
         raise InvalidInputError("weights", f"{path} holds no weights: {error}") from error
