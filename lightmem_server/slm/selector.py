@@ -18,6 +18,7 @@ from lightmem_server.slm.encoder import Encoder, available_threads, load_encoder
 from lightmem_server.slm.judging import JudgeLimits, JudgeQueue
 from lightmem_server.slm.manifest import ModelRole
 from lightmem_server.slm.models import InstalledModel, read_installed
+from lightmem_server.slm.npz import read_npz
 from lightmem_server.slm.pace import Pace
 from lightmem_server.slm.tokens import InputTokenizer, load_input_tokenizer
 
@@ -143,6 +144,14 @@ def to_probability(logit: float) -> float:
     return 1 / (1 + math.exp(-logit))
 
 
+def _read_head(path: Path, dim: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    arrays = read_npz(path)
+    shapes = {name: array.shape for name, array in arrays.items()}
+    if shapes != {"weight": (1, dim), "bias": (1,)}:
+        raise ModelError(f"{path} is not the head of a cross-encoder of width {dim}: it has {shapes}")
+    return arrays["weight"], arrays["bias"]
+
+
 def load_selector(
     directory: Path, name: str, *, threads: int = 0, max_queued_passages: int = 4096, compute_type: str = "int8"
 ) -> CrossEncoderSelector:
@@ -170,8 +179,7 @@ def load_selector(
         compute_type=compute_type,
     )
     tokenizer = load_input_tokenizer(folder / TOKENIZER_FILE, max_tokens=installed.spec.max_tokens)
-    with np.load(folder / HEAD_FILE) as arrays:
-        head = (arrays["weight"], arrays["bias"])
+    head = _read_head(folder / HEAD_FILE, installed.spec.dim)
     warm_up = tokenizer.encode_blocking(WARM_UP * SUB_BATCH_PAIRS)
     for _ in range(2):  # the first call allocates
         began = time.perf_counter()

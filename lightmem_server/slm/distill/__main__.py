@@ -176,7 +176,7 @@ def check_first(options: Options) -> None:
     """Before the work of an hour: that there is a student of that size to go on from.
 
     Raises:
-        InvalidInputError: There is none.
+        ModelError, InvalidInputError: There is none.
     """
     if options.first is None:
         return

@@ -22,7 +22,7 @@ EPSILON = 1e-12
 MASKED = -1e9
 
 
-def count_layers(params: Params) -> int:
+def count_layers(params: Mapping[str, object]) -> int:
     """Encoder layers among the weights."""
     return 1 + max(int(name.split(".")[2]) for name in params if name.startswith("encoder.layer."))
 

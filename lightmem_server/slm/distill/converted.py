@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lightmem_server.errors import InvalidInputError
+from lightmem_server.errors import InvalidInputError, ModelError
 from lightmem_server.slm.convert import HEAD_FILE
-from lightmem_server.slm.distill.npz import read_npz
+from lightmem_server.slm.npz import read_npz
 
 MODEL_FILE = "model.bin"
 VERSION = 6
@@ -52,7 +52,7 @@ def read_converted(folder: Path) -> dict[str, NDArray[np.float32]]:
         weights = {"classifier.weight": head["weight"], "classifier.bias": head["bias"]}
         for name, array in arrays.items():
             weights |= _named(name, array)
-    except (OSError, ValueError, KeyError, IndexError, struct.error) as error:
+    except (OSError, ValueError, KeyError, IndexError, struct.error, ModelError) as error:
         raise InvalidInputError("weights", f"{folder} holds no converted cross-encoder: {error}") from error
     return weights
 

@@ -18,7 +18,7 @@ from lightmem_server.errors import InvalidInputError
 from lightmem_server.slm.distill.batches import Pairs
 from lightmem_server.slm.distill.bert import Params, count_layers, read
 from lightmem_server.slm.distill.converted import read_converted
-from lightmem_server.slm.distill.npz import read_npz
+from lightmem_server.slm.npz import read_npz
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -80,7 +80,8 @@ def read_student(path: Path, *, like: Weights | None = None) -> dict[str, NDArra
         like: A student of the size that it has to have; None: any.
 
     Raises:
-        InvalidInputError: There are none, or of another size.
+        ModelError: There are none.
+        InvalidInputError: They are none of a cross-encoder, or of another size.
     """
     weights = read_converted(path) if path.is_dir() else read_npz(path)
     if like is not None and _shapes(weights) != _shapes(like):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lightmem_server.errors import ModelError, ModelNotFoundError, UnavailableError
+from lightmem_server.slm.convert import HEAD_FILE
 from lightmem_server.slm.manifest import ModelRole
 from lightmem_server.slm.pace import Pace
 from lightmem_server.slm.selector import load_selector, to_probability
@@ -87,6 +88,18 @@ def test_loading_what_is_not_there_or_something_else_is_a_typed_error(tmp_path: 
         load_selector(tmp_path, "tiny")
     tiny_bert.install(tmp_path, "tiny", ModelRole.EMBEDDER)
     with pytest.raises(ModelError, match="tiny has the role embedder, not selector"):
+        load_selector(tmp_path, "tiny")
+
+
+def test_a_head_that_is_damaged_or_none_of_this_model_is_a_typed_error(tmp_path: Path) -> None:
+    tiny_bert.install(tmp_path, "tiny", ModelRole.SELECTOR)
+    path = tmp_path / "tiny" / HEAD_FILE
+    whole = path.read_bytes()  # of another size it is found out before
+    path.write_bytes(bytes(len(whole)))
+    with pytest.raises(ModelError, match=r"head\.npz holds no weights"):
+        load_selector(tmp_path, "tiny")
+    path.write_bytes(whole.replace(b"weight", b"height"))
+    with pytest.raises(ModelError, match=f"not the head of a cross-encoder of width {tiny_bert.DIM}"):
         load_selector(tmp_path, "tiny")
 
 

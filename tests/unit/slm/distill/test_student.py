@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightmem_server.errors import InvalidInputError
+from lightmem_server.errors import InvalidInputError, ModelError
 from lightmem_server.slm.convert import TOKENIZER_FILE, convert_bert
 from lightmem_server.slm.distill.batches import Pairs
 from lightmem_server.slm.distill.bert import count_layers
@@ -71,5 +71,5 @@ def test_what_holds_no_weights_is_refused(tmp_path: Path, content: bytes | None)
             np.save(file, np.zeros(3))
     elif content is not None:
         path.write_bytes(content)
-    with pytest.raises(InvalidInputError, match="holds no weights"):
+    with pytest.raises(ModelError, match="holds no weights"):
         read_student(path)

@@ -9,13 +9,13 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from lightmem_server.errors import InvalidInputError
+from lightmem_server.errors import ModelError
 
 
 def read_npz(path: Path) -> dict[str, NDArray[np.float32]]:
-    """What np.savez wrote, by name. Raises InvalidInputError where it didn't."""
+    """What np.savez wrote, by name. Raises ModelError where it didn't."""
     try:
         with path.open("rb") as file, np.load(file) as arrays:  # which leaves it open where it fails
             return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, TypeError, EOFError, RuntimeError, BadZipFile, zlib.error) as error:
-        raise InvalidInputError("weights", f"{path} holds no weights: {error}") from error
+        raise ModelError(f"{path} holds no weights: {error}") from error
