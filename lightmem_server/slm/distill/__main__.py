@@ -1,8 +1,9 @@
 """The recipe, one command: lists, the teacher's judgements, training, calibration, figures, the converted model.
 
 Each step's result lies in the work folder and isn't made again, so a run that was stopped goes on: --work names a new folder
-for another seed or other data. On two cores the lists take some minutes and the teacher half an hour; a step of the student
-one to three seconds, on such as have instructions for bfloat16, of some three thousand an epoch.
+for another seed or other data. Where data was added, delete lists.jsonl.gz and the student's folder: what the teacher said of
+a pair stays known. On two cores the lists take some minutes and the teacher half an hour; a step of the student one to three
+seconds, on such as have instructions for bfloat16, of some three thousand an epoch.
 """
 
 from __future__ import annotations

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from lightmem_server.errors import ModelError
 from lightmem_server.slm.distill import teacher
 from lightmem_server.slm.distill.lists import ReadList
 from lightmem_server.slm.distill.sets import Part
@@ -49,5 +51,32 @@ async def test_a_stopped_run_asks_only_what_is_missing(tmp_path: Path, monkeypat
     assert done == [3, 3, 1]
     assert "p0.0" not in again.read
     assert "p6.0" in again.read
-    for one, judged in zip(LISTS, scores, strict=True):
+    _check(LISTS, scores)
+
+
+async def test_a_pair_is_asked_once_whatever_is_added_and_in_whichever_lists_it_is(tmp_path: Path) -> None:
+    await teacher.score(LISTS, Counting(), tmp_path, advance=lambda _: None)
+    added = ReadList("t", Part.TRAIN, "q1", ("p1.1", "p9.0", "p1.0", "p9.1"), (0.0,) * 4)
+    other = ReadList("t", Part.TRAIN, "another question", ("p1.1",), (1.0,))
+    more, again = [added, *reversed(LISTS), added, other], Counting()
+    scores = await teacher.score(more, again, tmp_path, advance=lambda _: None)
+    assert again.read == ["p9.0", "p9.1", "p1.1"]
+    _check(more, scores)
+
+
+async def test_question_and_passage_are_parted(tmp_path: Path) -> None:
+    lists = [ReadList("s", Part.TRAIN, q, (p,), (0.0,)) for q, p in [("q", "21.5"), ("q2", "1.5")]]
+    _check(lists, await teacher.score(lists, Counting(), tmp_path, advance=lambda _: None))
+
+
+async def test_damaged_judgements_are_a_typed_error(tmp_path: Path) -> None:
+    await teacher.score(LISTS, Counting(), tmp_path, advance=lambda _: None)
+    path = tmp_path / "000000.npz"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ModelError, match=path.name):
+        await teacher.score(LISTS, Counting(), tmp_path, advance=lambda _: None)
+
+
+def _check(lists: Sequence[ReadList], scores: Sequence[NDArray[np.float32]]) -> None:
+    for one, judged in zip(lists, scores, strict=True):
         np.testing.assert_allclose(judged, [float(passage[1:]) for passage in one.passages])
