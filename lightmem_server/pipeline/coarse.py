@@ -16,7 +16,7 @@ from lightmem_server.pipeline.residents import Residents
 from lightmem_server.pipeline.retrieval import Candidate, RetrieveQuery
 from lightmem_server.pipeline.tuning import Tuning
 from lightmem_server.slm.controller import Plan
-from lightmem_server.slm.time_window import MICROSECOND
+from lightmem_server.slm.time_window import MICROSECOND, TimeWindow
 from lightmem_server.types import Kind, MemoryFilter
 
 _SINCE = re.compile(r"since\b", re.IGNORECASE)
@@ -114,12 +114,18 @@ def _with_kinds(query: RetrieveQuery, plan: Plan) -> RetrieveQuery:
 
 
 def _as_of_then(query: RetrieveQuery, plan: Plan) -> RetrieveQuery:
-    """Where a query speaks of a time that is over, what was so at its end: "Where did I live in May?"; unless the request says
-    as of when. What began after "since May" counts."""
-    window = plan.window
-    if window is None or query.filter.as_of is not None or window.end > query.asked_at or _SINCE.match(window.text):
+    """Unless the request says as of when, what was so at the end of the time that is asked about."""
+    window = time_that_is_over(query, plan)
+    if window is None or query.filter.as_of is not None:
         return query
     return replace(query, filter=replace(query.filter, as_of=window.end - 1))
+
+
+def time_that_is_over(query: RetrieveQuery, plan: Plan) -> TimeWindow | None:
+    """The time that a query speaks of, if it is over: "Where did I live in May?". What began after "since May" counts, so it
+    isn't."""
+    window = plan.window
+    return None if window is None or window.end > query.asked_at or _SINCE.match(window.text) else window
 
 
 def to_search_plan(

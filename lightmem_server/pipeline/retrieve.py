@@ -24,7 +24,7 @@ import numpy as np
 from lightmem_server.errors import InvalidInputError, NotFoundError, PreconditionError
 from lightmem_server.pipeline.choose import choose
 from lightmem_server.pipeline.clock import Clock
-from lightmem_server.pipeline.coarse import search_coarse
+from lightmem_server.pipeline.coarse import search_coarse, time_that_is_over
 from lightmem_server.pipeline.diversity import diversify
 from lightmem_server.pipeline.explain import Explanation, explain
 from lightmem_server.pipeline.passages import JUDGED_PRECEDING_TURNS
@@ -194,8 +194,10 @@ class Retrieving:
                 alike = await self._residents.similarities(query.partition, ids)
                 ranked = diversify(ranked, alike, self._tuning)
             drop_covered(ranked, plan.need)
-            if plan.need is Need.KNOWLEDGE:
-                await drop_superseded(self._residents.records, query.partition, ranked)
+            then = time_that_is_over(query, plan)
+            if plan.need is Need.KNOWLEDGE or then is not None:
+                records, start = self._residents.records, None if then is None else then.start
+                await drop_superseded(records, query.partition, ranked, before=start)
             shown = [] if query.exclude_context else conversation
             selected = choose(query, ranked, counter, shown, shared, kept_share=kept_share(plan.need, self._tuning))
             stage.item_count = len(selected.candidates)

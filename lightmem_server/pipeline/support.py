@@ -3,6 +3,7 @@
 a fact stands behind its turn ─▶ the turn, in the words that were said; the fact only where the turn finds no room (pack.py)
 what is so is asked           ─▶ a fact that answers better stands for a turn that says no more; turns that tell what was
                                  superseded leave
+what was so then is asked     ─▶ turns of before then that tell what was superseded by then leave
 """
 
 from __future__ import annotations
@@ -46,10 +47,15 @@ def drop_covered(ranked: Sequence[Candidate], need: Need) -> None:
                     _cover(turn, fact)
 
 
-async def drop_superseded(source: RecordSource, partition: Partition, ranked: Sequence[Candidate]) -> None:
+async def drop_superseded(
+    source: RecordSource, partition: Partition, ranked: Sequence[Candidate], *, before: int | None = None
+) -> None:
     """Mark the turns that tell what a returned fact has replaced: "I live in Ghent" beside "Ruth lives in Leuven".
 
     A turn stays where it is evidence of something that holds, too; what happened then says nothing of what is so now.
+
+    Args:
+        before: Microseconds; only turns of before then. None: all.
     """
     facts = [
         candidate.memory
@@ -65,13 +71,16 @@ async def drop_superseded(source: RecordSource, partition: Partition, ranked: Se
             break
         found = [old for old in await source.get(partition, waiting) if old is not None]
         told |= {id_: replaced_by[old.id] for old in found for id_ in old.evidence_ids}
-        before = {
+        replaced_earlier = {
             older: replaced_by[old.id] for old in found for older in old.supersedes_ids if older not in replaced_by
         }
-        replaced_by |= before
-        waiting = list(before)
+        replaced_by |= replaced_earlier
+        waiting = list(replaced_earlier)
     for candidate in ranked:
-        if candidate.drop_reason is None and candidate.memory_id in told and candidate.memory_id not in held:
+        if candidate.drop_reason is not None or candidate.memory is None:
+            continue
+        is_early = before is None or candidate.memory.occurred_at < before
+        if is_early and candidate.memory_id in told and candidate.memory_id not in held:
             candidate.drop_reason = DropReason.SUPERSEDED
             candidate.duplicate_of = told[candidate.memory_id]
 

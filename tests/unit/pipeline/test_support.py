@@ -83,6 +83,18 @@ async def test_turns_of_what_was_superseded_leave(pipeline: Pipeline) -> None:
     assert candidates[1].duplicate_of == new.id
 
 
+@pytest.mark.parametrize(("before", "reason"), [(5, None), (6, DropReason.SUPERSEDED), (None, DropReason.SUPERSEDED)])
+async def test_of_what_was_so_then_only_turns_of_before_then_leave(
+    pipeline: Pipeline, before: int | None, reason: DropReason | None
+) -> None:
+    said = make_memory("I live in Ghent", occurred_at=5)
+    old = fact(said)
+    await pipeline.store.commit(Change(ANA, puts=[said, old]))
+    turn = candidate(said)
+    await drop_superseded(pipeline.store, ANA, [candidate(fact(supersedes_ids=(old.id,))), turn], before=before)
+    assert turn.drop_reason is reason
+
+
 async def test_a_fact_that_was_dropped_takes_nothing_along(pipeline: Pipeline) -> None:
     said = make_memory("I live in Ghent")
     old = fact(said)
