@@ -46,7 +46,7 @@ from lightmem_server.pipeline.retrieval import (
 )
 from lightmem_server.pipeline.select import limits_of, select
 from lightmem_server.pipeline.shared_facts import find_shared, is_wanted
-from lightmem_server.pipeline.support import drop_covered, drop_superseded
+from lightmem_server.pipeline.support import drop_covered, drop_superseded, newest_ended_first
 from lightmem_server.pipeline.tuning import Tuning, tuning_for
 from lightmem_server.slm.asker import find_asker, speaks_of_asker
 from lightmem_server.slm.controller import MAX_CHARACTERS, Need, Plan, make_plan
@@ -198,6 +198,8 @@ class Retrieving:
             if plan.need is Need.KNOWLEDGE or then is not None:
                 records, start = self._residents.records, None if then is None else then.start
                 await drop_superseded(records, query.partition, ranked, before=start)
+            if plan.need is Need.KNOWLEDGE:
+                ranked = newest_ended_first(ranked, self._tuning.ended_margin)
             shown = [] if query.exclude_context else conversation
             selected = choose(query, ranked, counter, shown, shared, kept_share=kept_share(plan.need, self._tuning))
             stage.item_count = len(selected.candidates)

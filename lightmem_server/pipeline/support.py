@@ -2,7 +2,7 @@
 
 a fact stands behind its turn ─▶ the turn, in the words that were said; the fact only where the turn finds no room (pack.py)
 what is so is asked           ─▶ a fact that answers better stands for a turn that says no more; turns that tell what was
-                                 superseded leave
+                                 superseded leave; of what is no longer so and answers alike, what ended last comes first
 what was so then is asked     ─▶ turns of before then that tell what was superseded by then leave
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
+from lightmem_server.pipeline.consolidation.integrate import ENDED
 from lightmem_server.pipeline.consolidation.words import content_keys
 from lightmem_server.pipeline.records import RecordSource
 from lightmem_server.pipeline.retrieval import Candidate, DropReason
@@ -83,6 +84,43 @@ async def drop_superseded(
         if is_early and candidate.memory_id in told and candidate.memory_id not in held:
             candidate.drop_reason = DropReason.SUPERSEDED
             candidate.duplicate_of = told[candidate.memory_id]
+
+
+def newest_ended_first(ranked: Sequence[Candidate], margin: float) -> list[Candidate]:
+    """The order, but where things of one kind are no longer so and the best of them answer alike: there the one that ended last
+    comes first. "No longer: Ana is allergic to soy" doesn't say that it was the last one, and is the nearest to what is so.
+
+    Args:
+        ranked: Best first.
+        margin: Of relevance, behind the best of a kind, within which others answer alike.
+    """
+    places: dict[tuple[str, str], list[int]] = {}
+    for place, candidate in enumerate(ranked):
+        if candidate.drop_reason is None and (kind := _ended_kind(candidate.memory)):
+            places.setdefault(kind, []).append(place)
+    ordered = list(ranked)
+    for of_kind in places.values():
+        least = _relevance(ranked[of_kind[0]]) - margin
+        alike = [place for place in of_kind if _relevance(ranked[place]) >= least]
+        newest = sorted((ranked[place] for place in alike), key=_occurred_at, reverse=True)
+        for place, candidate in zip(alike, newest, strict=True):
+            ordered[place] = candidate
+    return ordered
+
+
+def _ended_kind(memory: Memory | None) -> tuple[str, str] | None:
+    """Whose, and which relation it was, of a fact that says that something ended."""
+    if memory is None or memory.statement is None or memory.statement.relation != ENDED:
+        return None
+    return memory.statement.subject, memory.statement.object.partition(" ")[0]
+
+
+def _relevance(candidate: Candidate) -> float:
+    return candidate.relevance or 0.0
+
+
+def _occurred_at(candidate: Candidate) -> int:
+    return 0 if candidate.memory is None else candidate.memory.occurred_at
 
 
 def _is_event(fact: Memory) -> bool:

@@ -79,6 +79,8 @@ class Tuning:
             what happened (room.py). Of the evidence 432 to 592 tokens hold +.010 (-.002 to +.023) by facts and turns instead of
             turns alone, with both 0 -.002 (-.010 to +.007); others within .002 (three dialogues of LoCoMo).
         fact_candidates: Facts that are searched for alone. With 1 instead of 8 512 tokens hold .013 less of the evidence.
+        ended_margin: Of relevance, within which facts that say what ended answer alike: two allergies that are gone are .004
+            apart where it is asked which there are, .8 where one is named.
         shared_candidates: Shared facts that the Selector reads, and the most that are returned, beside the user's own.
         shared_least_logit: What the Selector must give a shared fact to be returned. With the questions and facts of
             tests/e2e/test_sharing.py those that answer get -3.3 to 7.4, the others -5.0 and less.
@@ -118,6 +120,7 @@ class Tuning:
     fact_candidates: int = 8
     fact_share: float = 0.2
     event_fact_share: float = 0.1
+    ended_margin: float = 0.05
     shared_candidates: int = 3
     shared_least_logit: float = -4.0
     judged: Calibration = Calibration(bias=-9.36, coarse=1.38, logit=0.137)

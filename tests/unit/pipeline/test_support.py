@@ -6,11 +6,12 @@ import uuid
 
 import pytest
 
+from lightmem_server.pipeline.consolidation.integrate import ENDED
 from lightmem_server.pipeline.retrieval import Candidate, DropReason
-from lightmem_server.pipeline.support import drop_covered, drop_superseded
+from lightmem_server.pipeline.support import drop_covered, drop_superseded, newest_ended_first
 from lightmem_server.slm.controller import Need
 from lightmem_server.store.protocol import Change
-from lightmem_server.types import Kind, Memory, Tier
+from lightmem_server.types import Kind, Memory, Statement, Tier
 from tests.contract.store_records import make_memory
 from tests.unit.pipeline.conftest import ANA, Pipeline
 
@@ -93,6 +94,33 @@ async def test_of_what_was_so_then_only_turns_of_before_then_leave(
     turn = candidate(said)
     await drop_superseded(pipeline.store, ANA, [candidate(fact(supersedes_ids=(old.id,))), turn], before=before)
     assert turn.drop_reason is reason
+
+
+def ended(what: str, *, at: int, relevance: float | None, subject: str = "Ana") -> Candidate:
+    """A judged fact that says that something is no longer so."""
+    statement = Statement(subject, ENDED, what)
+    memory = make_memory(f"No longer: {what}", kind=Kind.FACT, tier=Tier.LTM, statement=statement, occurred_at=at)
+    made = candidate(memory)
+    made.relevance = relevance
+    return made
+
+
+def test_of_what_ended_and_answers_alike_the_last_comes_first() -> None:
+    turn = candidate(make_memory())
+    first, other = ended("allergic_to soy", at=1, relevance=0.8), ended("lives_in Ghent", at=9, relevance=0.79)
+    last, worse = ended("allergic_to nuts", at=3, relevance=0.75), ended("allergic_to milk", at=8, relevance=0.74)
+    assert newest_ended_first([first, turn, other, last, worse], 0.05) == [last, turn, other, first, worse]
+    same = [first, ended("allergic_to soy", at=5, relevance=0.8, subject="Ben")]
+    assert newest_ended_first(same, 0.05) == same, "another person's"
+
+
+def test_what_was_dropped_or_is_not_judged_changes_no_place() -> None:
+    first, last = ended("allergic_to soy", at=1, relevance=0.8), ended("allergic_to nuts", at=3, relevance=0.8)
+    unjudged = ended("allergic_to milk", at=9, relevance=None)
+    last.drop_reason = DropReason.COVERED
+    assert newest_ended_first([first, last, unjudged], 0.05) == [first, last, unjudged]
+    plain = [candidate(fact(occurred_at=1)), candidate(fact(occurred_at=2))]
+    assert newest_ended_first(plain, 0.05) == plain
 
 
 async def test_a_fact_that_was_dropped_takes_nothing_along(pipeline: Pipeline) -> None:
