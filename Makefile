@@ -41,8 +41,8 @@ models: build ## Fetch, check and convert the default models (72 MB, once)
 	@$(BIN)/lightmem models pull
 
 .PHONY: test-models
-test-models: models ## The models of the tests: the default ones, our own Selector, two Writers, one of them judged (571 MB, once)
-	@$(BIN)/lightmem models pull lightmem-selector-l4 smollm2-135m-instruct qwen2.5-coder-0.5b-instruct
+test-models: models ## The models of the tests: the default ones, two Writers, one of them judged (571 MB, once)
+	@$(BIN)/lightmem models pull smollm2-135m-instruct qwen2.5-coder-0.5b-instruct
 
 .PHONY: quickstart
 quickstart: models ## From a fresh clone to remembered conversations

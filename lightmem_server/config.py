@@ -86,7 +86,7 @@ class Settings(BaseModel):
 
     # Models
     embedder: str = Field("bge-small-en-v1.5", description="Embedder, a name in the manifest.")
-    selector: str = Field("ms-marco-MiniLM-L-12-v2", description="Selector (cross-encoder), a name in the manifest.")
+    selector: str = Field("lightmem-selector-l4", description="Selector (cross-encoder), a name in the manifest.")
     gate_selector: str = Field(
         "ms-marco-MiniLM-L-12-v2",
         description="Selector that consolidation's gate asks, a name in the manifest: what the gate wants of a statement was "

@@ -36,14 +36,14 @@ def stranger() -> Iterator[str]:
 
 def test_missing_models_fail_and_say_what_to_run(settings: Settings) -> None:
     findings = list(doctor.check_models(settings))
-    assert [finding.level for finding in findings] == [Level.FAIL, Level.FAIL]
+    assert [finding.level for finding in findings] == [Level.FAIL] * 3
     assert findings[0].advice == f"run `lightmem models pull {settings.embedder}`"
 
 
 def test_each_model_has_its_role(settings: Settings) -> None:
-    other = settings.model_copy(update={"selector": "lightmem-selector-l4"})
-    assert [finding.check for finding in doctor.check_models(settings)] == ["embedder", "selector"]
-    assert [finding.check for finding in doctor.check_models(other)] == ["embedder", "selector", "gate"]
+    same = settings.model_copy(update={"selector": settings.gate_selector})
+    assert [finding.check for finding in doctor.check_models(settings)] == ["embedder", "selector", "gate"]
+    assert [finding.check for finding in doctor.check_models(same)] == ["embedder", "selector"]
 
 
 def test_unknown_model_fails(settings: Settings) -> None:
@@ -147,7 +147,7 @@ def test_report_fails_when_a_check_does(run: Run, tmp_path: Path) -> None:
     arguments = ("--models-dir", str(tmp_path), "--data-dir", str(tmp_path / "data"), "--listen", "127.0.0.1:0")
     result = run("doctor", *arguments)
     assert result.exit_code == ExitCode.FAILED
-    assert result.stderr == "Error: not in order: embedder, selector\n"
+    assert result.stderr == "Error: not in order: embedder, selector, gate\n"
     assert "-> run `lightmem models pull" in result.stdout
     findings = json.loads(run("doctor", *arguments, "--json").stdout)
     assert {"check", "level", "message", "advice"} == set(findings[0])
