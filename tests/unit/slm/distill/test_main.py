@@ -53,13 +53,16 @@ def test_from_a_converted_model_it_goes_on_without_its_calibration(tmp_path: Pat
 def test_a_wrong_student_to_go_on_from_is_told_before_any_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    work, student, no_student = tmp_path / "work", tmp_path / "student.npz", tmp_path / "no_student.npz"
+    work, student = tmp_path / "work", tmp_path / "student.npz"
+    no_student, lone_number = tmp_path / "no_student.npz", tmp_path / "lone_number.npz"
     np.savez(student, **TEACHER)  # type: ignore[arg-type]
     np.savez(no_student, pooled=np.zeros(3))
+    np.savez(lone_number, **{"encoder.layer.0.intermediate.dense.bias": np.array(3)})  # type: ignore[arg-type]
     common = ["--data", str(tmp_path / "none"), "--work", str(work), "--layers", str(tiny_bert.LAYERS)]
     for first, width, told in [
         (tmp_path / "missing.npz", tiny_bert.FFN, "missing.npz"),
         (no_student, tiny_bert.FFN, "no student's"),
+        (lone_number, tiny_bert.FFN, "no student's"),
         (student, tiny_bert.FFN + 1, f"{tiny_bert.LAYERS} layers of {tiny_bert.FFN}"),
     ]:
         assert main([*common, "--width", str(width), "--first", str(first)]) == 1
