@@ -3,7 +3,7 @@
 a fact stands behind its turn ─▶ the turn, in the words that were said; the fact only where the turn finds no room (pack.py)
 what is so is asked           ─▶ a fact that answers better stands for a turn that says no more; turns that tell what was
                                  superseded leave; of what is no longer so and answers alike, what ended last comes first
-what was so then is asked     ─▶ turns of before then that tell what was superseded by then leave
+what was so then is asked     ─▶ turns of before then that tell what had been superseded by then leave
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ async def drop_superseded(
     A turn stays where it is evidence of something that holds, too; what happened then says nothing of what is so now.
 
     Args:
-        before: Microseconds; only turns of before then. None: all.
+        before: Microseconds; only turns of before then that tell what had ended by then. None: all.
     """
     facts = [
         candidate.memory
@@ -71,7 +71,8 @@ async def drop_superseded(
         if not waiting:
             break
         found = [old for old in await source.get(partition, waiting) if old is not None]
-        told |= {id_: replaced_by[old.id] for old in found for id_ in old.evidence_ids}
+        over = [old for old in found if before is None or (old.valid_to is not None and old.valid_to <= before)]
+        told |= {id_: replaced_by[old.id] for old in over for id_ in old.evidence_ids}
         replaced_earlier = {
             older: replaced_by[old.id] for old in found for older in old.supersedes_ids if older not in replaced_by
         }

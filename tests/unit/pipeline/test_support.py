@@ -84,16 +84,26 @@ async def test_turns_of_what_was_superseded_leave(pipeline: Pipeline) -> None:
     assert candidates[1].duplicate_of == new.id
 
 
-@pytest.mark.parametrize(("before", "reason"), [(5, None), (6, DropReason.SUPERSEDED), (None, DropReason.SUPERSEDED)])
-async def test_of_what_was_so_then_only_turns_of_before_then_leave(
-    pipeline: Pipeline, before: int | None, reason: DropReason | None
+@pytest.mark.parametrize(
+    ("said_at", "ended_at", "before", "is_left_out"),
+    [
+        (5, 8, 8, True),
+        (5, 8, 7, False),  # "Where did I live in 2022?": there for a part of it
+        (8, 8, 8, False),
+        (5, None, 8, False),
+        (5, 8, None, True),
+        (5, None, None, True),
+    ],
+)
+async def test_of_what_was_so_then_turns_leave_that_tell_what_had_ended_before(
+    pipeline: Pipeline, said_at: int, ended_at: int | None, before: int | None, is_left_out: bool
 ) -> None:
-    said = make_memory("I live in Ghent", occurred_at=5)
-    old = fact(said)
+    said = make_memory("I live in Ghent", occurred_at=said_at)
+    old = fact(said, valid_to=ended_at)
     await pipeline.store.commit(Change(ANA, puts=[said, old]))
     turn = candidate(said)
     await drop_superseded(pipeline.store, ANA, [candidate(fact(supersedes_ids=(old.id,))), turn], before=before)
-    assert turn.drop_reason is reason
+    assert (turn.drop_reason is DropReason.SUPERSEDED) is is_left_out
 
 
 def ended(what: str, *, at: int, relevance: float | None, subject: str = "Ana") -> Candidate:
