@@ -96,9 +96,13 @@ def size_of(weights: Weights) -> tuple[int, int]:
         InvalidInputError: They are no student's.
     """
     bias = weights.get("encoder.layer.0.intermediate.dense.bias")
+    try:
+        layers = count_layers(weights)
+    except ValueError as error:
+        raise InvalidInputError("weights", f"these are no student's: {error}") from error
     if bias is None or bias.ndim != 1:
         raise InvalidInputError("weights", "these are no student's: no layer has inner neurons")
-    return count_layers(weights), len(bias)
+    return layers, len(bias)
 
 
 def _shapes(weights: Weights) -> dict[str, tuple[int, ...]]:

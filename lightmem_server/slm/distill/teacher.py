@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lightmem_server.errors import ModelError
 from lightmem_server.slm.distill.lists import ReadList
 from lightmem_server.slm.npz import read_npz
 from lightmem_server.slm.protocols import Selector
@@ -30,7 +31,7 @@ async def score(
         advance: Told how many lists more are done.
 
     Raises:
-        ModelError: A file of the folder is damaged.
+        ModelError: A file of the folder is damaged, or none of these.
     """
     known = _read(folder)
     for start in range(0, len(lists), LISTS_PER_FILE):
@@ -73,6 +74,8 @@ def _read(folder: Path) -> dict[bytes, float]:
     known: dict[bytes, float] = {}
     for path in sorted(folder.glob("*.npz")):
         arrays = read_npz(path)
+        if arrays.keys() != {"digests", "logits"} or len(arrays["digests"]) != len(arrays["logits"]):
+            raise ModelError(f"{path} holds no judgements of the teacher")
         known |= zip((row.tobytes() for row in arrays["digests"]), arrays["logits"].tolist(), strict=True)
     return known
 

@@ -58,11 +58,14 @@ def test_a_wrong_student_to_go_on_from_is_told_before_any_work(
     np.savez(student, **TEACHER)  # type: ignore[arg-type]
     np.savez(no_student, pooled=np.zeros(3))
     np.savez(lone_number, **{"encoder.layer.0.intermediate.dense.bias": np.array(3)})  # type: ignore[arg-type]
+    odd_name = tmp_path / "odd_name.npz"
+    np.savez(odd_name, **{"encoder.layer.0.intermediate.dense.bias": np.zeros(3), "encoder.layer.x.y": np.zeros(3)})  # type: ignore[arg-type]
     common = ["--data", str(tmp_path / "none"), "--work", str(work), "--layers", str(tiny_bert.LAYERS)]
     for first, width, told in [
         (tmp_path / "missing.npz", tiny_bert.FFN, "missing.npz"),
         (no_student, tiny_bert.FFN, "no student's"),
         (lone_number, tiny_bert.FFN, "no student's"),
+        (odd_name, tiny_bert.FFN, "no student's"),
         (student, tiny_bert.FFN + 1, f"{tiny_bert.LAYERS} layers of {tiny_bert.FFN}"),
     ]:
         assert main([*common, "--width", str(width), "--first", str(first)]) == 1

@@ -77,6 +77,13 @@ async def test_damaged_judgements_are_a_typed_error(tmp_path: Path) -> None:
         await teacher.score(LISTS, Counting(), tmp_path, advance=lambda _: None)
 
 
+async def test_neither_are_arrays_of_something_else(tmp_path: Path) -> None:
+    for arrays in ({"other": np.zeros(2)}, {"digests": np.zeros((2, 16), np.uint8), "logits": np.zeros(1)}):
+        np.savez(tmp_path / "000000.npz", **arrays)  # type: ignore[arg-type]
+        with pytest.raises(ModelError, match="no judgements of the teacher"):
+            await teacher.score(LISTS, Counting(), tmp_path, advance=lambda _: None)
+
+
 def _check(lists: Sequence[ReadList], scores: Sequence[NDArray[np.float32]]) -> None:
     for one, judged in zip(lists, scores, strict=True):
         np.testing.assert_allclose(judged, [float(passage[1:]) for passage in one.passages])
